@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash disable=SC2034
+#
+# Shared by all scripts, which source it first: messages, timed steps, the cache
+# and its locks, the names of what is cached.
+set -euo pipefail
+
+SRC=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+: "${HOME:=$(getent passwd "$(id -u)" | cut -d: -f6)}"
+CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/ruaufs
+# shellcheck source=scripts/versions.sh
+. "$SRC/scripts/versions.sh"
+
+# --- messages ---------------------------------------------------------------
+
+say() { printf '==> %s\n' "$*"; }
+
+# die WHAT [ADVICE...]: say what failed and, line by line, what to do about it.
+die() {
+	printf 'error: %s\n' "$1" >&2
+	shift
+	(($# == 0)) || printf '       %s\n' "$@" >&2
+	exit 1
+}
+
+# step TITLE COMMAND...: run COMMAND with its output in a log, showing that it
+# goes on and how long it took.  $ADVICE is printed when it fails.
+#
+# COMMAND is run in the foreground (so that Ctrl-C reaches it) and outside any
+# condition (or `set -e` would not hold in it).
+step() {
+	local title=$1 log start=$SECONDS ticker rc
+	shift
+	mkdir -p "$CACHE/log"
+	log=$CACHE/log/${title//[^a-zA-Z0-9.]/-}.log
+	say "$title"
+	: >"$log"
+	(
+		trap 'kill "$pause"; exit' TERM
+		while :; do
+			sleep 15 >/dev/null 2>&1 &
+			pause=$!
+			wait "$pause"
+			printf '    %s: %d s, %s\n' "$title" $((SECONDS - start)) \
+				"$(tail -n 1 "$log" | tr '\r' '\n' | tail -n 1 | cut -c1-100)"
+		done
+	) </dev/null &
+	ticker=$!
+	set +e
+	(
+		set -e
+		"$@"
+	) >"$log" 2>&1 </dev/null
+	rc=$?
+	kill "$ticker" 2>/dev/null
+	wait "$ticker" 2>/dev/null
+	set -e
+	if ((rc != 0)); then
+		tail -n 25 "$log" | sed 's/^/    | /' >&2
+		die "$title: failed with status $rc" "the whole output: $log" \
+			"${ADVICE:-run the same command again to go on from here}"
+	fi
+	say "$title: done in $((SECONDS - start)) s"
+}
+
+# both FUNCTION FUNCTION: run two functions side by side; if one fails, end the
+# other.  Each gets a process group, so that all it started can be ended.
+both() {
+	local pids=() rc=0
+	set -m
+	"$1" &
+	pids+=($!)
+	"$2" &
+	pids+=($!)
+	set +m
+	# shellcheck disable=SC2064 # The process ids of now.
+	trap "kill -- ${pids[*]/#/-} 2>/dev/null" EXIT
+	wait -n || rc=$?
+	((rc)) || wait -n || rc=$?
+	((rc == 0)) || exit "$rc"
+	trap - EXIT
+}
+
+# --- the cache --------------------------------------------------------------
+
+# key WORD...: a short hash of the words.
+key() { printf '%s\n' "$@" | sha256sum | cut -c1-12; }
+
+# with_lock NAME COMMAND...: one at a time, among all checkouts.
+with_lock() {
+	local name=$1 fd
+	shift
+	mkdir -p "$CACHE/lock"
+	exec {fd}>"$CACHE/lock/$name"
+	if ! flock -n "$fd"; then
+		say "waiting: another run is busy with $name"
+		flock "$fd"
+	fi
+	"$@"
+	exec {fd}>&-
+}
+
+# cached PATH TITLE SCRIPT: make PATH by `SCRIPT PATH.partial`, unless it is
+# there.  The rename comes last: what has the final name is complete.
+cached() {
+	[[ -e $1 ]] || with_lock "$(basename "$1")" make_cached "$@"
+}
+
+make_cached() {
+	local path=$1 title=$2
+	shift 2
+	[[ ! -e $path ]] || return 0 # The holder of the lock made it.
+	step "$title" "$@" "$path.partial"
+	mv "$path.partial" "$path"
+}
+
+# script_key SCRIPT WORD...: key of what SCRIPT makes from the words.
+script_key() {
+	local script=$SRC/scripts/$1
+	shift
+	key "$(sha256sum <"$script")" "$SUITE" "$@"
+}
+
+BUILD_ROOT=$CACHE/build-root-$(script_key make-root.sh "${BUILD_PACKAGES[@]}")
+
+# The kernel's release is known once set-up has looked into the index.
+KERNEL_FILE=$CACHE/kernel-$KERNEL_SERIES-$KERNEL_FLAVOUR
+
+# name_kernel RELEASE: set the names of all that depends on the kernel.
+name_kernel() {
+	KERNEL=$1
+	KERNEL_IMAGE=$CACHE/kernel-image-$KERNEL-$(script_key make-kernel-image.sh)
+	KERNEL_TREE=$CACHE/kernel-tree-$KERNEL-$(script_key make-kernel-tree.sh \
+		"$BUILD_ROOT" "$KERNEL_CC")
+	GUEST=$CACHE/guest-$KERNEL-$(script_key make-guest.sh "$KERNEL_IMAGE" \
+		"$(cat "$SRC"/scripts/make-root.sh "$SRC"/scripts/guest/initramfs-init)" \
+		"${GUEST_PACKAGES[@]}" / "${DEMO_PACKAGES[@]}")
+}
+
+if [[ -n ${RUAUFS_KERNEL:-} ]]; then
+	name_kernel "$RUAUFS_KERNEL"
+elif [[ -s $KERNEL_FILE ]]; then
+	name_kernel "$(<"$KERNEL_FILE")"
+else
+	name_kernel unknown
+fi

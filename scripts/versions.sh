@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash disable=SC2034
+#
+# What the build and test environment is made of.  Each cached piece is keyed by
+# the lines it depends on, so that an edit here remakes just what it changes.
+
+# The release of build root and guest.  Its backports carry the stock kernel
+# which ruaufs is built for, and its rustc and gcc are the ones that built it.
+SUITE=trixie
+
+# The newest SERIES.*-FLAVOUR kernel of the index is taken; RUAUFS_KERNEL=VERSION
+# (a full release such as 7.3.4+deb13-cloud-amd64) picks another one.
+KERNEL_SERIES=7.3
+KERNEL_FLAVOUR=deb13-cloud-amd64
+KERNEL_CC=x86_64-linux-gnu-gcc-14
+
+# For the host: command=package.  The keyring is checked by file.
+HOST_COMMANDS=(
+	mmdebstrap=mmdebstrap qemu-system-x86_64=qemu-system-x86 cpio=cpio
+	mke2fs=e2fsprogs xz=xz-utils flock=util-linux
+)
+
+BUILD_PACKAGES=(
+	bc bindgen bison ca-certificates cargo clang cpio flex gcc gcc-14 kmod
+	libc6-dev libclang-dev libelf-dev libssl-dev lld llvm make pahole perl
+	python3 rsync rust-clippy rust-src rustc rustfmt shellcheck xz-utils zstd
+)
+
+GUEST_PACKAGES=(
+	acl attr btrfs-progs busybox-static dmsetup e2fsprogs file fuse3 gcc
+	genisoimage kmod less libapparmor1 libc6-dev libcap2-bin mount procps
+	squashfs-tools strace util-linux xfsprogs xz-utils zstd
+)
+
+# Real packages for the demo to install on a union: plain ones, one with
+# alternatives and a conffile (nano), one with set-uid programs, several
+# conffiles and maintainer scripts (sudo).
+DEMO_PACKAGES=(hello tree figlet nano sudo)

@@ -1,0 +1,138 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# usage: vm.sh [OPTION...] -- COMMAND [ARG...]
+#
+# Boots the stock kernel in QEMU, runs COMMAND there as root and returns its exit
+# status.  Fails when the kernel's log holds a report of a bug.
+#
+#   --timeout SECONDS   end the guest after that time (default 600)
+#   --interactive       give COMMAND this terminal; no time limit
+#   --file PATH         take a file or directory along, to /ruaufs/ (repeatable)
+#   --env NAME=VALUE    set a variable for COMMAND (repeatable)
+#   --log FILE          where to leave the kernel's log (default: in the cache)
+#   --no-module         leave rust/ruaufs.ko behind
+#
+# The guest has its root file system on vda, where changes last as long as it
+# runs, and four empty disks of 2 GiB: /dev/vdb ... vde, also to be had as
+# /dev/disk/by-id/virtio-scratch0 ... scratch3.
+#
+# RUAUFS_VM_MEMORY and RUAUFS_VM_CPUS change its size (default 2G and 2),
+# RUAUFS_VM_ACCEL=kvm its speed where KVM can run a Debian kernel.
+# shellcheck source=scripts/lib.sh
+. "$(dirname "$0")/lib.sh"
+
+timeout=600
+interactive=
+module=$SRC/rust/ruaufs.ko
+log=$CACHE/log/kernel.log
+files=()
+environment=()
+while (($#)); do
+	case $1 in
+	--timeout) timeout=$2; shift 2 ;;
+	--interactive) interactive=yes; shift ;;
+	--file) files+=("$2"); shift 2 ;;
+	--env) environment+=("$2"); shift 2 ;;
+	--log) log=$2; shift 2 ;;
+	--no-module) module=; shift ;;
+	--) shift; break ;;
+	*) die "vm.sh: unknown option $1" "see the head of scripts/vm.sh" ;;
+	esac
+done
+(($#)) || die "vm.sh: no command"
+[[ -e $GUEST ]] || die "there is no guest image yet" "run scripts/setup.sh first"
+[[ -z $module || -e $module ]] || die "there is no $module" "run scripts/build.sh first"
+
+run=$(mktemp -d "$CACHE/vm.XXXXXX")
+trap 'rm -rf "$run"' EXIT
+
+# The payload: appended to the initramfs, so that no image is made for a run.
+mkdir -p "$run/payload" "$(dirname "$log")"
+cp "$SRC/scripts/guest/init" "$run/payload/init"
+for file in ${module:+"$module"} "${files[@]}"; do
+	cp -rL "$file" "$run/payload/"
+done
+printf '%q ' "$@" >"$run/payload/command"
+if [[ -n $interactive ]]; then
+	touch "$run/payload/interactive"
+	environment+=("HOST_TERM=${TERM:-vt100}")
+	if size=$(stty size 2>/dev/null); then
+		environment+=("HOST_LINES=${size% *}" "HOST_COLUMNS=${size#* }")
+	fi
+fi
+for variable in "${environment[@]}"; do
+	printf 'export %s=%q\n' "${variable%%=*}" "${variable#*=}"
+done >"$run/payload/environment"
+{
+	cat "$GUEST/initramfs.cpio"
+	(cd "$run" && find payload | cpio -o -H newc --quiet)
+} >"$run/initramfs.cpio"
+
+# A bug of the kernel ends the guest at once (panic=-1, oops=panic): waiting for
+# the time limit would tell no more.  Mitigations cost much under emulation.
+append="console=ttyS0 loglevel=7 panic=-1 oops=panic hung_task_panic=1 mitigations=off"
+qemu=(
+	qemu-system-x86_64 -nodefaults -no-user-config -no-reboot -display none
+	-machine q35 -m "${RUAUFS_VM_MEMORY:-2G}" -smp "${RUAUFS_VM_CPUS:-2}"
+	-kernel "$KERNEL_IMAGE/vmlinuz" -initrd "$run/initramfs.cpio" -append "$append"
+	-serial "file:$log"
+	-device virtio-serial-pci,max_ports=4
+	-chardev "file,id=status,path=$run/status"
+	-device virtserialport,chardev=status,name=ruaufs.status
+	-drive "if=virtio,format=raw,snapshot=on,file=$GUEST/root.ext4"
+)
+case ${RUAUFS_VM_ACCEL:-tcg} in
+kvm) qemu+=(-accel kvm -cpu host) ;;
+tcg) qemu+=(-accel tcg,thread=multi -cpu max) ;;
+*) die "RUAUFS_VM_ACCEL is neither tcg nor kvm" ;;
+esac
+for n in 0 1 2 3; do
+	truncate -s 2G "$run/scratch$n"
+	qemu+=(
+		-drive "if=none,id=scratch$n,format=raw,cache=unsafe,discard=unmap,file=$run/scratch$n"
+		-device "virtio-blk-pci,drive=scratch$n,serial=scratch$n"
+	)
+done
+if [[ -n $interactive ]]; then
+	qemu+=(-chardev stdio,id=terminal,signal=off -device virtconsole,chardev=terminal)
+else
+	qemu+=(-chardev stdio,id=output,signal=off
+		-device virtserialport,chardev=output,name=ruaufs.output)
+	qemu=(timeout --kill-after=10 "$timeout" "${qemu[@]}")
+fi
+
+# Snapshots are temporary files of QEMU's; they are large, so keep them off /tmp.
+export TMPDIR=$run
+rc=0
+if [[ -n $interactive ]]; then
+	"${qemu[@]}" || rc=$?
+else
+	"${qemu[@]}" </dev/null || rc=$?
+fi
+
+# What must not be in a kernel's log.
+reports='BUG:|WARNING:|Oops|Kernel panic|Call Trace|general protection|invalid opcode'
+reports+='|possible (circular|recursive|irq)|suspicious RCU|lockdep|INFO: task|INFO: rcu'
+reports+='|rcu_.*(stall|detected)|soft lockup|hard LOCKUP|blocked for more than'
+reports+='|KASAN|KCSAN|KFENCE|UBSAN|kmemleak|refcount_t:|corruption|Objects remaining'
+reports+='|VFS: Busy inodes|rust_kernel: panicked|scheduling while atomic|sleeping function'
+if grep -qE "$reports" "$log"; then
+	{
+		echo "error: the guest's kernel reported a bug:"
+		grep -nE -m 1 -B 3 -A 60 "$reports" "$log" | sed 's/^/    | /'
+		echo "       the whole log: $log"
+	} >&2
+	exit 70
+fi
+case $rc in
+0) ;;
+124 | 137) die "the guest did not end within $timeout s" "the kernel's log: $log" ;;
+*) die "QEMU failed with status $rc" ;;
+esac
+if [[ ! -s $run/status ]]; then
+	tail -n 20 "$log" | sed 's/^/    | /' >&2
+	die "the guest stopped before its command had ended" "the kernel's log: $log"
+fi
+read -r _ _ status <"$run/status"
+exit "$status"
