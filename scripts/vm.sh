@@ -80,7 +80,8 @@ qemu=(
 	-device virtio-serial-pci,max_ports=4
 	-chardev "file,id=status,path=$run/status"
 	-device virtserialport,chardev=status,name=ruaufs.status
-	-drive "if=virtio,format=raw,snapshot=on,file=$GUEST/root.ext4"
+	-drive "if=none,id=root,format=raw,snapshot=on,file=$GUEST/root.ext4"
+	-device virtio-blk-pci,drive=root,serial=root # First, hence vda.
 )
 case ${RUAUFS_VM_ACCEL:-tcg} in
 kvm) qemu+=(-accel kvm -cpu host) ;;
@@ -97,7 +98,9 @@ done
 if [[ -n $interactive ]]; then
 	qemu+=(-chardev stdio,id=terminal,signal=off -device virtconsole,chardev=terminal)
 else
-	qemu+=(-chardev stdio,id=output,signal=off
+	# Not -chardev stdio: at the end of its input it would close the port.
+	mkfifo "$run/output"
+	qemu+=(-chardev "file,id=output,path=$run/output"
 		-device virtserialport,chardev=output,name=ruaufs.output)
 	qemu=(timeout --kill-after=10 "$timeout" "${qemu[@]}")
 fi
@@ -108,7 +111,9 @@ rc=0
 if [[ -n $interactive ]]; then
 	"${qemu[@]}" || rc=$?
 else
+	cat "$run/output" &
 	"${qemu[@]}" </dev/null || rc=$?
+	wait
 fi
 
 # What must not be in a kernel's log.
