@@ -1,0 +1,532 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Which names make up a directory: merging branch listings for readdir.
+//!
+//! A [`Listing`] holds the names of one branch's directory, a [`Snapshot`] the names of the
+//! union's. `.` and `..` are in neither; the caller emits them first.
+//!
+//! # Rules
+//!
+//! - Of equal names the topmost counts, whatever the types.
+//! - A whiteout hides its name on all branches below, if its branch honours whiteouts. An entry
+//!   beside its own whiteout stays visible (the rule of OCI image layers, and of
+//!   [`lookup`](super::lookup)).
+//! - Names beginning with `.wh.` are hidden on all branches, honoured or not. With
+//!   [`Reserved::Shown`], those of branches which honour them are listed too.
+//! - Opaque marks are not looked at: the caller passes only layers above them.
+//!
+//! # Order and cookies
+//!
+//! Names come in the order in which they are met from the *bottom* branch upwards, with the
+//! attributes of the topmost instance. Lower branches rarely change, so most names keep their
+//! place when the directory is read again: a new file comes after them, and a copied-up one stays
+//! where it was. Each name met counts, also a hidden one, so a removed name leaves a gap in the
+//! numbers: an NFS client that goes on with an old cookie in a new snapshot, while it deletes what
+//! it read, misses nothing.
+//!
+//! [`Entry::cookie`] is that number, [`Snapshot::seek`] finds the place for a number.
+//!
+//! # Invariants
+//!
+//! I9: a snapshot never changes.
+
+#![forbid(unsafe_code)]
+
+use super::{
+    env::{
+        KVVec,
+        Result,
+        EOVERFLOW,
+        GFP_KERNEL, //
+    },
+    hash::Key,
+    whname, //
+};
+
+/// The most names in a listing or a snapshot: keeps each allocation, also when it doubles, below
+/// the 2 GiB that the kernel allows.
+const MAX_NAMES: usize = 1 << 24;
+/// The most bytes of names, for the same reason.
+const MAX_BYTES: usize = 1 << 29;
+
+/// One entry of a [`Listing`].
+#[derive(Clone, Copy)]
+struct Raw {
+    /// The branch's inode number.
+    ino: u64,
+    /// Where the name begins.
+    at: u32,
+    /// The length of the name.
+    len: u16,
+    /// The type as in `struct dirent`.
+    dtype: u8,
+}
+
+/// The names of one branch's directory.
+pub(crate) struct Listing {
+    /// The names, one after the other.
+    bytes: KVVec<u8>,
+    /// The entries, in the order of the branch.
+    entries: KVVec<Raw>,
+    /// Whether a whiteout is among them.
+    whiteouts: bool,
+    /// Whether the opaque mark is among them.
+    opaque: bool,
+}
+
+impl Listing {
+    /// Makes an empty listing.
+    pub(crate) fn new() -> Self {
+        Listing {
+            bytes: KVVec::new(),
+            entries: KVVec::new(),
+            whiteouts: false,
+            opaque: false,
+        }
+    }
+
+    /// Adds an entry; reserved names too, but neither `.` nor `..`.
+    ///
+    /// # Errors
+    ///
+    /// - `EOVERFLOW`: the directory is too big, or the name longer than 65535 bytes.
+    /// - `ENOMEM`.
+    pub(crate) fn push(&mut self, name: &[u8], ino: u64, dtype: u8) -> Result {
+        let len = u16::try_from(name.len()).map_err(|_| EOVERFLOW)?;
+        let at = self.bytes.len();
+        if self.entries.len() >= MAX_NAMES || at > MAX_BYTES - usize::from(len) {
+            return Err(EOVERFLOW);
+        }
+        self.bytes.extend_from_slice(name, GFP_KERNEL)?;
+        // CAST: `MAX_BYTES` fits into 32 bits.
+        let at = at as u32;
+        let raw = Raw {
+            ino,
+            at,
+            len,
+            dtype,
+        };
+        self.entries.push(raw, GFP_KERNEL)?;
+        self.whiteouts |= whname::whiteouted(name).is_some();
+        self.opaque |= name == whname::OPAQUE;
+        Ok(())
+    }
+
+    /// Returns the number of entries, reserved ones included.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Tells whether there is no entry at all.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Tells whether there is a whiteout of some name.
+    pub(crate) fn has_whiteouts(&self) -> bool {
+        self.whiteouts
+    }
+
+    /// Tells whether there is an opaque mark.
+    pub(crate) fn has_opaque_mark(&self) -> bool {
+        self.opaque
+    }
+
+    /// Goes through the entries in the order of the branch: name, inode number, type.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&[u8], u64, u8)> {
+        self.entries
+            .iter()
+            .map(|raw| (self.name(raw), raw.ino, raw.dtype))
+    }
+
+    /// Returns the name of an entry of this listing.
+    fn name(&self, raw: &Raw) -> &[u8] {
+        slice(&self.bytes, raw.at, raw.len)
+    }
+}
+
+/// Returns `len` bytes from `at`.
+fn slice(bytes: &[u8], at: u32, len: u16) -> &[u8] {
+    // CAST: `usize` has at least 32 bits.
+    bytes
+        .get(at as usize..)
+        .and_then(|rest| rest.get(..usize::from(len)))
+        .unwrap_or(&[])
+}
+
+/// One branch's share of a directory.
+pub(crate) struct Layer {
+    /// Its names.
+    pub(crate) listing: Listing,
+    /// The slot of the branch's file system, copied to the entries.
+    pub(crate) fs: u16,
+    /// Whether its whiteouts count.
+    pub(crate) honours_whiteouts: bool,
+}
+
+/// Whether reserved names are listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reserved {
+    /// They are not.
+    Hidden,
+    /// They are, where they are honoured (option `shwh`).
+    Shown,
+}
+
+/// An entry of a [`Snapshot`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Entry<'a> {
+    /// The name.
+    pub(crate) name: &'a [u8],
+    /// The inode number on the branch.
+    pub(crate) ino: u64,
+    /// The slot of the branch's file system.
+    pub(crate) fs: u16,
+    /// The type as in `struct dirent`.
+    pub(crate) dtype: u8,
+    /// The place in the directory, growing from entry to entry, with gaps.
+    pub(crate) cookie: u64,
+}
+
+/// What a [`Snapshot`] stores of an [`Entry`].
+#[derive(Clone, Copy)]
+struct Stored {
+    /// The inode number on the branch.
+    ino: u64,
+    /// Where the name begins.
+    at: u32,
+    /// The place in the directory.
+    cookie: u32,
+    /// The length of the name.
+    len: u16,
+    /// The slot of the branch's file system.
+    fs: u16,
+    /// The type.
+    dtype: u8,
+}
+
+/// The names of a union's directory.
+pub(crate) struct Snapshot {
+    /// The names, one after the other.
+    bytes: KVVec<u8>,
+    /// The entries, by cookie.
+    entries: KVVec<Stored>,
+    /// Positions in `entries`, by the hash of the name.
+    index: Table,
+    /// The key of the hash.
+    key: Key,
+}
+
+impl Snapshot {
+    /// Returns the number of entries.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Tells whether there is none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Returns the `i`-th entry.
+    pub(crate) fn get(&self, i: usize) -> Option<Entry<'_>> {
+        self.entries.get(i).map(|stored| Entry {
+            name: self.name(stored),
+            ino: stored.ino,
+            fs: stored.fs,
+            dtype: stored.dtype,
+            cookie: u64::from(stored.cookie),
+        })
+    }
+
+    /// Returns the number of the first entry at `cookie` or after it; [`Self::len`] if there is
+    /// none.
+    pub(crate) fn seek(&self, cookie: u64) -> usize {
+        self.entries
+            .partition_point(|stored| u64::from(stored.cookie) < cookie)
+    }
+
+    /// Finds the number of the entry `name`.
+    pub(crate) fn contains(&self, name: &[u8]) -> Option<usize> {
+        let is_it = |i: u32| {
+            let stored = self.entries.get(i as usize);
+            stored.is_some_and(|stored| self.name(stored) == name)
+        };
+        // CAST: `usize` has at least 32 bits.
+        Some(self.index.find(self.key.hash(name), is_it).ok()? as usize)
+    }
+
+    /// Returns the name of an entry of this snapshot.
+    fn name(&self, stored: &Stored) -> &[u8] {
+        slice(&self.bytes, stored.at, stored.len)
+    }
+}
+
+/// A hash table of numbers: open addressing, linear probing, at least a quarter of it free.
+struct Table {
+    /// Number + 1, or 0 for a free place; the length is a power of two.
+    places: KVVec<u32>,
+}
+
+impl Table {
+    /// Makes a table for `count` numbers.
+    fn new(count: usize) -> Result<Self> {
+        // NO-OVERFLOW: `count` is at most 2 * `MAX_NAMES`.
+        let len = (count + count / 3 + 1).next_power_of_two();
+        Ok(Table {
+            places: KVVec::from_elem(0, len, GFP_KERNEL)?,
+        })
+    }
+
+    /// Finds the number that `is_it`, or else the place where it belongs.
+    fn find(&self, hash: u32, is_it: impl Fn(u32) -> bool) -> Result<u32, usize> {
+        let mask = self.places.len().wrapping_sub(1);
+        // CAST: `usize` has at least 32 bits.
+        let mut place = hash as usize & mask;
+        loop {
+            match self.places.get(place).and_then(|n| n.checked_sub(1)) {
+                Some(n) if is_it(n) => return Ok(n),
+                Some(_) => place = place.wrapping_add(1) & mask,
+                None => return Err(place),
+            }
+        }
+    }
+
+    /// Puts `n` into a place that [`Self::find`] returned.
+    fn set(&mut self, place: usize, n: u32) {
+        if let Some(slot) = self.places.get_mut(place) {
+            *slot = n.wrapping_add(1);
+        }
+    }
+}
+
+/// What is known about a name during a merge.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// It is an entry.
+    Shown,
+    /// It is an entry and has its place.
+    Placed,
+    /// It was whiteouted before it was met.
+    Hidden,
+    /// The same, and it has its gap.
+    HiddenPlaced,
+}
+
+/// A name during a merge: the topmost entry or whiteout which has it.
+#[derive(Clone, Copy)]
+struct Name {
+    /// The hash of the name.
+    hash: u32,
+    /// The entry in the layer's listing.
+    raw: u32,
+    /// The layer.
+    layer: u16,
+    /// What it is.
+    kind: Kind,
+}
+
+impl Name {
+    /// Returns the entry or whiteout.
+    fn resolve<'a>(&self, layers: &'a [Layer]) -> Option<(&'a Layer, &'a Raw)> {
+        let layer = layers.get(usize::from(self.layer))?;
+        // CAST: `usize` has at least 32 bits.
+        Some((layer, layer.listing.entries.get(self.raw as usize)?))
+    }
+
+    /// Tells whether this is `name`.
+    fn is(&self, layers: &[Layer], name: &[u8]) -> bool {
+        let Some((layer, raw)) = self.resolve(layers) else {
+            return false;
+        };
+        let own = layer.listing.name(raw);
+        match self.kind {
+            Kind::Shown | Kind::Placed => own == name,
+            Kind::Hidden | Kind::HiddenPlaced => own.strip_prefix(whname::PREFIX) == Some(name),
+        }
+    }
+}
+
+/// Stands for an entry which has no part in the merge.
+const NO_NAME: u32 = u32::MAX;
+
+/// A merge under way.
+struct Merge<'a> {
+    /// What is merged, top first.
+    layers: &'a [Layer],
+    /// The key of the hash.
+    key: Key,
+    /// All names met so far.
+    names: KVVec<Name>,
+    /// Numbers in `names`, by the hash of the name.
+    table: Table,
+    /// For each entry of each layer, top first, its number in `names` or [`NO_NAME`].
+    numbers: KVVec<u32>,
+    /// How many of `names` are to be listed.
+    shown: usize,
+    /// How many bytes their names have.
+    shown_bytes: usize,
+}
+
+impl<'a> Merge<'a> {
+    /// Prepares the merge of listings which have `entries` entries in all.
+    fn new(layers: &'a [Layer], entries: usize, reserved: Reserved) -> Result<Self> {
+        let most = match reserved {
+            Reserved::Hidden => entries,
+            // A whiteout may stand for two names, its own and the hidden one.
+            Reserved::Shown => entries.saturating_mul(2),
+        };
+        let names: KVVec<Name> = KVVec::with_capacity(most, GFP_KERNEL)?;
+        let table = Table::new(most)?;
+        // Where the kernel put the memory is not known to users.
+        let key = Key(
+            names.as_slice().as_ptr().addr() as u64,
+            table.places.as_slice().as_ptr().addr() as u64,
+        );
+        Ok(Merge {
+            layers,
+            key,
+            names,
+            table,
+            numbers: KVVec::with_capacity(entries, GFP_KERNEL)?,
+            shown: 0,
+            shown_bytes: 0,
+        })
+    }
+
+    /// Notes that `layer` has `name` at `raw`, unless a higher branch had it; returns its number.
+    fn meet(&mut self, name: &[u8], layer: u16, raw: u32, kind: Kind) -> Result<u32> {
+        let hash = self.key.hash(name);
+        let known = |n: u32| {
+            // CAST: `usize` has at least 32 bits.
+            let other = self.names.get(n as usize);
+            other.is_some_and(|other| other.hash == hash && other.is(self.layers, name))
+        };
+        let place = match self.table.find(hash, known) {
+            Ok(n) => return Ok(n),
+            Err(place) => place,
+        };
+        // CAST: There are at most 2 * `MAX_NAMES`.
+        let n = self.names.len() as u32;
+        self.names.push(
+            Name {
+                hash,
+                raw,
+                layer,
+                kind,
+            },
+            GFP_KERNEL,
+        )?;
+        self.table.set(place, n);
+        if kind == Kind::Shown {
+            self.shown = self.shown.saturating_add(1);
+            self.shown_bytes = self.shown_bytes.saturating_add(name.len());
+        }
+        Ok(n)
+    }
+
+    /// Takes in the entries of one layer, then its whiteouts.
+    fn add(&mut self, number: u16, layer: &Layer, reserved: Reserved) -> Result {
+        let show = reserved == Reserved::Shown && layer.honours_whiteouts;
+        // CAST: There are at most `MAX_NAMES`.
+        let entries = || (0u32..).zip(layer.listing.entries.iter());
+        for (i, raw) in entries() {
+            let name = layer.listing.name(raw);
+            let n = if !whname::is_reserved(name) || (show && name != whname::PREFIX) {
+                self.meet(name, number, i, Kind::Shown)?
+            } else {
+                NO_NAME
+            };
+            self.numbers.push(n, GFP_KERNEL)?;
+        }
+        let last = self.layers.len() <= usize::from(number).saturating_add(1);
+        if layer.honours_whiteouts && layer.listing.has_whiteouts() && !last {
+            for (i, raw) in entries() {
+                if let Some(hidden) = whname::whiteouted(layer.listing.name(raw)) {
+                    self.meet(hidden, number, i, Kind::Hidden)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts the names in order.
+    fn finish(mut self) -> Result<Snapshot> {
+        if self.shown_bytes > MAX_BYTES {
+            return Err(EOVERFLOW);
+        }
+        let mut bytes = KVVec::with_capacity(self.shown_bytes, GFP_KERNEL)?;
+        let mut entries = KVVec::with_capacity(self.shown, GFP_KERNEL)?;
+        let mut index = Table::new(self.shown)?;
+        let mut cookie = 0u32;
+        let mut end = self.numbers.len();
+        for layer in self.layers.iter().rev() {
+            let start = end.saturating_sub(layer.listing.len());
+            for &n in self.numbers.get(start..end).unwrap_or(&[]) {
+                // CAST: `usize` has at least 32 bits. `NO_NAME` is not found.
+                let Some(name) = self.names.get_mut(n as usize) else {
+                    continue;
+                };
+                match name.kind {
+                    Kind::Placed | Kind::HiddenPlaced => continue,
+                    Kind::Hidden => name.kind = Kind::HiddenPlaced,
+                    Kind::Shown => {
+                        name.kind = Kind::Placed;
+                        if let Some((layer, raw)) = name.resolve(self.layers) {
+                            if let Err(place) = index.find(name.hash, |_| false) {
+                                // CAST: There are at most `MAX_NAMES`.
+                                index.set(place, entries.len() as u32);
+                            }
+                            let stored = Stored {
+                                ino: raw.ino,
+                                // CAST: `MAX_BYTES` fits into 32 bits.
+                                at: bytes.len() as u32,
+                                cookie,
+                                len: raw.len,
+                                fs: layer.fs,
+                                dtype: raw.dtype,
+                            };
+                            bytes.extend_from_slice(layer.listing.name(raw), GFP_KERNEL)?;
+                            entries.push(stored, GFP_KERNEL)?;
+                        }
+                    }
+                }
+                cookie = cookie.saturating_add(1);
+            }
+            end = start;
+        }
+        Ok(Snapshot {
+            bytes,
+            entries,
+            index,
+            key: self.key,
+        })
+    }
+}
+
+/// Merges the listings of one directory, top branch first.
+///
+/// Takes time in proportion to the number of entries.
+///
+/// # Errors
+///
+/// - `EOVERFLOW`: there are too many names or layers.
+/// - `ENOMEM`.
+pub(crate) fn merge(layers_top_first: &[Layer], show_whiteouts: bool) -> Result<Snapshot> {
+    let reserved = if show_whiteouts {
+        Reserved::Shown
+    } else {
+        Reserved::Hidden
+    };
+    let entries = layers_top_first
+        .iter()
+        .try_fold(0usize, |sum, layer| sum.checked_add(layer.listing.len()))
+        .filter(|&sum| sum <= MAX_NAMES)
+        .ok_or(EOVERFLOW)?;
+    let mut merge = Merge::new(layers_top_first, entries, reserved)?;
+    for (i, layer) in layers_top_first.iter().enumerate() {
+        let number = u16::try_from(i).map_err(|_| EOVERFLOW)?;
+        merge.add(number, layer, reserved)?;
+    }
+    merge.finish()
+}
