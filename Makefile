@@ -1,8 +1,102 @@
 # SPDX-License-Identifier: GPL-2.0
+#
+# `make help` lists what there is.  Read by kbuild (KERNELRELEASE is set), this is
+# the list of directories to build; called by hand, it is a wrapper of kbuild and
+# of scripts/.
+
 ifneq ($(KERNELRELEASE),)
+
 obj-m := rust/
+
 else
+
+# The kernel to build for: any build tree which carries Rust metadata.
 KDIR ?= /lib/modules/$(shell uname -r)/build
-modules modules_install clean rust-analyzer:
+# Guest tests to run: those whose name contains this.
+T ?=
+
+.PHONY: modules modules_install clean help setup run test shell host-test vm-test
+.PHONY: lint check fmt rust-analyzer clean-cache
+
+modules:
+
+# --- plain out-of-tree build --------------------------------------------------
+
+modules modules_install: kdir
 	$(MAKE) -C $(KDIR) M=$(CURDIR) $@
+
+.PHONY: kdir
+kdir:
+	@[ -e $(KDIR)/Makefile ] || { \
+		echo "error: there is no kernel build tree in $(KDIR)" >&2; \
+		echo "       install your kernel's headers, or name a tree: make KDIR=..." >&2; \
+		exit 1; }
+	@[ -e $(KDIR)/rust/libkernel.rmeta ] || { \
+		echo "error: $(KDIR) carries no Rust metadata (rust/libkernel.rmeta)" >&2; \
+		echo "       The kernel must have CONFIG_RUST=y and its headers package must ship" >&2; \
+		echo "       the metadata (Fedora, Arch and Ubuntu do, Debian does not)." >&2; \
+		echo "       For Debian's kernel use 'make run' or 'make build', which prepare" >&2; \
+		echo "       a tree; or name one: make KDIR=..." >&2; \
+		exit 1; }
+
+# kbuild's own clean wants a build tree; this must work without one.
+clean:
+	scripts/clean.sh
+
+# --- build root and guest -------------------------------------------------------
+
+setup:
+	@scripts/setup.sh
+
+.PHONY: build
+build: setup
+	@scripts/build.sh
+
+rust-analyzer: setup
+	@scripts/build.sh rust-analyzer
+
+run: setup
+	@scripts/run.sh
+
+shell: setup
+	@scripts/build.sh
+	@scripts/vm.sh --interactive -- bash -l
+
+test: setup
+	@scripts/test.sh
+
+host-test: setup
+	@scripts/test.sh host
+
+vm-test: setup
+	@scripts/test.sh guest $(T)
+
+lint check: setup
+	@scripts/lint.sh
+
+fmt: setup
+	@scripts/fmt.sh
+
+clean-cache:
+	@scripts/clean.sh --cache
+
+help:
+	@echo 'For a Debian 12 or 13 machine, as root; all they need is made by itself, once:'
+	@echo '  make run            build, boot the stock kernel in QEMU, show the main job'
+	@echo '  make test           all tests; the last line counts them'
+	@echo '  make shell          a shell in the guest, with the module at hand'
+	@echo '  make vm-test T=x    guest tests whose name contains x'
+	@echo '  make host-test      tests of the pure logic, on this machine'
+	@echo '  make build          rust/ruaufs.ko for the stock Debian kernel'
+	@echo '  make lint           clippy, rustfmt, layers, shellcheck: no warnings allowed'
+	@echo '  make fmt            format the Rust sources'
+	@echo '  make rust-analyzer  write rust-project.json for editors'
+	@echo '  make setup          just make the environment'
+	@echo '  make clean-cache    remove the environment'
+	@echo
+	@echo 'For any machine whose kernel build tree carries Rust metadata:'
+	@echo '  make [KDIR=...]     build rust/ruaufs.ko for the running kernel'
+	@echo '  make modules_install'
+	@echo '  make clean'
+
 endif

@@ -21,6 +21,7 @@ mkdir -p "$dir"
 
 cp -a "$KERNEL_IMAGE/usr/lib/modules" "$root/usr/lib/"
 chroot "$root" depmod "$KERNEL"
+rm -f "$root/etc/dpkg/dpkg.cfg.d/99mmdebstrap" # The guest installs man pages again.
 mkdir -p "$root/ruaufs" # The payload of a run is mounted here.
 echo ruaufs >"$root/etc/hostname"
 printf '127.0.0.1 localhost ruaufs\n' >"$root/etc/hosts"

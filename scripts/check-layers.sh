@@ -1,0 +1,44 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# usage: check-layers.sh
+#
+# Checks by text what the compiler cannot check of the layers (see
+# Documentation/ruaufs/architecture.rst): fs knows nothing of branches, union and
+# logic hold nothing unsafe, logic calls no kernel.
+# shellcheck source=scripts/lib.sh
+. "$(dirname "$0")/lib.sh"
+cd "$SRC/rust"
+failed=0
+
+# layer NAME: the source files of a layer.
+layer() {
+	[[ ! -e $1.rs ]] || echo "$1.rs"
+	[[ ! -d $1 ]] || find "$1" -name '*.rs' | sort
+}
+
+# forbid LAYER WHY REGEX [EXCEPT-FILE]: no code line may match; comments may.
+forbid() {
+	local file found
+	while read -r file; do
+		[[ $file != "${4:-}" ]] || continue
+		found=$(sed -E 's,(^|[^:"])//.*,\1,' "$file" | grep -nE -- "$3") || continue
+		sed "s,^,rust/$file:," <<<"$found"
+		echo "error: layer $1: $2"
+		failed=1
+	done < <(layer "$1")
+}
+
+for name in union logic; do
+	while read -r file; do
+		grep -qx '#!\[forbid(unsafe_code)\]' "$file" || {
+			echo "error: rust/$file: has no #![forbid(unsafe_code)]"
+			failed=1
+		}
+	done < <(layer $name)
+	forbid $name "raw C belongs into fs" '\bbindings\b|\bas \*(mut|const)\b|extern "C"|\bcontainer_of\b'
+done
+forbid logic "runs without a kernel: use env" '\bkernel::' logic/env.rs
+forbid fs "knows nothing of the layers above" '\b(crate|super)::(union|logic)\b|\b(union|logic)::'
+
+((failed == 0)) || exit 1

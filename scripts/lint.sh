@@ -1,0 +1,62 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# usage: lint.sh
+#
+# All that is checked without running: layers, kernel clippy and C warnings, cargo
+# clippy, rustfmt, shellcheck, our copies of kernel settings.  A warning is an error.
+# shellcheck source=scripts/lib.sh
+. "$(dirname "$0")/lib.sh"
+in_root=("$SRC/scripts/chroot.sh")
+work=$CACHE/lint-$(key "$SRC")
+
+# A module built with clippy must never be loaded (its code may differ), so it is
+# checked in a copy, which also leaves the objects of the checkout alone.
+kernel_lints() {
+	mkdir -p "$work"
+	"${in_root[@]}" rsync -a --delete --include='/rust/' --include='/rust/**/' \
+		--include='*.rs' --include='*.[ch]' --include='Makefile' \
+		--include='bindgen_parameters' --include='.*.cmd' --include='*.o' \
+		--exclude='*' "$SRC/Makefile" "$SRC/rust" "$work/"
+	cp "$SRC/.clippy.toml" "$work/"
+	"${in_root[@]}" make -s -C "$KERNEL_TREE" CC="$KERNEL_CC" M="$work" \
+		CLIPPY=1 KRUSTFLAGS=-Dwarnings KCFLAGS=-Werror W=1 \
+		rust/ruaufs_main.o rust/helpers.o
+}
+
+cargo_lints() {
+	local crate
+	for crate in "$SRC"/tests/{host,guest}; do
+		[[ -e $crate/Cargo.toml ]] || continue
+		CARGO_TARGET_DIR=$CACHE/target/${crate##*/}-$(key "$SRC") "${in_root[@]}" \
+			cargo clippy --quiet --locked --all-targets \
+			--manifest-path "$crate/Cargo.toml" -- -D warnings
+	done
+}
+
+# The kernel's variables are not visible to an external module, so rust/Makefile
+# and the two dot files repeat them; they must be moved along with the kernel.
+copies() {
+	local skipped='/bindgen_skip_c_flags :=/,/[^\\]$/{s/.*:=//;s/\\$//;p}'
+	diff <(sed -n "$skipped" "$KERNEL_TREE/rust/Makefile" | xargs -n 1) \
+		<(sed -n "$skipped" "$SRC/rust/Makefile" | xargs -n 1) || {
+		echo "error: rust/Makefile: bindgen flags differ from the kernel's"
+		return 1
+	}
+	diff "$KERNEL_TREE/.rustfmt.toml" "$SRC/.rustfmt.toml"
+	diff "$KERNEL_TREE/.clippy.toml" "$SRC/.clippy.toml"
+	diff <(grep -oE '^config RUAUFS_\w+' "$SRC/Kconfig" | cut -d' ' -f2 | sort) \
+		<(grep -oE 'CONFIG_RUAUFS_\w+' "$SRC/rust/Makefile" | cut -d_ -f2- | sort -u)
+}
+
+shell_lints() {
+	(cd "$SRC" && git ls-files -z '*.sh' .ci/run scripts/guest |
+		xargs -0 "${in_root[@]}" shellcheck -x)
+}
+
+step "layers" "$SRC/scripts/check-layers.sh"
+step "copies of kernel settings" copies
+step "rustfmt" "$SRC/scripts/fmt.sh" --check
+step "shellcheck" shell_lints
+step "clippy with the kernel's lints" kernel_lints
+step "clippy of the tests" cargo_lints
