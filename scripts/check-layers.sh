@@ -19,11 +19,11 @@ layer() {
 
 # forbid LAYER WHY REGEX [EXCEPT-FILE]: no code line may match; comments may.
 forbid() {
-	local file found
+	local file
 	while read -r file; do
 		[[ $file != "${4:-}" ]] || continue
-		found=$(sed -E 's,(^|[^:"])//.*,\1,' "$file" | grep -nE -- "$3") || continue
-		sed "s,^,rust/$file:," <<<"$found"
+		sed -E 's,(^|[^:"])//.*,\1,' "$file" | grep -nE -- "$3" |
+			sed "s,^,rust/$file:," || continue
 		echo "error: layer $1: $2"
 		failed=1
 	done < <(layer "$1")

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# usage: lint.sh
+# usage: lint.sh [layers|copies|rustfmt|shell|kernel|cargo]
 #
 # All that is checked without running: layers, kernel clippy and C warnings, cargo
 # clippy, rustfmt, shellcheck, our copies of kernel settings.  A warning is an error.
@@ -54,9 +54,17 @@ shell_lints() {
 		xargs -0 "${in_root[@]}" shellcheck -x)
 }
 
-step "layers" "$SRC/scripts/check-layers.sh"
-step "copies of kernel settings" copies
-step "rustfmt" "$SRC/scripts/fmt.sh" --check
-step "shellcheck" shell_lints
-step "clippy with the kernel's lints" kernel_lints
-step "clippy of the tests" cargo_lints
+# check NAME TITLE COMMAND...: one of them, if it is asked for.
+check() {
+	[[ $only == all || $only == "$1" ]] || return 0
+	shift
+	step "$@"
+}
+
+only=${1:-all}
+check layers "layers" "$SRC/scripts/check-layers.sh"
+check copies "copies of kernel settings" copies
+check rustfmt "rustfmt" "$SRC/scripts/fmt.sh" --check
+check shell "shellcheck" shell_lints
+check kernel "clippy with the kernel's lints" kernel_lints
+check cargo "clippy of the tests" cargo_lints

@@ -18,4 +18,4 @@ done
 # Decompressed here, once: under emulation xz costs seconds per module.
 find "$dir/usr/lib/modules" -name '*.ko.xz' -print0 | xargs -0 -r -P "$(nproc)" -n 50 xz -d
 mv "$dir/usr/lib/modules/$KERNEL/vmlinuz" "$dir/vmlinuz"
-rm -rf "$dir/debs" "$dir/usr/share"
+rm -rf "${dir:?}/debs" "${dir:?}/usr/share"

@@ -14,11 +14,10 @@
 NEEDED_GB=7
 
 check_machine() {
-	local id='' version=''
-	[[ ! -r /etc/os-release ]] ||
-		read -r id version < <(. /etc/os-release && echo "${ID:-?} ${VERSION_ID:-?}")
-	[[ $id == debian && $version == 1[23] ]] ||
-		die "this set-up knows Debian 12 and 13, not '$id $version'" \
+	local system
+	system=$(sed -nE 's/^(ID|VERSION_ID)="?([^"]*)"?$/\1=\2/p' /etc/os-release | sort | xargs)
+	[[ $system == "ID=debian VERSION_ID=1"[23] ]] ||
+		die "this set-up knows Debian 12 and 13, not '$system'" \
 			"use a Debian machine or container; plain 'make KDIR=...' works anywhere"
 	[[ $(uname -m) == x86_64 ]] || die "this set-up is for x86-64, not $(uname -m)"
 	((EUID == 0)) || die "set-up must run as root: it makes Debian trees" \

@@ -20,7 +20,7 @@ export CARGO_TARGET_DIR
 run() {
 	local name=$1 output rc=0 ok bad
 	shift
-	output=$CACHE/log/$name.log
+	output=$CACHE/log/${name// /-}.log
 	say "$name"
 	"$@" 2>&1 | tee "$output" || rc=$?
 	read -r ok bad < <(sed -nE 's/.*test result: .* ([0-9]+) passed; ([0-9]+) failed;.*/\1 \2/p' \
@@ -43,10 +43,14 @@ host_tests() {
 }
 
 guest_tests() {
+	local name environment=()
 	CARGO_TARGET_DIR=$target/guest-$(key "$SRC")
 	step "build the guest tests" "$SRC/scripts/chroot.sh" \
 		cargo build --locked --manifest-path "$SRC/tests/guest/Cargo.toml"
-	run "guest tests" "$SRC/scripts/vm.sh" --timeout 1800 \
+	for name in SEED STEPS RUAUFS_TEST_TIMEOUT; do # See tests/guest/src/main.rs.
+		[[ -z ${!name:-} ]] || environment+=(--env "$name=${!name}")
+	done
+	run "guest tests" "$SRC/scripts/vm.sh" --timeout 1800 "${environment[@]}" \
 		--file "$CARGO_TARGET_DIR/debug/ruaufs-guest-tests" \
 		--file "$SRC/scripts/guest/run-tests" \
 		-- /ruaufs/run-tests ${filter:+"$filter"}

@@ -72,6 +72,7 @@ done >"$run/payload/environment"
 # A bug of the kernel ends the guest at once (panic=-1, oops=panic): waiting for
 # the time limit would tell no more.  Mitigations cost much under emulation.
 append="console=ttyS0 loglevel=7 panic=-1 oops=panic hung_task_panic=1 mitigations=off"
+# shellcheck disable=SC2054 # The commas are QEMU's.
 qemu=(
 	qemu-system-x86_64 -nodefaults -no-user-config -no-reboot -display none
 	-machine q35 -m "${RUAUFS_VM_MEMORY:-2G}" -smp "${RUAUFS_VM_CPUS:-2}"
@@ -85,7 +86,7 @@ qemu=(
 )
 case ${RUAUFS_VM_ACCEL:-tcg} in
 kvm) qemu+=(-accel kvm -cpu host) ;;
-tcg) qemu+=(-accel tcg,thread=multi -cpu max) ;;
+tcg) qemu+=(-accel "tcg,thread=multi" -cpu max) ;;
 *) die "RUAUFS_VM_ACCEL is neither tcg nor kvm" ;;
 esac
 for n in 0 1 2 3; do
@@ -96,12 +97,12 @@ for n in 0 1 2 3; do
 	)
 done
 if [[ -n $interactive ]]; then
-	qemu+=(-chardev stdio,id=terminal,signal=off -device virtconsole,chardev=terminal)
+	qemu+=(-chardev "stdio,id=terminal,signal=off" -device "virtconsole,chardev=terminal")
 else
 	# Not -chardev stdio: at the end of its input it would close the port.
 	mkfifo "$run/output"
 	qemu+=(-chardev "file,id=output,path=$run/output"
-		-device virtserialport,chardev=output,name=ruaufs.output)
+		-device "virtserialport,chardev=output,name=ruaufs.output")
 	qemu=(timeout --kill-after=10 "$timeout" "${qemu[@]}")
 fi
 
