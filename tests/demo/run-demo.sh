@@ -204,13 +204,13 @@ printf '\nAll is as it should be.\n'
 cat <<END
 
 A shell in the guest.  The union is mounted on $mnt, its branches are
-  $rw (writable) and $squash (read-only).  To try:
-    chroot $mnt                       look around in the changed system
-    rm $mnt/etc/motd; ls -A $rw/etc   what a removal leaves in the branch
-    touch $mnt/etc/networks           a copy-up: now see $rw/etc/networks
-    grep $mnt /proc/mounts            options of the mount
-    dmesg | tail                      what the kernel said
+$rw (writable) and $squash (read-only).  To try:
+    chroot $mnt                look around in the changed system
+    rm $mnt/etc/motd           a removal: now see ls -A $rw/etc
+    touch $mnt/etc/networks    a copy-up: now see $rw/etc/networks
+    grep $mnt /proc/mounts     the mount's options
+    dmesg | tail                what the kernel said
 'exit' ends the guest; nothing in it is kept.
 END
 cd "$mnt"
-bash -i || :
+bash -i || : # What the last command in it returned is no result of the demonstration.
