@@ -13,4 +13,4 @@ kbuild() {
 }
 
 # One build at a time in one checkout; its own messages go to the terminal.
-with_lock "build-$(key "$SRC")" kbuild "${@:-modules}"
+with_lock "$BUILD_LOCK" kbuild "${@:-modules}"

@@ -29,10 +29,11 @@ die() {
 # COMMAND is run in the foreground (so that Ctrl-C reaches it) and outside any
 # condition (or `set -e` would not hold in it).
 step() {
-	local title=$1 log start=$SECONDS ticker rc
+	local title=$1 final log start=$SECONDS ticker rc
 	shift
 	mkdir -p "$CACHE/log"
-	log=$CACHE/log/${title//[^a-zA-Z0-9.]/-}.log
+	final=$CACHE/log/${title//[^a-zA-Z0-9.]/-}.log
+	log=$final.$BASHPID # Others may be at the same step.
 	say "$title"
 	: >"$log"
 	(
@@ -55,9 +56,10 @@ step() {
 	kill "$ticker" 2>/dev/null
 	wait "$ticker" 2>/dev/null
 	set -e
+	mv "$log" "$final"
 	if ((rc != 0)); then
-		tail -n 25 "$log" | sed 's/^/    | /' >&2
-		die "$title: failed with status $rc" "the whole output: $log" \
+		tail -n 25 "$final" | sed 's/^/    | /' >&2
+		die "$title: failed with status $rc" "the whole output: $final" \
 			"${ADVICE:-run the same command again to go on from here}"
 	fi
 	say "$title: done in $((SECONDS - start)) s"
@@ -122,6 +124,9 @@ script_key() {
 }
 
 BUILD_ROOT=$CACHE/build-root-$(script_key make-root.sh "${BUILD_PACKAGES[@]}")
+
+# Held while objects in this checkout are made or taken.
+BUILD_LOCK=build-$(key "$SRC")
 
 # The kernel's release is known once set-up has looked into the index.
 KERNEL_FILE=$CACHE/kernel-$KERNEL_SERIES-$KERNEL_FLAVOUR

@@ -48,7 +48,7 @@ prepare() {
 		die "the kernel's configuration changed on the way" \
 			"the build root does not match kernel $KERNEL"
 	fi
-	"$SRC/scripts/chroot.sh" make -s -C "$dir" CC="$KERNEL_CC" -j"$(nproc)" \
+	"$SRC/scripts/chroot.sh" make -C "$dir" CC="$KERNEL_CC" -j"$(nproc)" \
 		prepare modules_prepare
 	[[ $(<"$dir/include/config/kernel.release") == "$KERNEL" ]] ||
 		die "the source is not of release $KERNEL" "remove $KERNEL_FILE and try again"

@@ -20,7 +20,7 @@ export CARGO_TARGET_DIR
 run() {
 	local name=$1 output rc=0 ok bad
 	shift
-	output=$CACHE/log/${name// /-}.log
+	output=$CACHE/log/${name// /-}-$(key "$SRC").log
 	say "$name"
 	"$@" 2>&1 | tee "$output" || rc=$?
 	read -r ok bad < <(sed -nE 's/.*test result: .* ([0-9]+) passed; ([0-9]+) failed;.*/\1 \2/p' \

@@ -10,7 +10,8 @@
 #   --interactive       give COMMAND this terminal; no time limit
 #   --file PATH         take a file or directory along, to /ruaufs/ (repeatable)
 #   --env NAME=VALUE    set a variable for COMMAND (repeatable)
-#   --log FILE          where to leave the kernel's log (default: in the cache)
+#   --log FILE          where to leave the kernel's log (default: one per checkout,
+#                       in the cache)
 #   --no-module         leave rust/ruaufs.ko behind
 #
 # The guest has its root file system on vda, where changes last as long as it
@@ -25,7 +26,7 @@
 timeout=600
 interactive=
 module=$SRC/rust/ruaufs.ko
-log=$CACHE/log/kernel.log
+log=$CACHE/log/kernel-$(key "$SRC").log
 files=()
 environment=()
 while (($#)); do
@@ -44,13 +45,21 @@ done
 [[ -e $GUEST ]] || die "there is no guest image yet" "run scripts/setup.sh first"
 [[ -z $module || -e $module ]] || die "there is no $module" "run scripts/build.sh first"
 
+# What killed runs left behind.
+find "$CACHE" -maxdepth 1 -name 'vm.*' -mtime +1 -exec rm -rf {} +
 run=$(mktemp -d "$CACHE/vm.XXXXXX")
-trap 'rm -rf "$run"' EXIT
+qemu_pid=
+trap '[[ -z $qemu_pid ]] || kill "$qemu_pid"; rm -rf "$run"' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
 
 # The payload: appended to the initramfs, so that no image is made for a run.
 mkdir -p "$run/payload" "$(dirname "$log")"
 cp "$SRC/scripts/guest/init" "$run/payload/init"
-for file in ${module:+"$module"} "${files[@]}"; do
+if [[ -n $module ]]; then
+	with_lock "$BUILD_LOCK" cp "$module" "$run/payload/" # Not half a module.
+fi
+for file in "${files[@]}"; do
 	cp -rL "$file" "$run/payload/"
 done
 printf '%q ' "$@" >"$run/payload/command"
@@ -77,7 +86,7 @@ qemu=(
 	qemu-system-x86_64 -nodefaults -no-user-config -no-reboot -display none
 	-machine q35 -m "${RUAUFS_VM_MEMORY:-2G}" -smp "${RUAUFS_VM_CPUS:-2}"
 	-kernel "$KERNEL_IMAGE/vmlinuz" -initrd "$run/initramfs.cpio" -append "$append"
-	-serial "file:$log"
+	-serial "file:$run/kernel.log"
 	-device virtio-serial-pci,max_ports=4
 	-chardev "file,id=status,path=$run/status"
 	-device virtserialport,chardev=status,name=ruaufs.status
@@ -103,7 +112,7 @@ else
 	mkfifo "$run/output"
 	qemu+=(-chardev "file,id=output,path=$run/output"
 		-device "virtserialport,chardev=output,name=ruaufs.output")
-	qemu=(timeout --kill-after=10 "$timeout" "${qemu[@]}")
+	qemu=(timeout --foreground --kill-after=10 "$timeout" "${qemu[@]}")
 fi
 
 # Snapshots are temporary files of QEMU's; they are large, so keep them off /tmp.
@@ -113,15 +122,22 @@ if [[ -n $interactive ]]; then
 	"${qemu[@]}" || rc=$?
 else
 	cat "$run/output" &
-	"${qemu[@]}" </dev/null || rc=$?
-	wait
+	cat=$!
+	"${qemu[@]}" </dev/null &
+	qemu_pid=$!
+	wait "$qemu_pid" || rc=$?
+	qemu_pid=
+	wait "$cat"
 fi
+tr -d '\r' <"$run/kernel.log" >"$log"
 
-# What must not be in a kernel's log.
-reports='BUG:|WARNING:|Oops|Kernel panic|Call Trace|general protection|invalid opcode'
-reports+='|possible (circular|recursive|irq)|suspicious RCU|lockdep|INFO: task|INFO: rcu'
-reports+='|rcu_.*(stall|detected)|soft lockup|hard LOCKUP|blocked for more than'
-reports+='|KASAN|KCSAN|KFENCE|UBSAN|kmemleak|refcount_t:|corruption|Objects remaining'
+# What must not be in a kernel's log.  A stock boot prints none of it.
+reports='BUG|WARNING:|Oops|Kernel panic|Call Trace|general protection|invalid opcode'
+reports+='|unable to handle|possible (circular|recursive|irq)|suspicious RCU|bad unlock'
+reports+='|held lock freed|still held when returning|INFO: (task|rcu|possible)|rcu: INFO'
+reports+='|detected stall|soft lockup|hard LOCKUP|blocked for more than|still in use'
+reports+='|KASAN|KCSAN|KFENCE:|UBSAN|ODEBUG|suspected memory leak|refcount_t:'
+reports+='|(list_add|list_del|slab|memory) corruption|Poison overwritten|Objects remaining'
 reports+='|VFS: Busy inodes|rust_kernel: panicked|scheduling while atomic|sleeping function'
 if grep -qE "$reports" "$log"; then
 	{
