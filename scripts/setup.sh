@@ -54,7 +54,7 @@ apt_install() {
 # Finds the newest release of the series, once; it holds until KERNEL_FILE is removed.
 resolve_kernel() {
 	local newest
-	backports apt-get -q update
+	backports apt-get -q -o APT::Update::Error-Mode=any update
 	newest=$(backports apt-cache pkgnames "linux-binary-$KERNEL_SERIES" |
 		sed -n "s/^linux-binary-\($KERNEL_SERIES\.[0-9]*+$KERNEL_FLAVOUR\)$/\1/p" |
 		sort -V | tail -n 1)
@@ -110,7 +110,7 @@ if [[ -z ${RUAUFS_KERNEL:-} ]]; then
 	name_kernel "$(<"$KERNEL_FILE")"
 	export RUAUFS_KERNEL=$KERNEL # All steps below speak of the same one.
 else
-	ADVICE=$network with_lock resolve step "update the index of $SUITE-backports" backports apt-get -q update
+	ADVICE=$network with_lock resolve step "update the index of $SUITE-backports" backports apt-get -q -o APT::Update::Error-Mode=any update
 fi
 say "kernel: $KERNEL"
 
