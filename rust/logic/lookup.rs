@@ -97,7 +97,8 @@ pub(crate) struct Answer {
 /// What a name is. The numbers count the branches as they were probed, from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// No branch has it.
+    /// No branch has it. The last branch was not asked for a whiteout; who creates the name there
+    /// looks for one.
     Absent,
     /// No branch has it down to a whiteout on branch `at`.
     Whiteouted {

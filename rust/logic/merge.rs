@@ -49,6 +49,11 @@ const MAX_NAMES: usize = 1 << 24;
 /// The most bytes of names, for the same reason.
 const MAX_BYTES: usize = 1 << 29;
 
+/// The names for which a listing makes room at first.
+const FIRST_NAMES: usize = 32;
+/// The bytes for which a listing makes room at first.
+const FIRST_BYTES: usize = 512;
+
 /// One entry of a [`Listing`].
 #[derive(Clone, Copy)]
 struct Raw {
@@ -94,8 +99,14 @@ impl Listing {
     pub(crate) fn push(&mut self, name: &[u8], ino: u64, dtype: u8) -> Result {
         let len = u16::try_from(name.len()).map_err(|_| EOVERFLOW)?;
         let at = self.bytes.len();
+        // NO-OVERFLOW: `MAX_BYTES` is more than any `u16`.
         if self.entries.len() >= MAX_NAMES || at > MAX_BYTES - usize::from(len) {
             return Err(EOVERFLOW);
+        }
+        if self.entries.is_empty() {
+            // Enough for most directories, so that they take one allocation each.
+            self.bytes.reserve(FIRST_BYTES, GFP_KERNEL)?;
+            self.entries.reserve(FIRST_NAMES, GFP_KERNEL)?;
         }
         self.bytes.extend_from_slice(name, GFP_KERNEL)?;
         // CAST: `MAX_BYTES` fits into 32 bits.

@@ -9,3 +9,6 @@
 mod rust {
     pub(crate) mod logic;
 }
+
+#[cfg(test)]
+mod tests;

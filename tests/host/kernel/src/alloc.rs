@@ -90,12 +90,12 @@ impl<T> Vec<T> {
     }
 
     /// Returns the number of elements.
-    pub const fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.0.len()
     }
 
     /// Tells whether there is no element.
-    pub const fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Where to create, where to copy to, how to remove.
+
+use kernel::error::code::EROFS;
+
+use crate::rust::logic::{
+    copyup::choose,
+    create::{tdp, Branch},
+    options::CopyUpPolicy,
+    remove::{plan, Facts, Plan},
+};
+
+/// Makes branches from words: `w` writable, `p` has the parent.
+fn branches(words: &str) -> Vec<Branch> {
+    words
+        .split(' ')
+        .map(|word| Branch {
+            writable: word.contains('w'),
+            has_parent: word.contains('p'),
+        })
+        .collect()
+}
+
+#[test]
+fn create_top_down_parent() {
+    for (words, whiteout, target) in [
+        // The topmost branch with the parent.
+        ("wp p", None, Some(0)),
+        ("w wp p", None, Some(1)),
+        // Not writable: the nearest writable one above.
+        ("w p", None, Some(0)),
+        ("w w - p", None, Some(1)),
+        // Never downwards.
+        ("p wp", None, None),
+        ("p", None, None),
+        ("- w p", None, Some(1)),
+        // A whiteout on a branch below the topmost parent changes nothing.
+        ("wp wp p", Some(2), Some(0)),
+        ("w p wp", Some(2), Some(0)),
+        // One above is a bound.
+        ("w w p", Some(0), Some(0)),
+        ("- w p", Some(0), None),
+        // Facts that contradict each other.
+        ("w", None, None),
+        ("p", Some(9), None),
+    ] {
+        assert_eq!(tdp(&branches(words), whiteout), target, "{words}");
+    }
+    assert_eq!(tdp(&[], None), None);
+    assert_eq!(tdp(&[], Some(0)), None);
+}
+
+#[test]
+fn copy_up() {
+    use CopyUpPolicy::{Bu, Bup, Tdp};
+    for (words, top, by_tdp, by_bup, by_bu) in [
+        // Already where it can be changed.
+        ("wp wp", 1, Some(1), Some(1), Some(1)),
+        ("w", 0, Some(0), Some(0), Some(0)),
+        // One writable branch above.
+        ("wp p", 1, Some(0), Some(0), Some(0)),
+        ("w p", 1, Some(0), Some(0), Some(0)),
+        // Where they differ.
+        ("wp wp w p", 3, Some(0), Some(1), Some(2)),
+        ("w wp p p", 3, Some(1), Some(1), Some(1)),
+        ("w w - p", 3, Some(1), Some(1), Some(1)),
+        ("p wp w p", 3, Some(1), Some(1), Some(2)),
+        // Nothing above, something below.
+        ("p wp", 0, None, None, None),
+        ("p p wp", 1, None, None, None),
+        // No such branch.
+        ("wp", 1, None, None, None),
+    ] {
+        let branches = branches(words);
+        for (policy, target) in [(Tdp, by_tdp), (Bup, by_bup), (Bu, by_bu)] {
+            assert_eq!(choose(policy, &branches, top), target, "{words} {policy:?}");
+        }
+    }
+    assert_eq!(choose(Tdp, &[], 0), None);
+}
+
+/// All tables of four branches: the target is writable and not below, and there is one if any.
+#[test]
+fn targets_are_always_usable() {
+    for bits in 0..1u32 << 8 {
+        let branches: Vec<Branch> = (0..4)
+            .map(|i| Branch {
+                writable: bits >> (2 * i) & 1 != 0,
+                has_parent: bits >> (2 * i + 1) & 1 != 0,
+            })
+            .collect();
+        let possible = |top: usize| branches[..=top].iter().any(|branch| branch.writable);
+        for top in 0..4 {
+            for policy in [CopyUpPolicy::Tdp, CopyUpPolicy::Bup, CopyUpPolicy::Bu] {
+                let target = choose(policy, &branches, top);
+                assert_eq!(target.is_some(), possible(top));
+                assert!(target.is_none_or(|at| at <= top && branches[at].writable));
+            }
+        }
+        let parent = branches.iter().position(|branch| branch.has_parent);
+        let target = tdp(&branches, None);
+        assert_eq!(target.is_some(), parent.is_some_and(possible));
+        assert!(target.is_none_or(|at| branches[at].writable && Some(at) <= parent));
+    }
+}
+
+#[test]
+fn remove() {
+    let ask = |top, target, visible_below| {
+        plan(&Facts {
+            top,
+            target,
+            visible_below,
+        })
+    };
+    let answer = |on, whiteout, remove| {
+        Ok(Plan {
+            on,
+            whiteout,
+            remove,
+        })
+    };
+    assert_eq!(ask(0, Some(0), false), answer(0, false, true));
+    assert_eq!(ask(0, Some(0), true), answer(0, true, true));
+    assert_eq!(ask(2, Some(2), true), answer(2, true, true));
+    assert_eq!(ask(2, Some(0), false), answer(0, true, false));
+    assert_eq!(ask(2, Some(1), true), answer(1, true, false));
+    assert_eq!(ask(0, None, true), Err(EROFS));
+    assert_eq!(ask(1, Some(2), false), Err(EROFS), "cannot hide from below");
+}

@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Reserved names.
+
+use proptest::{collection::vec, prelude::*};
+
+use kernel::error::code::{ENAMETOOLONG, EPERM};
+
+use crate::rust::logic::whname::{self, NAME_MAX};
+
+/// The longest name of a branch.
+const BRANCH_MAX: usize = 255;
+
+#[test]
+fn constants_fit_together() {
+    for own in [
+        whname::BASE,
+        whname::PLINK_DIR,
+        whname::ORPHAN_DIR,
+        whname::OPAQUE,
+    ] {
+        assert!(whname::is_reserved(own));
+        assert_eq!(whname::whiteouted(own), None);
+    }
+    assert_eq!(NAME_MAX, BRANCH_MAX - b".wh..wh.".len() - b".XXXX".len());
+    assert!(size_of::<whname::Name>() <= 64);
+}
+
+#[test]
+fn check() {
+    assert_eq!(whname::check(b"a"), Ok(()));
+    assert_eq!(whname::check(b".wh"), Ok(()));
+    assert_eq!(whname::check(b".wha"), Ok(()));
+    assert_eq!(whname::check(b"a.wh."), Ok(()));
+    assert_eq!(whname::check(b".wh."), Err(EPERM));
+    assert_eq!(whname::check(b".wh.a"), Err(EPERM));
+    assert_eq!(whname::check(&[b'x'; 242]), Ok(()));
+    assert_eq!(whname::check(&[b'x'; 243]), Err(ENAMETOOLONG));
+    let long = [b".wh.".as_slice(), &[b'x'; 300]].concat();
+    assert_eq!(whname::check(&long), Err(ENAMETOOLONG));
+}
+
+#[test]
+fn whiteout() {
+    assert_eq!(&*whname::whiteout(b"foo").unwrap(), b".wh.foo");
+    assert_eq!(whname::whiteout(&[b'x'; 251]).unwrap().len(), 255);
+    assert_eq!(
+        whname::whiteout(&[b'x'; 252]).err(),
+        Some(ENAMETOOLONG),
+        "a branch cannot hold it"
+    );
+}
+
+#[test]
+fn whiteouted() {
+    for (entry, name) in [
+        (".wh.foo", Some("foo")),
+        (".wh.x", Some("x")),
+        (".wh..x", Some(".x")),
+        (".wh..wh", Some(".wh")),
+        (".wh....", Some("...")),
+        (".wh.", None),
+        (".wh..", None),
+        (".wh...", None),
+        (".wh..wh.", None),
+        (".wh..wh..opq", None),
+        (".wh..wh.aufs", None),
+        (".wh..wh.foo.0001", None),
+        ("foo", None),
+        (".wh", None),
+        ("", None),
+    ] {
+        assert_eq!(
+            whname::whiteouted(entry.as_bytes()),
+            name.map(str::as_bytes),
+            "{entry}"
+        );
+    }
+}
+
+#[test]
+fn temp() {
+    let temp = |name: &[u8], n| whname::temp(name, n).unwrap().to_vec();
+    assert_eq!(temp(b"foo", 0), b".wh..wh.foo.0000");
+    assert_eq!(temp(b"foo", 0x9a0f), b".wh..wh.foo.9a0f");
+    assert_eq!(temp(b"foo", 0xffff), b".wh..wh.foo.ffff");
+    assert_eq!(temp(&[b'x'; 242], 1).len(), 255);
+    assert_eq!(temp(&[b'x'; 243], 1).len(), 255);
+    assert_eq!(temp(&[b'x'; 255], 1), temp(&[b'x'; 242], 1));
+}
+
+#[test]
+fn temp_cuts_between_characters() {
+    for (letter, fits) in [("é", 121), ("€", 80), ("𝄞", 60)] {
+        let name = letter.repeat(100 + fits);
+        let temp = whname::temp(name.as_bytes(), 7).unwrap();
+        let text = std::str::from_utf8(&temp).unwrap();
+        assert_eq!(text, format!(".wh..wh.{}.0007", letter.repeat(fits)));
+    }
+    // Not UTF-8: nothing to respect.
+    assert_eq!(whname::temp(&[0x80; 255], 7).unwrap().len(), 255);
+}
+
+#[test]
+fn plink() {
+    assert_eq!(&*whname::plink(18, 2).unwrap(), b"18.2");
+    assert_eq!(
+        &*whname::plink(u64::MAX, u64::MAX).unwrap(),
+        b"18446744073709551615.18446744073709551615"
+    );
+    for bad in [
+        "",
+        ".",
+        "1",
+        "1.",
+        ".1",
+        "1.2.3",
+        "01.2",
+        "1.02",
+        "-1.2",
+        "1.x",
+        "1..2",
+        "1,2",
+        "18446744073709551616.1",
+        "1.18446744073709551616",
+    ] {
+        assert_eq!(whname::parse_plink(bad.as_bytes()), None, "{bad}");
+    }
+    assert_eq!(whname::parse_plink(b"0.0"), Some((0, 0)));
+}
+
+proptest! {
+    #[test]
+    fn whiteout_round_trip(name in vec(any::<u8>(), 1..260)) {
+        match whname::whiteout(&name) {
+            Ok(entry) => {
+                prop_assert!(entry.len() <= BRANCH_MAX && whname::is_reserved(&entry));
+                prop_assert_eq!(entry.as_bytes(), [b".wh.", name.as_slice()].concat());
+                let back = whname::whiteouted(&entry);
+                let usual = !whname::is_reserved(&name) && name != b"." && name != b"..";
+                prop_assert_eq!(back, usual.then_some(name.as_slice()));
+            }
+            Err(error) => {
+                prop_assert_eq!(error, ENAMETOOLONG);
+                prop_assert!(name.len() > NAME_MAX);
+            }
+        }
+    }
+
+    #[test]
+    fn temp_is_hidden_and_fits(name in vec(any::<u8>(), 0..300), n: u16) {
+        let temp = whname::temp(&name, n).unwrap();
+        prop_assert!(temp.len() <= BRANCH_MAX && whname::is_reserved(&temp));
+        prop_assert_eq!(whname::whiteouted(&temp), None);
+        let tail = format!(".{n:04x}");
+        prop_assert!(temp.ends_with(tail.as_bytes()));
+        let middle = &temp[8..temp.len() - 5];
+        prop_assert!(name.starts_with(middle));
+        prop_assert!(middle == name.as_slice() || middle.len() > NAME_MAX - 4);
+    }
+
+    #[test]
+    fn temp_of_text_is_text(name in "\\PC{0,255}", n: u16) {
+        let temp = whname::temp(name.as_bytes(), n).unwrap();
+        prop_assert!(std::str::from_utf8(&temp).is_ok());
+    }
+
+    #[test]
+    fn plink_round_trip(ino: u64, lower: u64) {
+        let name = whname::plink(ino, lower).unwrap();
+        prop_assert_eq!(whname::parse_plink(&name), Some((ino, lower)));
+        prop_assert_eq!(name.to_vec(), format!("{ino}.{lower}").into_bytes());
+    }
+
+    #[test]
+    fn any_bytes(name in vec(any::<u8>(), 0..300)) {
+        if let Some((ino, lower)) = whname::parse_plink(&name) {
+            prop_assert_eq!(&*whname::plink(ino, lower).unwrap(), name.as_slice());
+        }
+        let reserved = whname::is_reserved(&name);
+        prop_assert_eq!(whname::check(&name).is_ok(), name.len() <= NAME_MAX && !reserved);
+        if whname::whiteouted(&name).is_some() {
+            prop_assert!(reserved);
+        }
+    }
+}
