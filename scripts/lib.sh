@@ -37,7 +37,7 @@ step() {
 	say "$title"
 	: >"$log"
 	(
-		trap 'kill "$pause"; exit' TERM
+		trap 'kill "$pause" 2>/dev/null; exit' TERM
 		while :; do
 			sleep 15 >/dev/null 2>&1 &
 			pause=$!

@@ -17,7 +17,7 @@ KERNEL_CC=x86_64-linux-gnu-gcc-14
 # For the host: command=package.  The keyring is checked by file.
 HOST_COMMANDS=(
 	mmdebstrap=mmdebstrap qemu-system-x86_64=qemu-system-x86 cpio=cpio
-	mke2fs=e2fsprogs xz=xz-utils flock=util-linux
+	mke2fs=e2fsprogs mount=mount xz=xz-utils
 )
 
 BUILD_PACKAGES=(
