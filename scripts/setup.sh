@@ -93,6 +93,12 @@ complete() {
 		-e $KERNEL_TREE && -e $GUEST ]]
 }
 
+# Entries of older recipes, packages and kernels are large.
+prune() {
+	find "$CACHE" -maxdepth 1 -type d -mtime +7 \( -name 'build-root-*' \
+		-o -name 'kernel-*' -o -name 'guest-*' -o -name 'lint-*' \) -exec rm -rf {} +
+}
+
 network="if this is the network: packages come from the mirror of this machine's apt
        sources, by apt's own settings; run again and it goes on from here"
 moved="if the package is gone from the mirror: remove $KERNEL_FILE
@@ -101,7 +107,10 @@ moved="if the package is gone from the mirror: remove $KERNEL_FILE
 check_machine
 mkdir -p "$CACHE"
 host_packages
-! complete || exit 0
+if complete; then
+	touch "$BUILD_ROOT" "$KERNEL_IMAGE" "$KERNEL_TREE" "$GUEST" # Used today: see prune().
+	exit
+fi
 
 start=$SECONDS
 check_disk
@@ -116,4 +125,5 @@ say "kernel: $KERNEL"
 
 [[ -e $BUILD_ROOT && -e $KERNEL_IMAGE ]] || both build_root fetch_kernel
 both kernel_tree guest_image
+prune
 say "set-up: done in $((SECONDS - start)) s, in $CACHE"
