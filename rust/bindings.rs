@@ -1,35 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The one door to C: the kernel's own bindings, completed by ours.
+//!
+//! `bindings_generated.rs` is made by our own bindgen step and holds only what
+//! `bindgen_parameters` lists. A type that both know is the generated one here,
+//! as items of a module win over glob imports; all others stay the kernel
+//! crate's own types, so that its abstractions take them.
+
+#[allow(unused_imports)]
+use kernel::ffi;
+#[allow(unused_imports)]
+use pin_init::MaybeZeroable;
 
 pub(crate) use kernel::bindings::*;
 
-pub(crate) use generated::*;
-
-#[allow(
-    clippy::all,
-    clippy::as_underscore,
-    clippy::cast_lossless,
-    clippy::ptr_as_ptr,
-    clippy::ref_as_ptr,
-    clippy::undocumented_unsafe_blocks,
-    dead_code,
-    improper_ctypes,
-    missing_docs,
-    non_camel_case_types,
-    non_snake_case,
-    non_upper_case_globals,
-    unreachable_pub,
-    unsafe_op_in_unsafe_fn
-)]
-mod generated {
-    #[allow(unused_imports)]
-    use kernel::{
-        bindings::*,
-        ffi, //
-    };
-    #[allow(unused_imports)]
-    use pin_init::MaybeZeroable;
-
-    include!("bindings_generated.rs");
-}
+include!("bindings_generated.rs");

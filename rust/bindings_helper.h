@@ -4,8 +4,45 @@
  * listed in bindgen_parameters.
  */
 
+#include <linux/backing-file.h>
+#include <linux/cred.h>
+#include <linux/dcache.h>
+#include <linux/exportfs.h>
+#include <linux/falloc.h>
+#include <linux/fileattr.h>
+#include <linux/filelock.h>
 #include <linux/fs.h>
 #include <linux/fs_context.h>
+#include <linux/fs_parser.h>
+#include <linux/magic.h>
+#include <linux/mount.h>
 #include <linux/namei.h>
+#include <linux/posix_acl.h>
+#include <linux/posix_acl_xattr.h>
+#include <linux/security.h>
+#include <linux/seq_file.h>
+#include <linux/splice.h>
+#include <linux/statfs.h>
+#include <linux/xattr.h>
 
 #include "helpers.h"
+
+/* Macros that bindgen cannot evaluate, as constants of the same name. */
+const unsigned long RUAUFS_SB_POSIXACL = SB_POSIXACL;
+const unsigned long RUAUFS_SB_RDONLY = SB_RDONLY;
+const unsigned long RUAUFS_SB_NOATIME = SB_NOATIME;
+const unsigned long RUAUFS_SB_NODIRATIME = SB_NODIRATIME;
+const unsigned long RUAUFS_SB_SILENT = SB_SILENT;
+const unsigned long RUAUFS_SB_I_NOUMASK = SB_I_NOUMASK;
+const unsigned long RUAUFS_SB_I_SKIP_SYNC = SB_I_SKIP_SYNC;
+const unsigned long RUAUFS_SB_I_EVM_HMAC_UNSUPPORTED = SB_I_EVM_HMAC_UNSUPPORTED;
+const unsigned int RUAUFS_LOOKUP_FOLLOW = LOOKUP_FOLLOW;
+const unsigned int RUAUFS_LOOKUP_DIRECTORY = LOOKUP_DIRECTORY;
+const unsigned int RUAUFS_LOOKUP_RCU = LOOKUP_RCU;
+const unsigned int RUAUFS_SLAB_FLAGS = SLAB_RECLAIM_ACCOUNT | SLAB_ACCOUNT;
+const int RUAUFS_MAX_STACK_DEPTH = FILESYSTEM_MAX_STACK_DEPTH;
+const int RUAUFS_ACL_TYPE_ACCESS = ACL_TYPE_ACCESS;
+const int RUAUFS_ACL_TYPE_DEFAULT = ACL_TYPE_DEFAULT;
+const unsigned int RUAUFS_FMODE_OPENED = FMODE_OPENED;
+const unsigned int RUAUFS_REMAP_FILE_DEDUP = REMAP_FILE_DEDUP;
+const unsigned int RUAUFS_REMAP_FILE_ADVISORY = REMAP_FILE_ADVISORY;

@@ -1,11 +1,450 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Out-of-line forms of inline functions and macros that Rust calls; no logic. */
+/*
+ * Out-of-line forms of inline functions and macros that Rust calls.  What is
+ * longer than a line only strings inline functions together; decisions are
+ * taken in Rust.
+ */
 
+#include <linux/backing-file.h>
+#include <linux/capability.h>
+#include <linux/cred.h>
 #include <linux/dcache.h>
+#include <linux/fiemap.h>
+#include <linux/fileattr.h>
+#include <linux/fs.h>
+#include <linux/mount.h>
+#include <linux/namei.h>
+#include <linux/posix_acl.h>
+#include <linux/posix_acl_xattr.h>
+#include <linux/random.h>
+#include <linux/sched/signal.h>
+#include <linux/security.h>
 
 #include "helpers.h"
 
 struct dentry *ruaufs_helper_dget(struct dentry *dentry)
 {
 	return dget(dentry);
+}
+
+bool ruaufs_helper_d_unhashed(const struct dentry *dentry)
+{
+	return d_unhashed(dentry);
+}
+
+void ruaufs_helper_inode_lock(struct inode *inode)
+{
+	inode_lock(inode);
+}
+
+void ruaufs_helper_inode_unlock(struct inode *inode)
+{
+	inode_unlock(inode);
+}
+
+void ruaufs_helper_inode_lock_shared(struct inode *inode)
+{
+	inode_lock_shared(inode);
+}
+
+void ruaufs_helper_inode_unlock_shared(struct inode *inode)
+{
+	inode_unlock_shared(inode);
+}
+
+unsigned int ruaufs_helper_inode_state(struct inode *inode)
+{
+	return inode_state_read_once(inode);
+}
+
+bool ruaufs_helper_inode_is_new(struct inode *inode)
+{
+	return inode_state_read_once(inode) & I_NEW;
+}
+
+loff_t ruaufs_helper_i_size_read(const struct inode *inode)
+{
+	return i_size_read(inode);
+}
+
+/* Owner and times of @from, through its mount's idmap, onto our inode. */
+void ruaufs_helper_copy_attr(struct inode *to, struct inode *from,
+			     struct mnt_idmap *from_idmap)
+{
+	spin_lock(&to->i_lock);
+	to->i_uid = vfsuid_into_kuid(i_uid_into_vfsuid(from_idmap, from));
+	to->i_gid = vfsgid_into_kgid(i_gid_into_vfsgid(from_idmap, from));
+	to->i_mode = from->i_mode;
+	inode_set_atime_to_ts(to, inode_get_atime(from));
+	inode_set_mtime_to_ts(to, inode_get_mtime(from));
+	inode_set_ctime_to_ts(to, inode_get_ctime(from));
+	to->i_blocks = from->i_blocks;
+	to->i_bytes = from->i_bytes;
+	i_size_write(to, i_size_read(from));
+	spin_unlock(&to->i_lock);
+}
+
+/* Safe under RCU: plain reads of both inodes. */
+bool ruaufs_helper_attr_moved(const struct inode *ours,
+			      const struct inode *theirs)
+{
+	struct timespec64 a = inode_get_ctime(ours);
+	struct timespec64 b = inode_get_ctime(theirs);
+
+	return !timespec64_equal(&a, &b) ||
+	       READ_ONCE(ours->i_mode) != READ_ONCE(theirs->i_mode);
+}
+
+void ruaufs_helper_copy_flags(struct inode *to, const struct inode *from)
+{
+	const unsigned int mask = S_SYNC | S_IMMUTABLE | S_APPEND | S_NOATIME |
+				  S_CASEFOLD;
+
+	inode_set_flags(to, from->i_flags & mask, mask);
+}
+
+bool ruaufs_helper_is_posixacl(const struct inode *inode)
+{
+	return IS_POSIXACL(inode);
+}
+
+void ruaufs_helper_cache_no_acl(struct inode *inode)
+{
+	cache_no_acl(inode);
+}
+
+/*
+ * A union may lie on another union: the same lock classes would nest.  One
+ * class per stacking depth keeps lockdep's view true.
+ */
+void ruaufs_helper_inode_lockdep(struct inode *inode)
+{
+#ifdef CONFIG_LOCKDEP
+	static struct lock_class_key dir_key[FILESYSTEM_MAX_STACK_DEPTH + 1];
+	static struct lock_class_key other_key[FILESYSTEM_MAX_STACK_DEPTH + 1];
+	int depth = clamp(inode->i_sb->s_stack_depth, 0,
+			  FILESYSTEM_MAX_STACK_DEPTH);
+
+	if (S_ISDIR(inode->i_mode))
+		lockdep_set_class(&inode->i_rwsem, &dir_key[depth]);
+	else
+		lockdep_set_class(&inode->i_rwsem, &other_key[depth]);
+#endif
+}
+
+void *ruaufs_helper_alloc_inode_sb(struct super_block *sb,
+				   struct kmem_cache *cache, gfp_t gfp)
+{
+	return alloc_inode_sb(sb, cache, gfp);
+}
+
+struct kmem_cache *ruaufs_helper_kmem_cache_create(const char *name,
+						   unsigned int size,
+						   unsigned int align,
+						   slab_flags_t flags,
+						   void (*ctor)(void *))
+{
+	return kmem_cache_create(name, size, align, flags, ctor);
+}
+
+struct mnt_idmap *ruaufs_helper_mnt_idmap(const struct vfsmount *mnt)
+{
+	return mnt_idmap(mnt);
+}
+
+bool ruaufs_helper_is_idmapped(const struct vfsmount *mnt)
+{
+	return is_idmapped_mnt(mnt);
+}
+
+bool ruaufs_helper_sb_rdonly(const struct super_block *sb)
+{
+	return sb_rdonly(sb);
+}
+
+const struct cred *ruaufs_helper_override_creds(const struct cred *cred)
+{
+	return override_creds(cred);
+}
+
+void ruaufs_helper_revert_creds(const struct cred *cred)
+{
+	revert_creds(cred);
+}
+
+/* Quotas of the branch count for the mounter's work, too. */
+struct cred *ruaufs_helper_cred_for_mounter(void)
+{
+	struct cred *cred = prepare_creds();
+
+	if (cred)
+		cap_lower(cred->cap_effective, CAP_SYS_RESOURCE);
+	return cred;
+}
+
+/* Called with the mounter's credentials in force. */
+struct cred *ruaufs_helper_cred_for_creator(const struct cred *caller,
+					    struct mnt_idmap *idmap,
+					    struct inode *dir)
+{
+	struct user_namespace *fs_userns = i_user_ns(dir);
+	struct cred *cred = prepare_creds();
+	vfsuid_t uid = VFSUIDT_INIT(caller->fsuid);
+	vfsgid_t gid = VFSGIDT_INIT(caller->fsgid);
+
+	if (cred) {
+		cred->fsuid = from_vfsuid(idmap, fs_userns, uid);
+		cred->fsgid = from_vfsgid(idmap, fs_userns, gid);
+	}
+	return cred;
+}
+
+void ruaufs_helper_put_cred(const struct cred *cred)
+{
+	put_cred(cred);
+}
+
+struct file *ruaufs_helper_get_file(struct file *file)
+{
+	return get_file(file);
+}
+
+/* The branch keeps the access time; its mount options decide about it. */
+void ruaufs_helper_file_accessed_path(struct file *file, struct file *real)
+{
+	struct inode *inode = file_inode(file);
+
+	if (file->f_flags & O_NOATIME)
+		return;
+	touch_atime(&real->f_path);
+	inode_set_atime_to_ts(inode, inode_get_atime(file_inode(real)));
+}
+
+#define RUAUFS_SETFL (O_APPEND | O_NONBLOCK | O_NDELAY | O_DIRECT)
+
+int ruaufs_helper_change_flags(struct file *file, unsigned int flags)
+{
+	int err;
+
+	flags &= RUAUFS_SETFL;
+	if (((flags ^ file->f_flags) & O_APPEND) && IS_APPEND(file_inode(file)))
+		return -EPERM;
+	if ((flags & O_DIRECT) && !(file->f_mode & FMODE_CAN_ODIRECT))
+		return -EINVAL;
+	if (file->f_op->check_flags) {
+		err = file->f_op->check_flags(flags);
+		if (err)
+			return err;
+	}
+	spin_lock(&file->f_lock);
+	file->f_flags = (file->f_flags & ~RUAUFS_SETFL) | flags;
+	file->f_iocb_flags = iocb_flags(file);
+	spin_unlock(&file->f_lock);
+	return 0;
+}
+
+void ruaufs_helper_init_sync_kiocb(struct kiocb *iocb, struct file *file)
+{
+	init_sync_kiocb(iocb, file);
+}
+
+size_t ruaufs_helper_iov_iter_count(const struct iov_iter *iter)
+{
+	return iov_iter_count(iter);
+}
+
+long ruaufs_helper_get_write_access(struct inode *inode)
+{
+	return get_write_access(inode);
+}
+
+void ruaufs_helper_put_write_access(struct inode *inode)
+{
+	put_write_access(inode);
+}
+
+bool ruaufs_helper_can_direct_io(const struct file *file)
+{
+	return file->f_mode & FMODE_CAN_ODIRECT;
+}
+
+int ruaufs_helper_iterate(struct file *file, struct dir_context *ctx)
+{
+	return iterate_dir(file, ctx);
+}
+
+int ruaufs_helper_finish_open_simple(struct file *file, int error)
+{
+	return finish_open_simple(file, error);
+}
+
+int ruaufs_helper_real_flush(struct file *file, fl_owner_t id)
+{
+	return file->f_op->flush ? file->f_op->flush(file, id) : 0;
+}
+
+bool ruaufs_helper_fatal_signal_pending(void)
+{
+	return fatal_signal_pending(current);
+}
+
+/*
+ * Times are kept by the branch.  A function of C, as the type of an enum
+ * argument is part of a function's kCFI identity.
+ */
+int ruaufs_helper_update_time(struct inode *inode, enum fs_update_time type,
+			      unsigned int flags)
+{
+	return 0;
+}
+
+int ruaufs_helper_fiemap(struct inode *inode, struct fiemap_extent_info *info,
+			 u64 start, u64 len)
+{
+	if (!inode->i_op->fiemap)
+		return -EOPNOTSUPP;
+	return inode->i_op->fiemap(inode, info, start, len);
+}
+
+bool ruaufs_helper_dir_emit(struct dir_context *ctx, const char *name,
+			    int len, u64 ino, unsigned int type)
+{
+	return dir_emit(ctx, name, len, ino, type);
+}
+
+bool ruaufs_helper_dir_emit_dots(struct file *file, struct dir_context *ctx)
+{
+	return dir_emit_dots(file, ctx);
+}
+
+/* From ids of the union's mount to ids of the union. */
+void ruaufs_helper_rebase_owner(struct mnt_idmap *idmap, struct inode *inode,
+				struct iattr *attr)
+{
+	struct user_namespace *fs_userns = i_user_ns(inode);
+
+	if (attr->ia_valid & ATTR_UID)
+		attr->ia_vfsuid = VFSUIDT_INIT(from_vfsuid(idmap, fs_userns,
+							   attr->ia_vfsuid));
+	if (attr->ia_valid & ATTR_GID)
+		attr->ia_vfsgid = VFSGIDT_INIT(from_vfsgid(idmap, fs_userns,
+							   attr->ia_vfsgid));
+}
+
+void ruaufs_helper_set_times(struct iattr *attr, const struct inode *from)
+{
+	attr->ia_valid |= ATTR_ATIME | ATTR_MTIME | ATTR_ATIME_SET |
+			  ATTR_MTIME_SET;
+	attr->ia_atime = inode_get_atime(from);
+	attr->ia_mtime = inode_get_mtime(from);
+}
+
+void ruaufs_helper_set_owner(struct iattr *attr, const struct inode *from,
+			     struct mnt_idmap *idmap)
+{
+	attr->ia_valid |= ATTR_UID | ATTR_GID;
+	attr->ia_vfsuid = i_uid_into_vfsuid(idmap, from);
+	attr->ia_vfsgid = i_gid_into_vfsgid(idmap, from);
+}
+
+void ruaufs_helper_kstat_map_owner(struct kstat *stat, struct mnt_idmap *idmap,
+				   struct inode *inode)
+{
+	stat->uid = vfsuid_into_kuid(i_uid_into_vfsuid(idmap, inode));
+	stat->gid = vfsgid_into_kgid(i_gid_into_vfsgid(idmap, inode));
+}
+
+struct posix_acl *ruaufs_helper_get_cached_acl_rcu(struct inode *inode,
+						   int type)
+{
+	return get_cached_acl_rcu(inode, type);
+}
+
+struct posix_acl *ruaufs_helper_real_acl(const struct path *path, int type,
+					 bool with_lsm)
+{
+	if (!IS_POSIXACL(d_inode(path->dentry)))
+		return NULL;
+	if (with_lsm)
+		return vfs_get_acl(mnt_idmap(path->mnt), path->dentry,
+				   posix_acl_xattr_name(type));
+	return get_inode_acl(d_inode(path->dentry), type);
+}
+
+void ruaufs_helper_posix_acl_release(struct posix_acl *acl)
+{
+	posix_acl_release(acl);
+}
+
+const char *ruaufs_helper_acl_name(int type)
+{
+	return posix_acl_xattr_name(type);
+}
+
+bool ruaufs_helper_sgid_must_go(struct mnt_idmap *idmap, struct inode *inode)
+{
+	return (inode->i_mode & S_ISGID) &&
+	       !in_group_or_capable(idmap, inode,
+				    i_gid_into_vfsgid(idmap, inode));
+}
+
+int ruaufs_helper_cap_for_trusted(void)
+{
+	return ns_capable_noaudit(&init_user_ns, CAP_SYS_ADMIN);
+}
+
+/* security_file_ioctl() takes a file: open one for the check, as ioctl does. */
+static int ruaufs_check_fileattr(const struct path *path, unsigned int cmd)
+{
+	struct file *file = dentry_open(path, O_RDONLY | O_LARGEFILE,
+					current_cred());
+	int err;
+
+	if (IS_ERR(file))
+		return PTR_ERR(file);
+	err = security_file_ioctl(file, cmd, 0);
+	fput(file);
+	return err;
+}
+
+int ruaufs_helper_fileattr_get(const struct path *path, struct file_kattr *fa)
+{
+	int err = ruaufs_check_fileattr(path, fa->fsx_valid ?
+					FS_IOC_FSGETXATTR : FS_IOC_GETFLAGS);
+
+	if (!err)
+		err = vfs_fileattr_get(path->dentry, fa);
+	return err == -ENOIOCTLCMD ? -ENOTTY : err;
+}
+
+int ruaufs_helper_fileattr_set(const struct path *path, struct file_kattr *fa)
+{
+	int err = ruaufs_check_fileattr(path, fa->fsx_valid ?
+					FS_IOC_FSSETXATTR : FS_IOC_SETFLAGS);
+
+	if (!err)
+		err = vfs_fileattr_set(mnt_idmap(path->mnt), path->dentry, fa);
+	return err == -ENOIOCTLCMD ? -ENOTTY : err;
+}
+
+u64 ruaufs_helper_random(void)
+{
+	return get_random_u64();
+}
+
+void ruaufs_helper_fc_error(struct fs_context *fc, const char *text)
+{
+	if (fc->log.log)
+		errorf(fc, "%s", text);
+}
+
+void ruaufs_helper_seq_bytes(struct seq_file *m, const char *data, size_t len)
+{
+	seq_write(m, data, len);
+}
+
+void ruaufs_helper_seq_escaped(struct seq_file *m, const char *data,
+			       size_t len, const char *esc)
+{
+	seq_escape_mem(m, data, len, ESCAPE_OCTAL, esc);
 }

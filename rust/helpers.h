@@ -4,7 +4,100 @@
 #define RUAUFS_HELPERS_H
 
 #include <linux/fs.h>
+#include <linux/fs_context.h>
+#include <linux/seq_file.h>
+#include <linux/slab.h>
 
+/* dentries */
 struct dentry *ruaufs_helper_dget(struct dentry *dentry);
+bool ruaufs_helper_d_unhashed(const struct dentry *dentry);
+
+/* inodes */
+void ruaufs_helper_inode_lock(struct inode *inode);
+void ruaufs_helper_inode_unlock(struct inode *inode);
+void ruaufs_helper_inode_lock_shared(struct inode *inode);
+void ruaufs_helper_inode_unlock_shared(struct inode *inode);
+unsigned int ruaufs_helper_inode_state(struct inode *inode);
+bool ruaufs_helper_inode_is_new(struct inode *inode);
+loff_t ruaufs_helper_i_size_read(const struct inode *inode);
+void ruaufs_helper_copy_attr(struct inode *to, struct inode *from,
+			     struct mnt_idmap *from_idmap);
+bool ruaufs_helper_attr_moved(const struct inode *ours,
+			      const struct inode *theirs);
+void ruaufs_helper_copy_flags(struct inode *to, const struct inode *from);
+bool ruaufs_helper_is_posixacl(const struct inode *inode);
+void ruaufs_helper_cache_no_acl(struct inode *inode);
+void ruaufs_helper_inode_lockdep(struct inode *inode);
+void *ruaufs_helper_alloc_inode_sb(struct super_block *sb,
+				   struct kmem_cache *cache, gfp_t gfp);
+struct kmem_cache *ruaufs_helper_kmem_cache_create(const char *name,
+						   unsigned int size,
+						   unsigned int align,
+						   slab_flags_t flags,
+						   void (*ctor)(void *));
+
+/* mounts and credentials */
+struct mnt_idmap *ruaufs_helper_mnt_idmap(const struct vfsmount *mnt);
+bool ruaufs_helper_is_idmapped(const struct vfsmount *mnt);
+bool ruaufs_helper_sb_rdonly(const struct super_block *sb);
+const struct cred *ruaufs_helper_override_creds(const struct cred *cred);
+void ruaufs_helper_revert_creds(const struct cred *cred);
+struct cred *ruaufs_helper_cred_for_mounter(void);
+struct cred *ruaufs_helper_cred_for_creator(const struct cred *mounter,
+					    struct mnt_idmap *idmap,
+					    struct inode *dir);
+void ruaufs_helper_put_cred(const struct cred *cred);
+
+/* files */
+struct file *ruaufs_helper_get_file(struct file *file);
+void ruaufs_helper_file_accessed_path(struct file *file, struct file *real);
+int ruaufs_helper_change_flags(struct file *file, unsigned int flags);
+void ruaufs_helper_init_sync_kiocb(struct kiocb *iocb, struct file *file);
+size_t ruaufs_helper_iov_iter_count(const struct iov_iter *iter);
+long ruaufs_helper_get_write_access(struct inode *inode);
+void ruaufs_helper_put_write_access(struct inode *inode);
+bool ruaufs_helper_can_direct_io(const struct file *file);
+int ruaufs_helper_iterate(struct file *file, struct dir_context *ctx);
+int ruaufs_helper_finish_open_simple(struct file *file, int error);
+int ruaufs_helper_real_flush(struct file *file, fl_owner_t id);
+bool ruaufs_helper_fatal_signal_pending(void);
+int ruaufs_helper_fiemap(struct inode *inode, struct fiemap_extent_info *info,
+			 u64 start, u64 len);
+
+int ruaufs_helper_update_time(struct inode *inode, enum fs_update_time type,
+			      unsigned int flags);
+
+/* directory listings */
+bool ruaufs_helper_dir_emit(struct dir_context *ctx, const char *name,
+			    int len, u64 ino, unsigned int type);
+bool ruaufs_helper_dir_emit_dots(struct file *file, struct dir_context *ctx);
+
+/* attributes */
+void ruaufs_helper_rebase_owner(struct mnt_idmap *idmap, struct inode *inode,
+				struct iattr *attr);
+void ruaufs_helper_set_times(struct iattr *attr, const struct inode *from);
+void ruaufs_helper_set_owner(struct iattr *attr, const struct inode *from,
+			     struct mnt_idmap *idmap);
+void ruaufs_helper_kstat_map_owner(struct kstat *stat, struct mnt_idmap *idmap,
+				   struct inode *inode);
+struct posix_acl *ruaufs_helper_get_cached_acl_rcu(struct inode *inode,
+						   int type);
+struct posix_acl *ruaufs_helper_real_acl(const struct path *path, int type,
+					 bool with_lsm);
+void ruaufs_helper_posix_acl_release(struct posix_acl *acl);
+const char *ruaufs_helper_acl_name(int type);
+bool ruaufs_helper_sgid_must_go(struct mnt_idmap *idmap, struct inode *inode);
+int ruaufs_helper_cap_for_trusted(void);
+int ruaufs_helper_fileattr_get(const struct path *path,
+			       struct file_kattr *fa);
+int ruaufs_helper_fileattr_set(const struct path *path,
+			       struct file_kattr *fa);
+
+/* output */
+u64 ruaufs_helper_random(void);
+void ruaufs_helper_fc_error(struct fs_context *fc, const char *text);
+void ruaufs_helper_seq_bytes(struct seq_file *m, const char *data, size_t len);
+void ruaufs_helper_seq_escaped(struct seq_file *m, const char *data,
+			       size_t len, const char *esc);
 
 #endif /* RUAUFS_HELPERS_H */

@@ -1,13 +1,43 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! ruaufs: an aufs-compatible union filesystem.
+//!
+//! The layers, from the bottom: `bindings` and `helpers.c` (C), [`fs`] (safe
+//! abstractions, all `unsafe`), [`logic`] (pure decisions), [`union`] (the file
+//! system). See `Documentation/ruaufs/architecture.rst`.
 
 #![crate_name = "ruaufs"]
+#![deny(clippy::undocumented_unsafe_blocks)]
 
-use kernel::prelude::*;
-
-#[allow(dead_code, unused_imports)]
+#[allow(
+    clippy::all,
+    clippy::as_underscore,
+    clippy::cast_lossless,
+    clippy::ptr_as_ptr,
+    clippy::ref_as_ptr,
+    clippy::undocumented_unsafe_blocks,
+    dead_code,
+    improper_ctypes,
+    missing_docs,
+    non_camel_case_types,
+    non_snake_case,
+    non_upper_case_globals,
+    unreachable_pub,
+    unsafe_op_in_unsafe_fn
+)]
 mod bindings;
+mod fs;
+mod logic;
+mod mem_cache;
+mod union;
+
+use fs::Registration;
+use kernel::{
+    prelude::*,
+    sync::Arc, //
+};
+use mem_cache::InodeCache;
+use union::Union;
 
 module! {
     type: Ruaufs,
@@ -15,20 +45,55 @@ module! {
     authors: ["ruaufs contributors"],
     description: "aufs-compatible union filesystem",
     license: "GPL",
-    alias: ["fs-ruaufs", "fs-aufs"],
+    alias: ["aufs", "fs-aufs", "fs-ruaufs"],
+    params: {
+        aufs_alias: bool {
+            default: true,
+            description: "register the file system type aufs, too",
+        },
+    },
 }
 
-struct Ruaufs;
+/// The loaded module. Fields are dropped from top to bottom: the types go before the cache that
+/// their inodes come from.
+#[pin_data]
+struct Ruaufs {
+    #[pin]
+    own: Registration<Union>,
+    /// The same file system under the name that aufs's users mount.
+    alias: Option<Pin<KBox<Registration<Union>>>>,
+    cache: Arc<InodeCache<Union>>,
+}
 
-impl kernel::Module for Ruaufs {
-    fn init(_module: &'static ThisModule) -> Result<Self> {
-        pr_info!("loaded\n");
-        Ok(Ruaufs)
+impl Ruaufs {
+    /// Registers the type `aufs`. Without it the module is still of use.
+    fn register_alias(
+        module: &'static ThisModule,
+        cache: &Arc<InodeCache<Union>>,
+    ) -> Option<Pin<KBox<Registration<Union>>>> {
+        if !module_parameters::aufs_alias.value() {
+            return None;
+        }
+        let made = KBox::pin_init(Registration::new(c"aufs", module, cache.clone()), GFP_KERNEL);
+        match made {
+            Ok(alias) => Some(alias),
+            Err(error) => {
+                pr_warn!(
+                    "file system type aufs: not registered ({:?}), mount as type ruaufs\n",
+                    error
+                );
+                None
+            }
+        }
     }
 }
 
-impl Drop for Ruaufs {
-    fn drop(&mut self) {
-        pr_info!("unloaded\n");
+impl kernel::InPlaceModule for Ruaufs {
+    fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            cache: Arc::new(InodeCache::new(c"ruaufs_inode")?, GFP_KERNEL)?,
+            alias: Self::register_alias(module, cache),
+            own <- Registration::new(c"ruaufs", module, cache.clone()),
+        })
     }
 }

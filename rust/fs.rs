@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Safe abstractions over the kernel's VFS: all `unsafe` code of the module.
+//!
+//! This layer knows nothing of branches. It is written as if it were to become
+//! part of the `kernel` crate. A file system implements [`FileSystem`] and gets
+//! its callbacks with typed, borrowed arguments; objects of *other* file systems
+//! (those it stacks upon) are reached through [`inode::Inode`], [`dentry::Dentry`],
+//! [`path::Path`] and the guards of [`dirop`].
+//!
+//! # Terms
+//!
+//! - *ours*: an object of a file system that implements [`FileSystem`]; its
+//!   type parameter is that file system.
+//! - *foreign*: an object of any other file system; its type parameter is
+//!   [`Foreign`].
+//!
+//! C headers: [`include/linux/fs.h`](srctree/include/linux/fs.h),
+//! [`Documentation/filesystems/vfs.rst`](srctree/Documentation/filesystems/vfs.rst).
+
+pub(crate) mod acl;
+pub(crate) mod attr;
+pub(crate) mod backing;
+pub(crate) mod context;
+pub(crate) mod cred;
+pub(crate) mod dentry;
+pub(crate) mod dir;
+pub(crate) mod dirop;
+pub(crate) mod file;
+pub(crate) mod inode;
+pub(crate) mod inode_ops;
+pub(crate) mod io;
+pub(crate) mod name;
+pub(crate) mod path;
+pub(crate) mod sb;
+pub(crate) mod seq;
+pub(crate) mod stack;
+pub(crate) mod statfs;
+pub(crate) mod xattr;
+
+use crate::bindings;
+use crate::mem_cache::InodeCache;
+use core::ptr;
+use kernel::{
+    prelude::*,
+    sync::Arc,
+    types::Opaque, //
+};
+
+/// Marks an object of a file system that is not ours.
+pub(crate) struct Foreign;
+
+/// What a file system of this module says about itself.
+///
+/// The callbacks are spread over the traits that it must implement as well, one
+/// per VFS object: [`context::Operations`], [`sb::Operations`],
+/// [`dentry::Operations`], [`inode_ops::Operations`], [`file::Operations`],
+/// [`dir::Operations`].
+pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
+    /// State of a mounted super block (`s_fs_info`).
+    type Data: Send + Sync;
+    /// State beside each inode.
+    type Inode: inode::Private;
+    /// State of an open file that is no directory (`private_data`).
+    type File: Send + Sync;
+    /// State of an open directory (`private_data`).
+    type Dir: Send + Sync;
+
+    /// The `f_type` that statfs(2) reports.
+    const MAGIC: usize;
+}
+
+/// All the traits that make a [`FileSystem`] mountable.
+pub(crate) trait Mountable:
+    FileSystem
+    + context::Operations
+    + sb::Operations
+    + dentry::Operations
+    + inode_ops::Operations
+    + file::Operations
+    + dir::Operations
+{
+}
+
+/// A registered file system type. Dropping it unregisters the type.
+///
+/// # Invariants
+///
+/// `fs_type` is registered with the VFS as long as the value lives. `cache`
+/// outlives all inodes of the type: the VFS holds a reference to the module for
+/// each mounted super block, and [`Drop`] waits for inodes that still wait for
+/// their grace period.
+#[pin_data(PinnedDrop)]
+pub(crate) struct Registration<T: Mountable> {
+    #[pin]
+    fs_type: Opaque<bindings::file_system_type>,
+    cache: Arc<InodeCache<T>>,
+}
+
+// SAFETY: The C side serialises registration; after it, `fs_type` is only read.
+unsafe impl<T: Mountable> Send for Registration<T> {}
+// SAFETY: As above, and `InodeCache` is `Sync`.
+unsafe impl<T: Mountable> Sync for Registration<T> {}
+
+impl<T: Mountable> Registration<T> {
+    /// Registers `name` with the VFS. `EBUSY` if the name is taken.
+    pub(crate) fn new(
+        name: &'static CStr,
+        module: &'static ThisModule,
+        cache: Arc<InodeCache<T>>,
+    ) -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            cache,
+            fs_type <- Opaque::try_ffi_init(move |slot: *mut bindings::file_system_type| {
+                let fs_type = bindings::file_system_type {
+                    name: kernel::str::as_char_ptr_in_const_context(name),
+                    fs_flags: 0,
+                    init_fs_context: Some(context::Table::<T>::init_fs_context),
+                    kill_sb: Some(sb::Table::<T>::kill_sb),
+                    owner: module.as_ptr(),
+                    ..pin_init::zeroed()
+                };
+                // SAFETY: `slot` is valid for writes by the contract of `try_ffi_init`.
+                unsafe { ptr::write(slot, fs_type) };
+                // SAFETY: `slot` is initialised and stays pinned until `PinnedDrop`.
+                kernel::error::to_result(unsafe { bindings::register_filesystem(slot) })
+            }),
+        })
+    }
+
+    /// The inode cache of the registration that `sb` was mounted through.
+    ///
+    /// # Safety
+    ///
+    /// `sb` must be a super block of a type registered by `Registration<T>`.
+    pub(crate) unsafe fn cache_of<'a>(sb: *mut bindings::super_block) -> &'a InodeCache<T> {
+        // SAFETY: `s_type` is set by `alloc_super()` before any callback runs and never
+        // changes; by the caller's contract it points to the `fs_type` of a `Registration<T>`,
+        // which lives as long as a super block of it (the VFS pins the module).
+        unsafe {
+            let fs_type: *mut Opaque<bindings::file_system_type> = (*sb).s_type.cast();
+            let this = kernel::container_of!(fs_type, Self, fs_type);
+            &*Arc::as_ptr(&(*this).cache)
+        }
+    }
+}
+
+#[pinned_drop]
+impl<T: Mountable> PinnedDrop for Registration<T> {
+    fn drop(self: Pin<&mut Self>) {
+        // SAFETY: By the type invariant it is registered.
+        unsafe { bindings::unregister_filesystem(self.fs_type.get()) };
+        // Inodes are freed by RCU callbacks that use the cache.
+        kernel::sync::rcu::rcu_barrier();
+    }
+}

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! POSIX ACLs of foreign objects.
+
+use super::{
+    dentry::Dentry,
+    inode::Inode,
+    path::{
+        IdMap,
+        PathRef, //
+    },
+    FileSystem, //
+};
+use crate::bindings;
+use core::ptr::NonNull;
+use kernel::{
+    error::{
+        from_err_ptr,
+        to_result, //
+    },
+    prelude::*, //
+};
+
+/// Which ACL of an object.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Which {
+    /// The one that decides about access.
+    Access,
+    /// The one that new objects in a directory get.
+    Default,
+}
+
+impl Which {
+    /// From the `ACL_TYPE_*` of C.
+    pub(super) fn from_raw(raw: c_int) -> Self {
+        if raw == bindings::RUAUFS_ACL_TYPE_DEFAULT {
+            Which::Default
+        } else {
+            Which::Access
+        }
+    }
+
+    fn as_raw(self) -> c_int {
+        match self {
+            Which::Access => bindings::RUAUFS_ACL_TYPE_ACCESS,
+            Which::Default => bindings::RUAUFS_ACL_TYPE_DEFAULT,
+        }
+    }
+
+    fn name(self) -> *const c_char {
+        // SAFETY: Always callable with one of the two types.
+        unsafe { bindings::ruaufs_helper_acl_name(self.as_raw()) }
+    }
+}
+
+/// A reference to `struct posix_acl`.
+///
+/// # Invariants
+///
+/// It owns the reference.
+pub(crate) struct Acl(NonNull<bindings::posix_acl>);
+
+impl Acl {
+    /// The ACL of the object at `path`, `None` if it has none or its file system knows no ACLs.
+    pub(crate) fn of(path: PathRef<'_>, which: Which) -> Result<Option<Acl>> {
+        let raw = path.raw();
+        // SAFETY: The path is valid.
+        let acl = from_err_ptr(unsafe {
+            bindings::ruaufs_helper_real_acl(&raw, which.as_raw(), false)
+        })?;
+        // INVARIANT: The call gave a reference.
+        Ok(NonNull::new(acl).map(Acl))
+    }
+
+    /// Gives the reference to C.
+    pub(super) fn into_raw(self) -> *mut bindings::posix_acl {
+        core::mem::ManuallyDrop::new(self).0.as_ptr()
+    }
+
+    /// Sets it on the object at `path`. The caller holds write access to the mount.
+    pub(crate) fn apply(&self, path: PathRef<'_>, which: Which) -> Result {
+        // SAFETY: All are valid; the call takes and drops the inode lock.
+        unsafe { set_raw(path, which, self.0.as_ptr()) }
+    }
+}
+
+impl Drop for Acl {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant.
+        unsafe { bindings::ruaufs_helper_posix_acl_release(self.0.as_ptr()) };
+    }
+}
+
+/// # Safety
+///
+/// `acl` must be valid.
+unsafe fn set_raw(path: PathRef<'_>, which: Which, acl: *mut bindings::posix_acl) -> Result {
+    // SAFETY: All are valid; the call takes and drops the inode lock.
+    to_result(unsafe {
+        bindings::vfs_set_acl(
+            path.mount.idmap().as_ptr(),
+            path.dentry.as_ptr(),
+            which.name(),
+            acl,
+        )
+    })
+}
+
+/// A change of an ACL, as a callback gets it.
+pub(crate) struct Request(*mut bindings::posix_acl, Which);
+
+impl Request {
+    /// # Safety
+    ///
+    /// `acl` must be null or valid for the lifetime of the value.
+    pub(super) unsafe fn from_raw(acl: *mut bindings::posix_acl, which: c_int) -> Self {
+        Request(acl, Which::from_raw(which))
+    }
+
+    /// Which ACL is changed.
+    pub(crate) fn which(&self) -> Which {
+        self.1
+    }
+
+    /// Whether it is removed.
+    pub(crate) fn removes(&self) -> bool {
+        self.0.is_null()
+    }
+
+    /// Makes the change on the object at `path`. The caller holds write access to the mount.
+    pub(crate) fn apply(&self, path: PathRef<'_>) -> Result {
+        if self.removes() {
+            // SAFETY: All are valid; the call takes and drops the inode lock.
+            return to_result(unsafe {
+                bindings::vfs_remove_acl(
+                    path.mount.idmap().as_ptr(),
+                    path.dentry.as_ptr(),
+                    self.1.name(),
+                )
+            });
+        }
+        // SAFETY: Not null, so valid by the type's contract.
+        unsafe { set_raw(path, self.1, self.0) }
+    }
+}
+
+/// Whether the caller may change ACLs of `inode`.
+pub(crate) fn may_change<T: FileSystem>(inode: &Inode<T>, idmap: IdMap<'_>) -> bool {
+    // SAFETY: All are valid.
+    unsafe { bindings::inode_owner_or_capable(idmap.as_ptr(), inode.as_ptr()) }
+}
+
+/// Whether a change of the access ACL by the caller takes the set-group-id bit away.
+pub(crate) fn drops_sgid<T: FileSystem>(inode: &Inode<T>, idmap: IdMap<'_>) -> bool {
+    // SAFETY: All are valid.
+    unsafe { bindings::ruaufs_helper_sgid_must_go(idmap.as_ptr(), inode.as_ptr()) }
+}
+
+/// Whether objects like the one `dentry` leads to can carry ACLs.
+pub(crate) fn supported(dentry: &Dentry) -> bool {
+    dentry.inode().is_some_and(|inode| {
+        // SAFETY: An inode's operations are set before it is published.
+        inode.has_acls() && unsafe { (*(*inode.as_ptr()).i_op).set_acl.is_some() }
+    })
+}

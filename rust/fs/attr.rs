@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Attributes: reading them, changing them.
+
+use super::{
+    dentry::Dentry,
+    inode::Inode,
+    path::{
+        IdMap,
+        Mount,
+        PathRef, //
+    },
+    FileSystem, //
+};
+use crate::bindings;
+use core::marker::PhantomData;
+use kernel::{
+    error::to_result,
+    prelude::*, //
+};
+
+/// `struct kstat` that a getattr callback fills.
+///
+/// # Invariants
+///
+/// The pointer is valid for `'a`.
+pub(crate) struct Stat<'a> {
+    stat: *mut bindings::kstat,
+    request: u32,
+    flags: u32,
+    _p: PhantomData<&'a mut ()>,
+}
+
+impl Stat<'_> {
+    /// # Safety
+    ///
+    /// `stat` must be valid for the lifetime of the value and used by nobody else.
+    pub(super) unsafe fn from_raw(stat: *mut bindings::kstat, request: u32, flags: u32) -> Self {
+        Stat {
+            stat,
+            request,
+            flags,
+            _p: PhantomData,
+        }
+    }
+
+    /// Whether nothing is asked for beyond what stat(2) knows.
+    pub(crate) fn is_basic(&self) -> bool {
+        self.request & !bindings::STATX_BASIC_STATS == 0
+    }
+
+    /// Fills in what our inode knows.
+    pub(crate) fn fill<T: FileSystem>(&mut self, inode: &Inode<T>, idmap: IdMap<'_>) {
+        // SAFETY: By the type invariant; `inode` and `idmap` are valid.
+        unsafe {
+            bindings::generic_fillattr(idmap.as_ptr(), self.request, inode.as_ptr(), self.stat);
+            bindings::generic_fill_statx_attr(inode.as_ptr(), self.stat);
+        }
+    }
+
+    /// Fills in what the foreign file system says of `path`, then puts what is ours over it:
+    /// device, number, link count and owner of `inode`.
+    pub(crate) fn fill_from<T: FileSystem>(
+        &mut self,
+        path: PathRef<'_>,
+        inode: &Inode<T>,
+        idmap: IdMap<'_>,
+    ) -> Result {
+        // SAFETY: By the type invariant; `path` is valid. The LSM was asked about our inode.
+        unsafe {
+            let raw = path.raw();
+            to_result(bindings::vfs_getattr_nosec(&raw, self.stat, self.request, self.flags))?;
+            bindings::generic_fill_statx_attr(inode.as_ptr(), self.stat);
+            let ours = inode.as_ptr();
+            (*self.stat).dev = (*(*ours).i_sb).s_dev;
+            (*self.stat).ino = (*ours).i_ino;
+            (*self.stat).nlink = inode.nlink();
+            bindings::ruaufs_helper_kstat_map_owner(self.stat, idmap.as_ptr(), ours);
+        }
+        Ok(())
+    }
+}
+
+/// `struct iattr`: a change of attributes.
+pub(crate) struct Change(bindings::iattr);
+
+impl Change {
+    /// A change of nothing.
+    pub(crate) fn new() -> Self {
+        Change(pin_init::zeroed())
+    }
+
+    /// Sets the permission bits.
+    pub(crate) fn mode(mut self, mode: u16) -> Self {
+        self.0.ia_valid |= bindings::ATTR_MODE;
+        self.0.ia_mode = mode;
+        self
+    }
+
+    /// Sets the size.
+    pub(crate) fn size(mut self, size: i64) -> Self {
+        self.0.ia_valid |= bindings::ATTR_SIZE;
+        self.0.ia_size = size;
+        self
+    }
+
+    /// Sets the owner to that of `inode`, as seen through the mount of `idmap`.
+    pub(crate) fn owner_of(mut self, inode: &Inode, idmap: IdMap<'_>) -> Self {
+        // SAFETY: All are valid.
+        unsafe {
+            bindings::ruaufs_helper_set_owner(&mut self.0, inode.as_ptr(), idmap.as_ptr());
+        }
+        self
+    }
+
+    /// Sets access and modification time to those of `inode`.
+    pub(crate) fn times_of(mut self, inode: &Inode) -> Self {
+        // SAFETY: All are valid.
+        unsafe { bindings::ruaufs_helper_set_times(&mut self.0, inode.as_ptr()) };
+        self
+    }
+
+    /// Applies the change to a foreign object. Its `i_rwsem` is taken here.
+    ///
+    /// The caller holds write access to the mount.
+    pub(crate) fn apply(mut self, mount: &Mount, dentry: &Dentry) -> Result {
+        let inode = dentry.positive()?;
+        let _locked = inode.lock();
+        // The mode of an object includes its type, and file systems store what they are given.
+        let kind = inode.mode() & bindings::S_IFMT as u16;
+        self.0.ia_mode = kind | (self.0.ia_mode & !(bindings::S_IFMT as u16));
+        // SAFETY: All are valid, the inode is locked; no delegation is waited for.
+        to_result(unsafe {
+            bindings::notify_change(
+                mount.idmap().as_ptr(),
+                dentry.as_ptr(),
+                &mut self.0,
+                core::ptr::null_mut(),
+            )
+        })
+    }
+}
+
+/// `struct iattr` as a setattr callback gets it.
+pub(crate) struct Request<'a>(&'a mut bindings::iattr);
+
+impl Request<'_> {
+    /// # Safety
+    ///
+    /// `attr` must be valid for the lifetime of the value and used by nobody else.
+    pub(super) unsafe fn from_raw(attr: *mut bindings::iattr) -> Self {
+        // SAFETY: By the caller's contract.
+        Request(unsafe { &mut *attr })
+    }
+
+    /// Checks whether the caller may do it, from the attributes of our inode.
+    pub(crate) fn prepare<T: FileSystem>(
+        &mut self,
+        dentry: &Dentry<T>,
+        idmap: IdMap<'_>,
+    ) -> Result {
+        // SAFETY: All are valid; the VFS holds the inode locked.
+        to_result(unsafe {
+            bindings::setattr_prepare(idmap.as_ptr(), dentry.as_ptr(), &mut *self.0)
+        })
+    }
+
+    /// The new size, if the size is changed.
+    pub(crate) fn size(&self) -> Option<i64> {
+        (self.0.ia_valid & bindings::ATTR_SIZE != 0).then_some(self.0.ia_size)
+    }
+
+    /// Whether the permission bits are changed.
+    pub(crate) fn changes_mode(&self) -> bool {
+        self.0.ia_valid & bindings::ATTR_MODE != 0
+    }
+
+    /// The same change for a foreign object: owners as the file system sees them, without what
+    /// belongs to our file.
+    pub(crate) fn for_branch<T: FileSystem>(&self, inode: &Inode<T>, idmap: IdMap<'_>) -> Change {
+        let mut attr = *self.0;
+        // SAFETY: All are valid.
+        unsafe {
+            bindings::ruaufs_helper_rebase_owner(idmap.as_ptr(), inode.as_ptr(), &mut attr);
+        }
+        // `notify_change()` computes the mode again from these; both at once are refused.
+        if attr.ia_valid & (bindings::ATTR_KILL_SUID | bindings::ATTR_KILL_SGID) != 0 {
+            attr.ia_valid &= !bindings::ATTR_MODE;
+        }
+        // The file is ours, not the branch's, and so was the open that truncates.
+        attr.ia_valid &= !(bindings::ATTR_FILE | bindings::ATTR_OPEN);
+        attr.ia_file = core::ptr::null_mut();
+        Change(attr)
+    }
+}

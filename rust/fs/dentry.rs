@@ -1,0 +1,445 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Dentries: names in directories, ours and those of other file systems.
+//!
+//! # Terms
+//!
+//! - *guard*: a foreign dentry, kept in `d_fsdata` of one of ours, whose state
+//!   tells whether what we know of the name still holds. It is compared inside
+//!   RCU walk without a reference: the VFS frees dentries after a grace period.
+//!
+//! # Locking
+//!
+//! Names are read under the parent's `i_rwsem` (callbacks that get an unhashed
+//! dentry or a locked parent), or through [`NameSnapshot`].
+
+use super::{
+    inode::Inode,
+    name,
+    sb::SuperBlock,
+    stack::RcuStack,
+    FileSystem,
+    Foreign,
+    Mountable, //
+};
+use crate::bindings;
+use core::{
+    marker::PhantomData,
+    mem::MaybeUninit,
+    ptr::{
+        self,
+        NonNull, //
+    },
+};
+use kernel::{
+    prelude::*,
+    sync::{
+        aref::{
+            ARef,
+            AlwaysRefCounted, //
+        },
+        atomic::{
+            Atomic,
+            Acquire,
+            Full, //
+        },
+    },
+    types::Opaque,
+};
+
+/// `struct dentry`.
+///
+/// # Invariants
+///
+/// Instances are refcounted by `dget()`/`dput()`. If `T` is a [`FileSystem`], the dentry belongs
+/// to a super block of it, and `d_fsdata` is null or a dentry whose reference it owns.
+#[repr(transparent)]
+pub(crate) struct Dentry<T = Foreign>(Opaque<bindings::dentry>, PhantomData<fn() -> T>);
+
+// SAFETY: Dentries are shared between CPUs by design.
+unsafe impl<T> Send for Dentry<T> {}
+// SAFETY: As above.
+unsafe impl<T> Sync for Dentry<T> {}
+
+// SAFETY: `dget()`/`dput()` count references.
+unsafe impl<T> AlwaysRefCounted for Dentry<T> {
+    fn inc_ref(&self) {
+        // SAFETY: `&self` shows that there is a reference.
+        unsafe { bindings::ruaufs_helper_dget(self.as_ptr()) };
+    }
+
+    unsafe fn dec_ref(obj: NonNull<Self>) {
+        // SAFETY: The caller gives up a reference of its own.
+        unsafe { bindings::dput(obj.as_ptr().cast()) };
+    }
+}
+
+impl<T> Dentry<T> {
+    /// # Safety
+    ///
+    /// `ptr` must be a valid dentry for `'a`, of the file system that `T` says.
+    pub(crate) unsafe fn from_raw<'a>(ptr: *mut bindings::dentry) -> &'a Self {
+        // SAFETY: `repr(transparent)`; valid by the caller's contract.
+        unsafe { &*ptr.cast() }
+    }
+
+    /// The C object.
+    pub(crate) fn as_ptr(&self) -> *mut bindings::dentry {
+        self.0.get()
+    }
+
+    /// The inode, or `None` for a negative dentry. A positive dentry stays positive while there
+    /// is a reference other than the caller's to it, or its parent is locked.
+    pub(crate) fn inode(&self) -> Option<&Inode<T>> {
+        // SAFETY: A single word; `d_delete()` of a dentry that is in use unhashes it but leaves
+        // the inode, so what is read stays valid while `self` is borrowed from a reference.
+        let inode = unsafe { (&raw const (*self.as_ptr()).d_inode).read_volatile() };
+        if inode.is_null() {
+            None
+        } else {
+            // SAFETY: As above; same file system as the dentry.
+            Some(unsafe { Inode::from_raw(inode) })
+        }
+    }
+
+    /// The inode; `ENOENT` for a negative dentry.
+    pub(crate) fn positive(&self) -> Result<&Inode<T>> {
+        self.inode().ok_or(ENOENT)
+    }
+
+    /// Whether the name is absent.
+    pub(crate) fn is_negative(&self) -> bool {
+        self.inode().is_none()
+    }
+
+    /// Whether it is positive and a directory.
+    pub(crate) fn is_dir(&self) -> bool {
+        self.inode().is_some_and(Inode::is_dir)
+    }
+
+    /// Whether the name was removed (or never was in the cache).
+    pub(crate) fn is_unhashed(&self) -> bool {
+        // SAFETY: The dentry is valid.
+        unsafe { bindings::ruaufs_helper_d_unhashed(self.as_ptr()) }
+    }
+
+    /// Whether it is the root of its super block.
+    pub(crate) fn is_root(&self) -> bool {
+        // SAFETY: A racy read of one word; a root never gets another parent.
+        let parent = unsafe { (&raw const (*self.as_ptr()).d_parent).read_volatile() };
+        parent == self.as_ptr()
+    }
+
+    /// A reference to the parent, whoever that is right now.
+    pub(crate) fn parent(&self) -> ARef<Dentry<T>> {
+        // SAFETY: The dentry is valid, `dget_parent()` never returns null and gives a reference.
+        unsafe {
+            let parent = bindings::dget_parent(self.as_ptr());
+            ARef::from_raw(NonNull::new_unchecked(parent).cast())
+        }
+    }
+
+    /// Whether names in it are looked up without regard to case, so that one name has several
+    /// spellings.
+    pub(crate) fn folds_case(&self) -> bool {
+        // SAFETY: The dentry is valid; both are set when it is made.
+        unsafe {
+            (*self.as_ptr()).d_flags
+                & (bindings::dentry_flags_DCACHE_OP_HASH | bindings::dentry_flags_DCACHE_OP_COMPARE)
+                != 0
+        }
+    }
+
+    /// The super block, for comparison.
+    pub(crate) fn sb_ptr(&self) -> *mut bindings::super_block {
+        // SAFETY: `d_sb` never changes.
+        unsafe { (*self.as_ptr()).d_sb }
+    }
+
+    /// Whether it is `other`, by identity.
+    pub(crate) fn is<U>(&self, other: &Dentry<U>) -> bool {
+        ptr::eq(self.as_ptr(), other.as_ptr())
+    }
+
+    /// Whether it is `ancestor` or lies below it.
+    pub(crate) fn is_below<U>(&self, ancestor: &Dentry<U>) -> bool {
+        // SAFETY: Both are valid; `is_subdir()` copes with concurrent renames.
+        unsafe { bindings::is_subdir(self.as_ptr(), ancestor.as_ptr()) }
+    }
+
+    /// The name as it is now, in memory of its own.
+    pub(crate) fn name(&self) -> Result<KVec<u8>> {
+        let mut snapshot = MaybeUninit::<bindings::name_snapshot>::uninit();
+        // SAFETY: The dentry is valid; the call fills the snapshot, which does not move until it
+        // is released (it may point into itself).
+        let copy = unsafe {
+            bindings::take_dentry_name_snapshot(snapshot.as_mut_ptr(), self.as_ptr());
+            let mut copy = KVec::new();
+            let done = copy.extend_from_slice(name::bytes(&(*snapshot.as_ptr()).name), GFP_KERNEL);
+            bindings::release_dentry_name_snapshot(snapshot.as_mut_ptr());
+            done.map(|()| copy)
+        };
+        Ok(copy?)
+    }
+
+    /// The name, in place.
+    ///
+    /// # Safety
+    ///
+    /// The name must be stable for `'a`: the parent's `i_rwsem` is held, or the dentry is still
+    /// in look-up.
+    pub(super) unsafe fn name_unchecked<'a>(&self) -> &'a [u8] {
+        // SAFETY: Stable by the caller's contract.
+        unsafe { name::bytes(&(*self.as_ptr()).__bindgen_anon_1.d_name) }
+    }
+}
+
+impl<T: FileSystem> Dentry<T> {
+    /// The super block.
+    pub(crate) fn sb(&self) -> &SuperBlock<T> {
+        // SAFETY: A dentry's super block outlives it and is of the same file system.
+        unsafe { SuperBlock::from_raw(self.sb_ptr()) }
+    }
+
+    /// `d_fsdata` as an atomic.
+    fn guard_slot(&self) -> &Atomic<*mut c_void> {
+        // SAFETY: The field is pointer-sized, aligned, and only accessed atomically by us; the VFS
+        // does not touch it.
+        unsafe { Atomic::from_ptr(&raw mut (*self.as_ptr()).d_fsdata) }
+    }
+
+    /// Replaces the guard. A walker that still looks at the old one is safe: dentries are freed
+    /// after a grace period.
+    pub(crate) fn set_guard(&self, guard: Option<ARef<Dentry>>) {
+        let new = guard.map_or(ptr::null_mut(), |guard| ARef::into_raw(guard).as_ptr());
+        let old = self.guard_slot().xchg(new.cast(), Full);
+        if let Some(old) = NonNull::new(old) {
+            // SAFETY: By the type invariant `d_fsdata` owned a reference, which is ours now.
+            drop(unsafe { ARef::<Dentry>::from_raw(old.cast()) });
+        }
+    }
+
+    /// Moves the guard of `from` here, for a look-up that ended in another dentry.
+    pub(super) fn take_guard(&self, from: &Dentry<T>) {
+        let guard = from.guard_slot().xchg(ptr::null_mut(), Full);
+        // SAFETY: By the type invariant `d_fsdata` owned a reference, which is ours now.
+        self.set_guard(NonNull::new(guard).map(|guard| unsafe { ARef::from_raw(guard.cast()) }));
+    }
+
+    /// Stamps the dentry with the generation of what was found.
+    pub(crate) fn set_generation(&self, generation: u64) {
+        // SAFETY: One word that only we use.
+        unsafe { (&raw mut (*self.as_ptr()).d_time).write_volatile(generation as usize) };
+    }
+
+    /// The generation stamped last.
+    pub(crate) fn generation(&self) -> u64 {
+        // SAFETY: One word that only we use.
+        unsafe { (&raw const (*self.as_ptr()).d_time).read_volatile() as u64 }
+    }
+
+    /// Makes the positive dentry of a just created object. The parent is locked by the VFS.
+    pub(crate) fn instantiate(&self, inode: ARef<Inode<T>>) {
+        // SAFETY: `self` is the negative dentry that the VFS handed to a creating callback (see
+        // `inode_ops`), and `d_instantiate()` consumes the inode reference.
+        unsafe { bindings::d_instantiate(self.as_ptr(), ARef::into_raw(inode).as_ptr().cast()) };
+    }
+
+    /// Unhashes the dentry: the next walk looks the name up again.
+    pub(crate) fn unhash(&self) {
+        // SAFETY: The dentry is valid.
+        unsafe { bindings::d_drop(self.as_ptr()) };
+    }
+}
+
+/// One of our dentries inside a walk, possibly under RCU.
+///
+/// Only comparisons are offered; none of them takes a reference.
+pub(crate) struct Walk<'a, T: FileSystem> {
+    dentry: &'a Dentry<T>,
+    inode: Option<&'a Inode<T>>,
+    name: &'a bindings::qstr,
+    rcu: bool,
+}
+
+impl<T: FileSystem> Walk<'_, T> {
+    /// Whether the walk must not sleep.
+    pub(crate) fn is_rcu(&self) -> bool {
+        self.rcu
+    }
+
+    /// The inode that the name leads to.
+    pub(crate) fn inode(&self) -> Option<&Inode<T>> {
+        self.inode
+    }
+
+    /// The generation stamped on the dentry.
+    pub(crate) fn generation(&self) -> u64 {
+        self.dentry.generation()
+    }
+
+    /// The super block.
+    pub(crate) fn sb(&self) -> &SuperBlock<T> {
+        self.dentry.sb()
+    }
+
+    /// Whether the guard, if there is one, is still absent, or is what leads to `top`.
+    pub(crate) fn guard_holds(&self, top: Option<&Inode>) -> bool {
+        let guard = self.dentry.guard_slot().load(Acquire);
+        if guard.is_null() {
+            return true;
+        }
+        // SAFETY: The reference owned by `d_fsdata` was there when the walk began: dentries are
+        // freed after a grace period, and a walk with references holds one on `self.dentry`,
+        // whose guard is replaced only under its parent's lock or by a look-up that made it.
+        let guard: &Dentry = unsafe { Dentry::from_raw(guard.cast()) };
+        if guard.is_unhashed() {
+            return false;
+        }
+        match (guard.inode(), top) {
+            (None, _) => true,
+            (Some(found), Some(top)) => ptr::eq(found, top),
+            (Some(_), None) => false,
+        }
+    }
+
+    /// Whether `lower`, found under this name, still has it and still leads to `inode`.
+    pub(crate) fn still_named(&self, lower: &Dentry, inode: &Inode, alone: bool) -> bool {
+        if lower.is_unhashed() || !lower.inode().is_some_and(|found| ptr::eq(found, inode)) {
+            return false;
+        }
+        // SAFETY: A racy read of the hash and length in one word: a concurrent rename makes it
+        // differ, or is noticed by the next walk.
+        let (ours, theirs) = unsafe {
+            (
+                self.name.__bindgen_anon_1.hash_len >> 32,
+                (&raw const (*lower.as_ptr()).__bindgen_anon_1.d_name.__bindgen_anon_1.hash_len)
+                    .read_volatile()
+                    >> 32,
+            )
+        };
+        !alone || ours == theirs
+    }
+}
+
+/// How [`Operations::revalidate`] answers.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Validity {
+    /// What is cached still holds.
+    Valid,
+    /// The name must be looked up again.
+    Stale,
+    /// Ask again outside RCU walk.
+    NeedRef,
+}
+
+/// Callbacks on our dentries.
+pub(crate) trait Operations: FileSystem {
+    /// Whether a cached name still holds; may run inside RCU walk.
+    fn revalidate(walk: &Walk<'_, Self>) -> Validity;
+
+    /// The foreign dentries that the inode of a name stands for, for RCU walk.
+    fn stack(inode: &Inode<Self>) -> Option<RcuStack<'_>>;
+}
+
+/// `dentry_operations` of `T`.
+pub(super) struct Table<T>(PhantomData<T>);
+
+impl<T: Mountable> Table<T> {
+    /// With revalidation.
+    pub(super) const CHECKED: bindings::dentry_operations = bindings::dentry_operations {
+        d_revalidate: Some(Self::d_revalidate),
+        d_release: Some(Self::d_release),
+        d_real: None,
+        ..pin_init::zeroed()
+    };
+    /// Without: what is cached is taken for true.
+    pub(super) const UNCHECKED: bindings::dentry_operations = bindings::dentry_operations {
+        d_release: Some(Self::d_release),
+        ..pin_init::zeroed()
+    };
+
+    /// # Safety
+    ///
+    /// Called by the path walk with a dentry of ours, its name and `LOOKUP_*` flags; under
+    /// `LOOKUP_RCU` nothing is referenced and nothing may sleep.
+    unsafe extern "C" fn d_revalidate(
+        _dir: *mut bindings::inode,
+        name: *const bindings::qstr,
+        dentry: *mut bindings::dentry,
+        flags: c_uint,
+    ) -> c_int {
+        // SAFETY: Valid by the contract of the callback; `d_inode_rcu()` is a single read.
+        let walk = unsafe {
+            let inode = (&raw const (*dentry).d_inode).read_volatile();
+            Walk {
+                dentry: Dentry::<T>::from_raw(dentry),
+                inode: (!inode.is_null()).then(|| Inode::from_raw(inode)),
+                name: &*name,
+                rcu: flags & bindings::RUAUFS_LOOKUP_RCU != 0,
+            }
+        };
+        match T::revalidate(&walk) {
+            Validity::Valid => {}
+            Validity::Stale => return 0,
+            Validity::NeedRef => return ECHILD.to_errno(),
+        }
+        let Some(stack) = walk.inode.and_then(T::stack) else {
+            return 1;
+        };
+        for lower in stack.dentries() {
+            // SAFETY: `RcuStack` shows dentries that are alive at least until the end of this
+            // walk.
+            let ret = unsafe { revalidate_foreign(lower, flags) };
+            if ret <= 0 {
+                return ret;
+            }
+        }
+        1
+    }
+
+    /// # Safety
+    ///
+    /// Called once, when the dentry dies; it may sleep.
+    unsafe extern "C" fn d_release(dentry: *mut bindings::dentry) {
+        // SAFETY: A dentry of ours by the contract of the callback.
+        unsafe { Dentry::<T>::from_raw(dentry) }.set_guard(None);
+    }
+}
+
+/// Asks a foreign file system whether its dentry is still valid, if it wants to be asked.
+///
+/// # Safety
+///
+/// `dentry` must be valid for the call, by a reference or by RCU as `flags` say.
+unsafe fn revalidate_foreign(dentry: *mut bindings::dentry, flags: c_uint) -> c_int {
+    // SAFETY: Valid by the caller's contract; `d_op` never changes.
+    unsafe {
+        if (*dentry).d_flags & bindings::dentry_flags_DCACHE_OP_REVALIDATE == 0 {
+            return 1;
+        }
+        let Some(revalidate) = (*dentry).d_op.as_ref().and_then(|op| op.d_revalidate) else {
+            return 1;
+        };
+        if flags & bindings::RUAUFS_LOOKUP_RCU != 0 {
+            // The name snapshot below is RCU-safe, but network file systems leave RCU walk
+            // anyway; one rule for all keeps this simple.
+            return ECHILD.to_errno();
+        }
+        let parent = bindings::dget_parent(dentry);
+        let mut snapshot = MaybeUninit::<bindings::name_snapshot>::uninit();
+        bindings::take_dentry_name_snapshot(snapshot.as_mut_ptr(), dentry);
+        let ret = revalidate(
+            (*parent).d_inode,
+            &raw const (*snapshot.as_ptr()).name,
+            dentry,
+            flags,
+        );
+        bindings::release_dentry_name_snapshot(snapshot.as_mut_ptr());
+        bindings::dput(parent);
+        if ret == 0 {
+            bindings::d_invalidate(dentry);
+        }
+        ret
+    }
+}

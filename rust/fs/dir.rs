@@ -1,0 +1,328 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Reading directories: foreign ones in the kernel, ours for user space.
+//!
+//! # Locking
+//!
+//! `iterate_dir()` takes the directory's `i_rwsem` shared; the callback runs
+//! under it, so it must not touch the directory, nor user memory of ours.
+
+use super::{
+    file::File,
+    io::KernelFile,
+    FileSystem,
+    Mountable, //
+};
+use crate::bindings;
+use core::{
+    marker::PhantomData,
+    pin::Pin, //
+};
+use kernel::{
+    error::{
+        from_result,
+        to_result, //
+    },
+    prelude::*,
+    types::ForeignOwnable, //
+};
+
+/// A `dir_context` with what our actor needs.
+#[repr(C)]
+struct Collector<'a> {
+    ctx: bindings::dir_context,
+    f: &'a mut dyn FnMut(&[u8], u64, u8) -> Result,
+    result: Result,
+    seen: bool,
+}
+
+/// See [`KernelFile::each_entry`].
+pub(super) fn collect(
+    file: &KernelFile,
+    f: &mut dyn FnMut(&[u8], u64, u8) -> Result,
+) -> Result {
+    /// # Safety
+    ///
+    /// Called by a file system's `iterate_shared()` with the context given to `iterate_dir()`.
+    unsafe extern "C" fn actor(
+        ctx: *mut bindings::dir_context,
+        name: *const c_char,
+        len: c_int,
+        _pos: bindings::loff_t,
+        ino: bindings::u64_,
+        dtype: c_uint,
+    ) -> bool {
+        // SAFETY: `ctx` is the first field of the `Collector` (`repr(C)`); `name` has `len` bytes.
+        let (collector, name) = unsafe {
+            (
+                &mut *ctx.cast::<Collector<'_>>(),
+                core::slice::from_raw_parts(name.cast::<u8>(), len.max(0) as usize),
+            )
+        };
+        collector.seen = true;
+        // The bits above the type are flags for the actor.
+        collector.result = (collector.f)(name, ino, (dtype & 0xff) as u8);
+        collector.result.is_ok()
+    }
+
+    let mut collector = Collector {
+        ctx: bindings::dir_context {
+            actor: Some(actor),
+            count: c_int::MAX,
+            ..pin_init::zeroed()
+        },
+        f,
+        result: Ok(()),
+        seen: true,
+    };
+    // A call may end before the directory does; it has ended when a call gives nothing.
+    while core::mem::replace(&mut collector.seen, false) {
+        // SAFETY: The file is open; its position is ours.
+        to_result(unsafe { bindings::ruaufs_helper_iterate(file.as_ptr(), &mut collector.ctx) })?;
+        core::mem::replace(&mut collector.result, Ok(()))?;
+    }
+    Ok(())
+}
+
+/// Towards user space: takes entries until it is full.
+pub(crate) struct Emitter<'a> {
+    file: *mut bindings::file,
+    ctx: *mut bindings::dir_context,
+    _p: PhantomData<&'a mut ()>,
+}
+
+impl Emitter<'_> {
+    /// The position of the next entry.
+    pub(crate) fn pos(&self) -> i64 {
+        // SAFETY: The context is valid for the lifetime of the value.
+        unsafe { (*self.ctx).pos }
+    }
+
+    /// Sets the position of the next entry.
+    pub(crate) fn set_pos(&mut self, pos: i64) {
+        // SAFETY: As above.
+        unsafe { (*self.ctx).pos = pos };
+    }
+
+    /// Emits `.` and `..` if the position says so. Whether there is room for more.
+    pub(crate) fn dots(&mut self) -> bool {
+        // SAFETY: File and context are valid.
+        unsafe { bindings::ruaufs_helper_dir_emit_dots(self.file, self.ctx) }
+    }
+
+    /// Emits an entry at the current position. Whether it was taken.
+    pub(crate) fn emit(&mut self, name: &[u8], ino: u64, dtype: u8) -> bool {
+        let Ok(len) = c_int::try_from(name.len()) else {
+            return false;
+        };
+        // SAFETY: The context is valid, the name has `len` bytes.
+        unsafe {
+            bindings::ruaufs_helper_dir_emit(
+                self.ctx,
+                name.as_ptr().cast(),
+                len,
+                ino,
+                c_uint::from(dtype),
+            )
+        }
+    }
+}
+
+/// A `dir_context` that changes entries on their way to another one.
+#[repr(C)]
+struct Filter<'a> {
+    ctx: bindings::dir_context,
+    inner: *mut bindings::dir_context,
+    map: &'a mut dyn FnMut(&[u8], u64) -> Option<u64>,
+}
+
+/// Passes the entries of `real` on to `out`, at the positions that `real` gives them; `map` says
+/// which number an entry gets, or `None` to hide it.
+pub(crate) fn pass_through(
+    real: &KernelFile,
+    out: &mut Emitter<'_>,
+    map: &mut dyn FnMut(&[u8], u64) -> Option<u64>,
+) -> Result {
+    /// # Safety
+    ///
+    /// Called by a file system's `iterate_shared()` with the context given to `iterate_dir()`.
+    unsafe extern "C" fn actor(
+        ctx: *mut bindings::dir_context,
+        name: *const c_char,
+        len: c_int,
+        pos: bindings::loff_t,
+        ino: bindings::u64_,
+        dtype: c_uint,
+    ) -> bool {
+        // SAFETY: `ctx` is the first field of the `Filter` (`repr(C)`); `name` has `len` bytes; the
+        // inner context is that of the emitter, with an actor set by the VFS.
+        unsafe {
+            let filter = &mut *ctx.cast::<Filter<'_>>();
+            let bytes = core::slice::from_raw_parts(name.cast::<u8>(), len.max(0) as usize);
+            (*filter.inner).pos = filter.ctx.pos;
+            match ((filter.map)(bytes, ino), (*filter.inner).actor) {
+                (Some(ino), Some(actor)) => actor(filter.inner, name, len, pos, ino, dtype),
+                (None, _) => true,
+                (_, None) => false,
+            }
+        }
+    }
+
+    // SAFETY: The emitter's context is valid; the position of `real` is ours alone.
+    unsafe {
+        if (*real.as_ptr()).f_pos != out.pos() {
+            let pos = bindings::vfs_llseek(real.as_ptr(), out.pos(), bindings::SEEK_SET as c_int);
+            if pos < 0 {
+                return Err(Error::from_errno(pos as c_int));
+            }
+        }
+        let mut filter = Filter {
+            ctx: bindings::dir_context {
+                actor: Some(actor),
+                pos: out.pos(),
+                count: (*out.ctx).count,
+                dt_flags_mask: (*out.ctx).dt_flags_mask,
+            },
+            inner: out.ctx,
+            map,
+        };
+        let ret = bindings::ruaufs_helper_iterate(real.as_ptr(), &mut filter.ctx);
+        (*out.ctx).pos = filter.ctx.pos;
+        to_result(ret)
+    }
+}
+
+/// Callbacks on open directories.
+pub(crate) trait Operations: FileSystem {
+    /// open(2).
+    fn open_dir(file: &File<Self>) -> Result<Pin<KBox<Self::Dir>>>;
+
+    /// getdents(2): emits entries from the emitter's position on. The directory is locked shared.
+    fn read_dir(file: &File<Self>, dir: &Self::Dir, out: &mut Emitter<'_>) -> Result;
+
+    /// lseek(2): the new position for one that the VFS found valid, or an error.
+    fn seek_dir(file: &File<Self>, dir: &Self::Dir, offset: i64, whence: Whence) -> Result<i64>;
+
+    /// fsync(2).
+    fn sync_dir(file: &File<Self>, data_only: bool) -> Result;
+}
+
+/// From where lseek(2) counts in a directory.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Whence {
+    /// From the beginning.
+    Start,
+    /// From the current position.
+    Current,
+    /// From the end.
+    End,
+}
+
+/// `file_operations` of directories of `T`.
+pub(super) struct Table<T>(PhantomData<T>);
+
+impl<T: Mountable> Table<T> {
+    pub(super) const OPERATIONS: bindings::file_operations = bindings::file_operations {
+        open: Some(Self::open),
+        release: Some(Self::release),
+        iterate_shared: Some(Self::iterate_shared),
+        read: Some(bindings::generic_read_dir),
+        llseek: Some(Self::llseek),
+        fsync: Some(Self::fsync),
+        setlease: Some(bindings::generic_setlease),
+        ..pin_init::zeroed()
+    };
+
+    /// # Safety
+    ///
+    /// `file` must be an open directory of `T`.
+    unsafe fn dir<'a>(file: *mut bindings::file) -> &'a T::Dir {
+        // SAFETY: Set by `open`, taken back by `release` only.
+        unsafe { &*(*file).private_data.cast() }
+    }
+
+    /// # Safety
+    ///
+    /// Called by the VFS with a directory of ours and a file in the making.
+    unsafe extern "C" fn open(_inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
+        from_result(|| {
+            // SAFETY: Valid by the contract of the callback.
+            let dir = T::open_dir(unsafe { File::from_raw(file) })?;
+            // SAFETY: As above.
+            unsafe { (*file).private_data = dir.into_foreign().cast() };
+            Ok(0)
+        })
+    }
+
+    /// # Safety
+    ///
+    /// Called by the VFS once, at the last close.
+    unsafe extern "C" fn release(_inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
+        // SAFETY: Set by `open`; nobody uses it any more.
+        drop(unsafe { Pin::<KBox<T::Dir>>::from_foreign((*file).private_data.cast()) });
+        0
+    }
+
+    /// # Safety
+    ///
+    /// Called by the VFS with the directory locked shared.
+    unsafe extern "C" fn iterate_shared(
+        file: *mut bindings::file,
+        ctx: *mut bindings::dir_context,
+    ) -> c_int {
+        from_result(|| {
+            let mut out = Emitter {
+                file,
+                ctx,
+                _p: PhantomData,
+            };
+            // SAFETY: Valid by the contract of the callback.
+            unsafe { T::read_dir(File::from_raw(file), Self::dir(file), &mut out)? };
+            Ok(0)
+        })
+    }
+
+    /// # Safety
+    ///
+    /// Called by the VFS with the position locked.
+    unsafe extern "C" fn llseek(
+        file: *mut bindings::file,
+        offset: bindings::loff_t,
+        whence: c_int,
+    ) -> bindings::loff_t {
+        let whence = match whence as u32 {
+            bindings::SEEK_SET => Whence::Start,
+            bindings::SEEK_CUR => Whence::Current,
+            bindings::SEEK_END => Whence::End,
+            _ => return i64::from(EINVAL.to_errno()),
+        };
+        // SAFETY: Valid by the contract of the callback. Listings and seeks on one file exclude
+        // each other by the inode lock, as in `iterate_dir()`.
+        unsafe {
+            let this = File::<T>::from_raw(file);
+            bindings::ruaufs_helper_inode_lock((*file).f_inode);
+            let result = T::seek_dir(this, Self::dir(file), offset, whence);
+            if let Ok(pos) = result {
+                (*file).f_pos = pos;
+            }
+            bindings::ruaufs_helper_inode_unlock((*file).f_inode);
+            result.unwrap_or_else(|error| i64::from(error.to_errno()))
+        }
+    }
+
+    /// # Safety
+    ///
+    /// Called by the VFS with an open directory of ours.
+    unsafe extern "C" fn fsync(
+        file: *mut bindings::file,
+        _start: bindings::loff_t,
+        _end: bindings::loff_t,
+        datasync: c_int,
+    ) -> c_int {
+        from_result(|| {
+            // SAFETY: Valid by the contract of the callback.
+            T::sync_dir(unsafe { File::from_raw(file) }, datasync != 0)?;
+            Ok(0)
+        })
+    }
+}

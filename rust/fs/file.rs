@@ -1,0 +1,590 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Open files of ours that are no directories.
+//!
+//! All of them stack: a file system only says which backing file carries the
+//! I/O ([`Operations::real`]); the rest is the same for all and lives here.
+//!
+//! # Locking
+//!
+//! Reads take no lock of ours. What changes data holds the `i_rwsem` of our
+//! inode, as `file_remove_privs()` demands, around the foreign one.
+
+use super::{
+    backing::BackingFile,
+    cred::Cred,
+    dentry::Dentry,
+    inode::Inode,
+    sb::SuperBlock,
+    FileSystem,
+    Mountable, //
+};
+use crate::bindings;
+use core::marker::PhantomData;
+use kernel::{
+    error::{
+        from_result,
+        to_result, //
+    },
+    prelude::*,
+    types::Opaque, //
+};
+
+/// `struct file` of a file system of ours.
+///
+/// # Invariants
+///
+/// Unless it is just being opened, `private_data` is a `KBox` of `T::File` or, for a directory,
+/// of `T::Dir`.
+#[repr(transparent)]
+pub(crate) struct File<T: FileSystem>(Opaque<bindings::file>, PhantomData<T>);
+
+impl<T: FileSystem> File<T> {
+    /// # Safety
+    ///
+    /// `ptr` must be a file of `T`, valid for `'a`.
+    pub(super) unsafe fn from_raw<'a>(ptr: *mut bindings::file) -> &'a Self {
+        // SAFETY: `repr(transparent)`; valid by the caller's contract.
+        unsafe { &*ptr.cast() }
+    }
+
+    /// The C object.
+    pub(crate) fn as_ptr(&self) -> *mut bindings::file {
+        self.0.get()
+    }
+
+    /// The flags of open(2), as F_SETFL may have changed them.
+    pub(crate) fn flags(&self) -> u32 {
+        // SAFETY: A racy read of one word, as the VFS does it.
+        unsafe { (&raw const (*self.as_ptr()).f_flags).read_volatile() }
+    }
+
+    /// The flags for opening the backing file.
+    pub(crate) fn open_flags(&self) -> u32 {
+        self.flags() & !OPEN_ONLY
+    }
+
+    /// The position.
+    pub(crate) fn pos(&self) -> i64 {
+        // SAFETY: A racy read of one word, as the VFS does it.
+        unsafe { (&raw const (*self.as_ptr()).f_pos).read_volatile() }
+    }
+
+    /// Whether it was opened for writing.
+    pub(crate) fn writable(&self) -> bool {
+        self.flags() & bindings::O_ACCMODE != bindings::O_RDONLY
+    }
+
+    /// The name it was opened through.
+    pub(crate) fn dentry(&self) -> &Dentry<T> {
+        // SAFETY: An open file holds its dentry, which is of the same file system.
+        unsafe { Dentry::from_raw((*self.as_ptr()).__bindgen_anon_1.f_path.dentry) }
+    }
+
+    /// The inode.
+    pub(crate) fn inode(&self) -> &Inode<T> {
+        // SAFETY: An open file holds its inode, which is of the same file system.
+        unsafe { Inode::from_raw((*self.as_ptr()).f_inode) }
+    }
+
+    /// # Safety
+    ///
+    /// The file must be open and no directory.
+    unsafe fn data(&self) -> &T::File {
+        // SAFETY: By the type invariant.
+        unsafe { &*(*self.as_ptr()).private_data.cast() }
+    }
+}
+
+/// Callbacks on open files that are no directories.
+pub(crate) trait Operations: FileSystem {
+    /// open(2) of a regular file.
+    fn open(file: &File<Self>) -> Result<KBox<Self::File>>;
+
+    /// The backing file that carries the I/O now.
+    fn real<'a>(file: &File<Self>, data: &'a Self::File) -> Result<&'a BackingFile>;
+
+    /// The backing file for a new mapping. Runs under `mmap_lock`, so it opens nothing.
+    fn real_for_mmap(data: &Self::File) -> &BackingFile;
+
+    /// The backing file that fsync(2) is to bring to disk, if any.
+    fn real_for_sync<'a>(
+        file: &File<Self>,
+        data: &'a Self::File,
+    ) -> Result<Option<&'a BackingFile>>;
+
+    /// The credentials that all I/O on branches uses.
+    fn cred(sb: &SuperBlock<Self>) -> &Cred;
+
+    /// The data of the inode was changed through a backing file: refreshes its attributes.
+    fn modified(inode: &Inode<Self>);
+}
+
+/// Do not change the access time.
+pub(crate) const O_NOATIME: u32 = bindings::O_NOATIME;
+/// Cut the file to nothing.
+pub(crate) const O_TRUNC: u32 = bindings::O_TRUNC;
+
+/// Flags that end with open(2).
+const OPEN_ONLY: u32 =
+    bindings::O_CREAT | bindings::O_EXCL | bindings::O_NOCTTY | bindings::O_TRUNC;
+
+/// Gives a file just made by `->tmpfile()` its data.
+///
+/// # Safety
+///
+/// `file` must be in the making, without data.
+pub(super) unsafe fn attach<T: Mountable>(file: *mut bindings::file, data: KBox<T::File>) {
+    // SAFETY: By the caller's contract.
+    unsafe {
+        (*file).private_data = KBox::into_raw(data).cast();
+        (*file).f_flags &= !OPEN_ONLY;
+    }
+}
+
+/// `file_operations` of regular files of `T`.
+pub(super) struct Table<T>(PhantomData<T>);
+
+/// Which way data goes from file to file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Transfer {
+    Copy,
+    Clone,
+    Dedupe,
+}
+
+impl<T: Mountable> Table<T> {
+    pub(super) const OPERATIONS: bindings::file_operations = bindings::file_operations {
+        open: Some(Self::open),
+        release: Some(Self::release),
+        llseek: Some(Self::llseek),
+        read_iter: Some(Self::read_iter),
+        write_iter: Some(Self::write_iter),
+        splice_read: Some(Self::splice_read),
+        splice_write: Some(Self::splice_write),
+        mmap: Some(Self::mmap),
+        fsync: Some(Self::fsync),
+        flush: Some(Self::flush),
+        fallocate: Some(Self::fallocate),
+        fadvise: Some(Self::fadvise),
+        copy_file_range: Some(Self::copy_file_range),
+        remap_file_range: Some(Self::remap_file_range),
+        setlease: Some(bindings::generic_setlease),
+        ..pin_init::zeroed()
+    };
+
+    /// The mapping operations of our inodes: they have no pages of their own, but
+    /// `do_dentry_open()` asks here whether O_DIRECT is possible, which the backing file decides.
+    pub(super) const ADDRESS_SPACE: bindings::address_space_operations =
+        bindings::address_space_operations {
+            direct_IO: Some(bindings::noop_direct_IO),
+            ..pin_init::zeroed()
+        };
+
+    /// The backing file of `file` that carries the I/O now, with the user's flags.
+    ///
+    /// # Safety
+    ///
+    /// `file` must be an open file of `T`, no directory.
+    unsafe fn real<'a>(file: *mut bindings::file) -> Result<&'a BackingFile> {
+        // SAFETY: By the caller's contract.
+        let real = unsafe {
+            let file: &'a File<T> = File::from_raw(file);
+            T::real(file, file.data())?
+        };
+        real.follow_flags(file)?;
+        Ok(real)
+    }
+
+    /// What `fs/backing-file.c` wants to know.
+    ///
+    /// # Safety
+    ///
+    /// `file` must be an open file of `T`.
+    unsafe fn ctx(file: *mut bindings::file) -> bindings::backing_file_ctx {
+        bindings::backing_file_ctx {
+            // SAFETY: By the caller's contract.
+            cred: T::cred(unsafe { File::<T>::from_raw(file) }.inode().sb()).as_ptr(),
+            // The branch file itself keeps the access time.
+            accessed: None,
+            end_write: Some(Self::end_write),
+        }
+    }
+
+    /// # Safety
+    ///
+    /// Called by `fs/backing-file.c` when a write is done, with the user's request.
+    unsafe extern "C" fn end_write(iocb: *mut bindings::kiocb, _ret: isize) {
+        // SAFETY: The request holds the user's file.
+        T::modified(unsafe { File::<T>::from_raw((*iocb).ki_filp) }.inode());
+    }
+
+    /// # Safety
+    ///
+    /// Called by the VFS with a regular file of ours in the making.
+    unsafe extern "C" fn open(_inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
+        from_result(|| {
+            // SAFETY: Valid by the contract of the callback.
+            unsafe {
+                let data = T::open(File::from_raw(file))?;
+                attach::<T>(file, data);
+            }
+            Ok(0)
+        })
+    }
+
+    /// # Safety
+    ///
+    /// Called by the VFS once, at the last close.
+    unsafe extern "C" fn release(_inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
+        // SAFETY: Set by `open`; nobody uses it any more.
+        drop(unsafe { KBox::<T::File>::from_raw((*file).private_data.cast()) });
+        0
+    }
+
+    /// # Safety
+    ///
+    /// Called by the VFS with the position locked.
+    unsafe extern "C" fn llseek(
+        file: *mut bindings::file,
+        offset: bindings::loff_t,
+        whence: c_int,
+    ) -> bindings::loff_t {
+        // SAFETY: Valid by the contract of the callback.
+        let result = unsafe {
+            // The position is ours; where the end, the data and the holes are, and how large a
+            // position may be, is known to the branch.
+            Self::real(file).map(|real| {
+                let real = real.as_ptr();
+                (*real).f_pos = (*file).f_pos;
+                let cred = T::cred(File::<T>::from_raw(file).inode().sb());
+                let pos = cred.scope(|| bindings::vfs_llseek(real, offset, whence));
+                if pos >= 0 {
+                    (*file).f_pos = pos;
+                }
+                pos
+            })
+        };
+        result.unwrap_or_else(|error| i64::from(error.to_errno()))
+    }
+
+    /// # Safety
+    ///
+    /// Called by the VFS with a request on an open file of ours.
+    unsafe extern "C" fn read_iter(
+        iocb: *mut bindings::kiocb,
+        iter: *mut bindings::iov_iter,
+    ) -> isize {
+        // SAFETY: Valid by the contract of the callback.
+        unsafe {
+            let file = (*iocb).ki_filp;
+            match Self::real(file) {
+                Ok(real) => bindings::backing_file_read_iter(
+                    real.as_ptr(),
+                    iter,
+                    iocb,
+                    (*iocb).ki_flags,
+                    &mut Self::ctx(file),
+                ),
+                Err(error) => error.to_errno() as isize,
+            }
+        }
+    }
+
+    /// # Safety
+    ///
+    /// Called by the VFS with a request on an open file of ours.
+    unsafe extern "C" fn write_iter(
+        iocb: *mut bindings::kiocb,
+        iter: *mut bindings::iov_iter,
+    ) -> isize {
+        // SAFETY: Valid by the contract of the callback.
+        unsafe {
+            let file = (*iocb).ki_filp;
+            if bindings::ruaufs_helper_iov_iter_count(iter) == 0 {
+                return 0;
+            }
+            let _locked = File::<T>::from_raw(file).inode().lock();
+            match Self::real(file) {
+                Ok(real) => bindings::backing_file_write_iter(
+                    real.as_ptr(),
+                    iter,
+                    iocb,
+                    (*iocb).ki_flags,
+                    &mut Self::ctx(file),
+                ),
+                Err(error) => error.to_errno() as isize,
+            }
+        }
+    }
+
+    /// # Safety
+    ///
+    /// Called by the VFS with an open file of ours, a position and a pipe.
+    unsafe extern "C" fn splice_read(
+        file: *mut bindings::file,
+        pos: *mut bindings::loff_t,
+        pipe: *mut bindings::pipe_inode_info,
+        len: usize,
+        flags: c_uint,
+    ) -> isize {
+        // SAFETY: Valid by the contract of the callback.
+        unsafe {
+            let real = match Self::real(file) {
+                Ok(real) => real,
+                Err(error) => return error.to_errno() as isize,
+            };
+            let mut iocb = core::mem::MaybeUninit::<bindings::kiocb>::zeroed();
+            bindings::ruaufs_helper_init_sync_kiocb(iocb.as_mut_ptr(), file);
+            let iocb = iocb.assume_init_mut();
+            iocb.ki_pos = *pos;
+            let ret = bindings::backing_file_splice_read(
+                real.as_ptr(),
+                iocb,
+                pipe,
+                len,
+                flags,
+                &mut Self::ctx(file),
+            );
+            *pos = iocb.ki_pos;
+            ret
+        }
+    }
+
+    /// # Safety
+    ///
+    /// Called by the VFS with an open file of ours, a position and a pipe. The pipe is locked
+    /// below, by the branch: taking our `write_iter()` on the way would turn the lock order round.
+    unsafe extern "C" fn splice_write(
+        pipe: *mut bindings::pipe_inode_info,
+        file: *mut bindings::file,
+        pos: *mut bindings::loff_t,
+        len: usize,
+        flags: c_uint,
+    ) -> isize {
+        // SAFETY: Valid by the contract of the callback.
+        unsafe {
+            let _locked = File::<T>::from_raw(file).inode().lock();
+            let real = match Self::real(file) {
+                Ok(real) => real,
+                Err(error) => return error.to_errno() as isize,
+            };
+            let mut iocb = core::mem::MaybeUninit::<bindings::kiocb>::zeroed();
+            bindings::ruaufs_helper_init_sync_kiocb(iocb.as_mut_ptr(), file);
+            let iocb = iocb.assume_init_mut();
+            iocb.ki_pos = *pos;
+            let ret = bindings::backing_file_splice_write(
+                pipe,
+                real.as_ptr(),
+                iocb,
+                len,
+                flags,
+                &mut Self::ctx(file),
+            );
+            *pos = iocb.ki_pos;
+            ret
+        }
+    }
+
+    /// # Safety
+    ///
+    /// Called by the VFS with an open file of ours and `mmap_lock` held.
+    unsafe extern "C" fn mmap(
+        file: *mut bindings::file,
+        vma: *mut bindings::vm_area_struct,
+    ) -> c_int {
+        // SAFETY: Valid by the contract of the callback.
+        unsafe {
+            let real = T::real_for_mmap(File::<T>::from_raw(file).data());
+            bindings::backing_file_mmap(real.as_ptr(), vma, &mut Self::ctx(file))
+        }
+    }
+
+    /// # Safety
+    ///
+    /// Called by the VFS with an open file of ours.
+    unsafe extern "C" fn fsync(
+        file: *mut bindings::file,
+        start: bindings::loff_t,
+        end: bindings::loff_t,
+        datasync: c_int,
+    ) -> c_int {
+        from_result(|| {
+            // SAFETY: Valid by the contract of the callback.
+            unsafe {
+                let this = File::<T>::from_raw(file);
+                if let Some(real) = T::real_for_sync(this, this.data())? {
+                    T::cred(this.inode().sb()).scope(|| {
+                        to_result(bindings::vfs_fsync_range(real.as_ptr(), start, end, datasync))
+                    })?;
+                }
+            }
+            Ok(0)
+        })
+    }
+
+    /// # Safety
+    ///
+    /// Called by the VFS with an open file of ours at each close(2).
+    unsafe extern "C" fn flush(file: *mut bindings::file, id: bindings::fl_owner_t) -> c_int {
+        // SAFETY: Valid by the contract of the callback. It is the file that was written last
+        // that must be flushed; nothing is opened for it.
+        unsafe {
+            let this = File::<T>::from_raw(file);
+            let real = T::real_for_mmap(this.data());
+            T::cred(this.inode().sb())
+                .scope(|| bindings::ruaufs_helper_real_flush(real.as_ptr(), id))
+        }
+    }
+
+    /// # Safety
+    ///
+    /// Called by the VFS with an open file of ours.
+    unsafe extern "C" fn fallocate(
+        file: *mut bindings::file,
+        mode: c_int,
+        offset: bindings::loff_t,
+        len: bindings::loff_t,
+    ) -> c_long {
+        let result = || -> Result {
+            // SAFETY: Valid by the contract of the callback.
+            unsafe {
+                let this = File::<T>::from_raw(file);
+                let _locked = this.inode().lock();
+                to_result(bindings::file_remove_privs(file))?;
+                let real = Self::real(file)?;
+                let ret = T::cred(this.inode().sb())
+                    .scope(|| bindings::vfs_fallocate(real.as_ptr(), mode, offset, len));
+                T::modified(this.inode());
+                to_result(ret)
+            }
+        };
+        match result() {
+            Ok(()) => 0,
+            Err(error) => error.to_errno() as c_long,
+        }
+    }
+
+    /// # Safety
+    ///
+    /// Called by the VFS with an open file of ours.
+    unsafe extern "C" fn fadvise(
+        file: *mut bindings::file,
+        offset: bindings::loff_t,
+        len: bindings::loff_t,
+        advice: c_int,
+    ) -> c_int {
+        from_result(|| {
+            // SAFETY: Valid by the contract of the callback.
+            unsafe {
+                let real = Self::real(file)?;
+                let cred = T::cred(File::<T>::from_raw(file).inode().sb());
+                to_result(
+                    cred.scope(|| bindings::vfs_fadvise(real.as_ptr(), offset, len, advice)),
+                )?;
+            }
+            Ok(0)
+        })
+    }
+
+    /// Moves data between the backing files of two files of ours.
+    ///
+    /// # Safety
+    ///
+    /// Both must be open files of `T`.
+    unsafe fn transfer(
+        (from, from_pos): (*mut bindings::file, i64),
+        (to, to_pos): (*mut bindings::file, i64),
+        len: i64,
+        flags: c_uint,
+        how: Transfer,
+    ) -> i64 {
+        let result = || -> Result<i64> {
+            // SAFETY: By the caller's contract.
+            unsafe {
+                let target = File::<T>::from_raw(to);
+                let _locked = target.inode().lock();
+                if how != Transfer::Dedupe {
+                    to_result(bindings::file_remove_privs(to))?;
+                }
+                let (real_from, real_to) = (Self::real(from)?.as_ptr(), Self::real(to)?.as_ptr());
+                let ret = T::cred(target.inode().sb()).scope(|| match how {
+                    Transfer::Copy => {
+                        let len = usize::try_from(len).unwrap_or(usize::MAX);
+                        let done = bindings::vfs_copy_file_range(
+                            real_from, from_pos, real_to, to_pos, len, flags,
+                        );
+                        // A file system of its own would go through the page cache when its
+                        // parts cannot talk to each other.
+                        if done == EXDEV.to_errno() as isize
+                            || done == EOPNOTSUPP.to_errno() as isize
+                        {
+                            let (mut from_pos, mut to_pos) = (from_pos, to_pos);
+                            bindings::do_splice_direct(
+                                real_from,
+                                &mut from_pos,
+                                real_to,
+                                &mut to_pos,
+                                len.min(1 << 30),
+                                0,
+                            ) as i64
+                        } else {
+                            done as i64
+                        }
+                    }
+                    Transfer::Clone => bindings::vfs_clone_file_range(
+                        real_from, from_pos, real_to, to_pos, len, flags,
+                    ),
+                    Transfer::Dedupe => bindings::vfs_dedupe_file_range_one(
+                        real_from, from_pos, real_to, to_pos, len, flags,
+                    ),
+                });
+                T::modified(target.inode());
+                Ok(ret)
+            }
+        };
+        result().unwrap_or_else(|error| i64::from(error.to_errno()))
+    }
+
+    /// # Safety
+    ///
+    /// Called by the VFS with two open files whose operations are these.
+    unsafe extern "C" fn copy_file_range(
+        from: *mut bindings::file,
+        from_pos: bindings::loff_t,
+        to: *mut bindings::file,
+        to_pos: bindings::loff_t,
+        len: usize,
+        flags: c_uint,
+    ) -> isize {
+        let len = i64::try_from(len).unwrap_or(i64::MAX);
+        // SAFETY: Valid by the contract of the callback.
+        unsafe {
+            Self::transfer((from, from_pos), (to, to_pos), len, flags, Transfer::Copy) as isize
+        }
+    }
+
+    /// # Safety
+    ///
+    /// Called by the VFS with two open files of one super block of ours.
+    unsafe extern "C" fn remap_file_range(
+        from: *mut bindings::file,
+        from_pos: bindings::loff_t,
+        to: *mut bindings::file,
+        to_pos: bindings::loff_t,
+        len: bindings::loff_t,
+        flags: c_uint,
+    ) -> bindings::loff_t {
+        let known = bindings::RUAUFS_REMAP_FILE_DEDUP | bindings::RUAUFS_REMAP_FILE_ADVISORY;
+        if flags & !known != 0 {
+            return i64::from(EINVAL.to_errno());
+        }
+        let how = if flags & bindings::RUAUFS_REMAP_FILE_DEDUP != 0 {
+            Transfer::Dedupe
+        } else {
+            Transfer::Clone
+        };
+        // SAFETY: Valid by the contract of the callback.
+        unsafe { Self::transfer((from, from_pos), (to, to_pos), len, flags, how) }
+    }
+}

@@ -1,0 +1,427 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Inodes: ours, with data beside them, and those of other file systems.
+//!
+//! # Terms
+//!
+//! - [`Inode<T>`]: `struct inode`. With `T: FileSystem` it is one of ours and
+//!   [`Inode::data`] reaches the Rust half of its slab object.
+//! - [`New`]: an inode in state `I_NEW`: nobody else can use it yet.
+//!
+//! # Locking
+//!
+//! `i_rwsem` is taken by the VFS for our inodes in most callbacks;
+//! [`Inode::lock`] is for the callbacks that get it unlocked (write, fallocate).
+//!
+//! # Invariants
+//!
+//! Each non-bad inode of ours carries initialised data: made in `alloc_inode()`,
+//! references to other objects given up in `destroy_inode()`
+//! ([`Private::release`]), memory freed in `free_inode()`, a grace period later.
+
+use super::{
+    dentry::Dentry,
+    name::CBytes,
+    path::IdMap,
+    sb::SuperBlock,
+    FileSystem,
+    Foreign, //
+};
+use crate::bindings;
+use crate::mem_cache::InodeCell;
+use core::{
+    convert::Infallible,
+    marker::PhantomData,
+    ptr::NonNull, //
+};
+use kernel::{
+    error::from_err_ptr,
+    prelude::*,
+    sync::aref::{
+        ARef,
+        AlwaysRefCounted, //
+    },
+    types::{
+        NotThreadSafe,
+        Opaque, //
+    },
+};
+
+/// Data that a file system keeps beside each inode.
+pub(crate) trait Private: Send + Sync + Sized {
+    /// Initialises the data of a fresh inode.
+    fn init() -> impl PinInit<Self, Infallible>;
+
+    /// The last reference to the inode is gone (`destroy_inode()`): gives up references to other
+    /// objects. RCU walkers may still look at what is built for it; memory is freed by `Drop`,
+    /// after a grace period, in a context that must not sleep.
+    fn release(&self);
+}
+
+/// The type of an inode (`S_IFMT`), as far as behaviour depends on it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A directory.
+    Dir,
+    /// A regular file.
+    Regular,
+    /// A symbolic link.
+    Symlink,
+    /// A device node, named pipe or socket.
+    Special,
+}
+
+impl Kind {
+    /// The kind that `mode` says.
+    pub(crate) fn of(mode: u16) -> Self {
+        match u32::from(mode) & bindings::S_IFMT {
+            bindings::S_IFDIR => Kind::Dir,
+            bindings::S_IFREG => Kind::Regular,
+            bindings::S_IFLNK => Kind::Symlink,
+            _ => Kind::Special,
+        }
+    }
+}
+
+/// `struct inode`.
+///
+/// # Invariants
+///
+/// Instances are refcounted by `ihold()`/`iput()`. If `T` is a [`FileSystem`], the inode was
+/// allocated by its `InodeCache` and its data is initialised.
+#[repr(transparent)]
+pub(crate) struct Inode<T = Foreign>(Opaque<bindings::inode>, PhantomData<fn() -> T>);
+
+// SAFETY: Inodes are shared between CPUs by design; fields read here are stable or racy by design
+// (single words).
+unsafe impl<T> Send for Inode<T> {}
+// SAFETY: As above.
+unsafe impl<T> Sync for Inode<T> {}
+
+// SAFETY: `ihold()`/`iput()` count references.
+unsafe impl<T> AlwaysRefCounted for Inode<T> {
+    fn inc_ref(&self) {
+        // SAFETY: `&self` shows that there is a reference.
+        unsafe { bindings::ihold(self.as_ptr()) };
+    }
+
+    unsafe fn dec_ref(obj: NonNull<Self>) {
+        // SAFETY: The caller gives up a reference of its own.
+        unsafe { bindings::iput(obj.as_ptr().cast()) };
+    }
+}
+
+impl<T> Inode<T> {
+    /// # Safety
+    ///
+    /// `ptr` must be a valid inode for `'a`, of the file system that `T` says.
+    pub(crate) unsafe fn from_raw<'a>(ptr: *mut bindings::inode) -> &'a Self {
+        // SAFETY: `repr(transparent)`; valid by the caller's contract.
+        unsafe { &*ptr.cast() }
+    }
+
+    /// The C object.
+    pub(crate) fn as_ptr(&self) -> *mut bindings::inode {
+        self.0.get()
+    }
+
+    /// The inode number in its file system.
+    pub(crate) fn ino(&self) -> u64 {
+        // SAFETY: Set before the inode is published.
+        unsafe { (*self.as_ptr()).i_ino }
+    }
+
+    /// Type and permission bits. The type never changes, the bits may at any time.
+    pub(crate) fn mode(&self) -> u16 {
+        // SAFETY: A racy read of one word, as all of the VFS does it.
+        unsafe { (&raw const (*self.as_ptr()).i_mode).read_volatile() }
+    }
+
+    /// What behaviour follows from the type.
+    pub(crate) fn kind(&self) -> Kind {
+        Kind::of(self.mode())
+    }
+
+    /// Whether it is a directory.
+    pub(crate) fn is_dir(&self) -> bool {
+        self.kind() == Kind::Dir
+    }
+
+    /// The link count (racy).
+    pub(crate) fn nlink(&self) -> u32 {
+        // SAFETY: A racy read of one word.
+        unsafe { (&raw const (*self.as_ptr()).__bindgen_anon_1.__i_nlink).read_volatile() }
+    }
+
+    /// The device number of a device node.
+    pub(crate) fn rdev(&self) -> u32 {
+        // SAFETY: Set before the inode is published.
+        unsafe { (*self.as_ptr()).i_rdev }
+    }
+
+    /// The size in bytes.
+    pub(crate) fn size(&self) -> i64 {
+        // SAFETY: The inode is valid by the type invariant.
+        unsafe { bindings::ruaufs_helper_i_size_read(self.as_ptr()) }
+    }
+
+    /// The device number of the super block: equal for objects of one file system.
+    pub(crate) fn sb_ptr(&self) -> *mut bindings::super_block {
+        // SAFETY: `i_sb` never changes.
+        unsafe { (*self.as_ptr()).i_sb }
+    }
+
+    /// Whether the super block uses POSIX ACLs.
+    pub(crate) fn has_acls(&self) -> bool {
+        // SAFETY: The inode is valid by the type invariant.
+        unsafe { bindings::ruaufs_helper_is_posixacl(self.as_ptr()) }
+    }
+
+    /// Change time and modification time, for comparison.
+    pub(crate) fn stamp(&self) -> Stamp {
+        let inode = self.as_ptr();
+        // SAFETY: Racy reads of single words. A torn pair can only make stamps differ that would
+        // be equal a moment later, or be equal to one that was true a moment ago.
+        unsafe {
+            Stamp {
+                ctime: (
+                    (&raw const (*inode).i_ctime_sec).read_volatile(),
+                    (&raw const (*inode).i_ctime_nsec).read_volatile(),
+                ),
+                mtime: (
+                    (&raw const (*inode).i_mtime_sec).read_volatile(),
+                    (&raw const (*inode).i_mtime_nsec).read_volatile(),
+                ),
+                version: (&raw const (*inode).i_version.counter).read_volatile(),
+            }
+        }
+    }
+
+    /// Locks `i_rwsem` exclusively until the guard is dropped.
+    pub(crate) fn lock(&self) -> Locked<'_, T> {
+        // SAFETY: The inode is valid by the type invariant.
+        unsafe { bindings::ruaufs_helper_inode_lock(self.as_ptr()) };
+        // INVARIANT: Just locked.
+        Locked(self, NotThreadSafe)
+    }
+
+    /// Takes write access to the data (`ETXTBSY` while it is executed) until the guard is
+    /// dropped.
+    pub(crate) fn write_access(&self) -> Result<DataAccess<'_, T>> {
+        // SAFETY: The inode is valid by the type invariant.
+        let ret = unsafe { bindings::ruaufs_helper_get_write_access(self.as_ptr()) };
+        kernel::error::to_result(ret as c_int)?;
+        // INVARIANT: Just taken.
+        Ok(DataAccess(self))
+    }
+}
+
+/// The text of the foreign symbolic link `dentry`.
+pub(crate) fn link_text(dentry: &Dentry) -> Result<CBytes> {
+    let mut done = bindings::delayed_call::default();
+    // SAFETY: The dentry is valid; the text stays until the delayed call is made.
+    unsafe {
+        let text = from_err_ptr(bindings::vfs_get_link(dentry.as_ptr(), &mut done).cast_mut())?;
+        let copy = CBytes::new(CStr::from_char_ptr(text).to_bytes());
+        if let Some(f) = done.fn_ {
+            f(done.arg);
+        }
+        copy
+    }
+}
+
+/// What tells whether a directory or file was changed since a look at it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    ctime: (i64, u32),
+    mtime: (i64, u32),
+    version: i64,
+}
+
+impl<T: FileSystem> Inode<T> {
+    /// The data beside the inode.
+    pub(crate) fn data(&self) -> &T::Inode {
+        let cell: *mut InodeCell<T> = self.as_ptr().cast();
+        // SAFETY: By the type invariant it is a slab object of ours with initialised data.
+        unsafe { &(*cell).data }
+    }
+
+    /// The super block.
+    pub(crate) fn sb(&self) -> &SuperBlock<T> {
+        // SAFETY: An inode's super block outlives it and is of the same file system.
+        unsafe { SuperBlock::from_raw(self.sb_ptr()) }
+    }
+
+    /// Copies owner, mode, times and size of `from`, as seen through the mount of `idmap`.
+    pub(crate) fn copy_attr(&self, from: &Inode, idmap: IdMap<'_>) {
+        // SAFETY: Both inodes are valid; the helper takes `i_lock` of ours.
+        unsafe {
+            bindings::ruaufs_helper_copy_attr(self.as_ptr(), from.as_ptr(), idmap.as_ptr());
+        }
+    }
+
+    /// Copies the inode flags that bind users (immutable, append-only, ...).
+    pub(crate) fn copy_flags(&self, from: &Inode) {
+        // SAFETY: Both inodes are valid; `inode_set_flags()` is atomic.
+        unsafe { bindings::ruaufs_helper_copy_flags(self.as_ptr(), from.as_ptr()) };
+    }
+
+    /// Whether attributes of `from` moved since they were copied. May be asked under RCU.
+    pub(crate) fn attr_moved(&self, from: &Inode) -> bool {
+        // SAFETY: Both inodes are valid (or RCU-protected by the caller): plain reads.
+        unsafe { bindings::ruaufs_helper_attr_moved(self.as_ptr(), from.as_ptr()) }
+    }
+
+    /// Sets the link count that stat(2) shows.
+    pub(crate) fn set_nlink(&self, nlink: u32) {
+        // SAFETY: The inode is valid. Bookkeeping of unlinked inodes is per super block and
+        // atomic.
+        unsafe { bindings::set_nlink(self.as_ptr(), nlink) };
+    }
+
+    /// Forgets cached ACLs; the next permission check asks for them.
+    pub(crate) fn forget_acls(&self) {
+        // SAFETY: The inode is valid.
+        unsafe { bindings::forget_all_cached_acls(self.as_ptr()) };
+    }
+
+    /// The cached inode for which `matches` holds among those with number `ino`, or a new one,
+    /// which `fill` gives what `matches` looks at.
+    ///
+    /// Both run under the lock of the inode hash: they do not sleep.
+    pub(crate) fn get<F: Fn(&Inode<T>) -> bool, G: FnMut(&Inode<T>)>(
+        sb: &SuperBlock<T>,
+        ino: u64,
+        matches: F,
+        fill: G,
+    ) -> Result<Got<T>> {
+        struct Key<F, G> {
+            ino: u64,
+            matches: F,
+            fill: G,
+        }
+        unsafe extern "C" fn test<T: FileSystem, F: Fn(&Inode<T>) -> bool, G>(
+            inode: *mut bindings::inode,
+            key: *mut c_void,
+        ) -> c_int {
+            // SAFETY: `iget5_locked()` passes an inode of our super block and our key.
+            unsafe {
+                let key = &*key.cast::<Key<F, G>>();
+                c_int::from((*inode).i_ino == key.ino && (key.matches)(Inode::from_raw(inode)))
+            }
+        }
+        unsafe extern "C" fn set<T: FileSystem, F, G: FnMut(&Inode<T>)>(
+            inode: *mut bindings::inode,
+            key: *mut c_void,
+        ) -> c_int {
+            // SAFETY: `iget5_locked()` passes a fresh inode and our key.
+            unsafe {
+                let key = &mut *key.cast::<Key<F, G>>();
+                (*inode).i_ino = key.ino;
+                (key.fill)(Inode::from_raw(inode));
+            }
+            0
+        }
+        let mut key = Key { ino, matches, fill };
+        // SAFETY: `sb` is valid; the callbacks fit the key, which outlives the call.
+        let inode = unsafe {
+            bindings::iget5_locked(
+                sb.as_ptr(),
+                ino,
+                Some(test::<T, F, G>),
+                Some(set::<T, F, G>),
+                (&raw mut key).cast(),
+            )
+        };
+        let inode = NonNull::new(inode).ok_or(ENOMEM)?;
+        // SAFETY: The reference that `iget5_locked()` returned is ours.
+        let inode: ARef<Self> = unsafe { ARef::from_raw(inode.cast()) };
+        // SAFETY: The inode is valid.
+        if unsafe { bindings::ruaufs_helper_inode_is_new(inode.as_ptr()) } {
+            // INVARIANT: `I_NEW` is set, so only we use it.
+            Ok(Got::New(New(inode)))
+        } else {
+            Ok(Got::Cached(inode))
+        }
+    }
+}
+
+/// What [`Inode::get`] found.
+pub(crate) enum Got<T: FileSystem> {
+    /// It was in the cache.
+    Cached(ARef<Inode<T>>),
+    /// It is new and must be initialised.
+    New(New<T>),
+}
+
+/// An inode that nobody else can use yet.
+///
+/// # Invariants
+///
+/// The inode is in state `I_NEW`.
+pub(crate) struct New<T: FileSystem>(ARef<Inode<T>>);
+
+impl<T: super::Mountable> New<T> {
+    /// Copies all attributes of `from`, installs the operations of its type and publishes the
+    /// inode.
+    pub(crate) fn finish(self, from: &Inode, idmap: IdMap<'_>, nlink: u32) -> ARef<Inode<T>> {
+        let inode = self.0.clone();
+        let ptr = inode.as_ptr();
+        inode.copy_attr(from, idmap);
+        inode.copy_flags(from);
+        // SAFETY: By the type invariant nobody else uses the inode, so plain writes are fine.
+        unsafe {
+            super::inode_ops::install::<T>(ptr, from.mode(), from.rdev());
+            bindings::set_nlink(ptr, nlink);
+            (*ptr).i_generation = (*from.as_ptr()).i_generation;
+            (*ptr).i_blkbits = (*from.as_ptr()).i_blkbits;
+            bindings::ruaufs_helper_inode_lockdep(ptr);
+            if !from.has_acls() {
+                bindings::ruaufs_helper_cache_no_acl(ptr);
+            }
+            bindings::unlock_new_inode(ptr);
+        }
+        let this = core::mem::ManuallyDrop::new(self);
+        // The inode is not new any more, so `Drop` of `self` must not fail it.
+        // SAFETY: `this` is not used again; its only field is moved out.
+        drop(unsafe { core::ptr::read(&this.0) });
+        inode
+    }
+}
+
+impl<T: FileSystem> Drop for New<T> {
+    fn drop(&mut self) {
+        // `iget_failed()` drops a reference, and so does the field.
+        let extra = ARef::into_raw(self.0.clone());
+        // SAFETY: By the type invariant it is in state `I_NEW`; `extra` is given up.
+        unsafe { bindings::iget_failed(extra.as_ptr().cast()) };
+    }
+}
+
+/// `i_rwsem` of an inode, held exclusively.
+///
+/// # Invariants
+///
+/// The lock is held by this task.
+pub(crate) struct Locked<'a, T>(&'a Inode<T>, NotThreadSafe);
+
+impl<T> Drop for Locked<'_, T> {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant.
+        unsafe { bindings::ruaufs_helper_inode_unlock(self.0.as_ptr()) };
+    }
+}
+
+/// A positive `i_writecount` of an inode.
+///
+/// # Invariants
+///
+/// The count was raised by one.
+pub(crate) struct DataAccess<'a, T>(&'a Inode<T>);
+
+impl<T> Drop for DataAccess<'_, T> {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant.
+        unsafe { bindings::ruaufs_helper_put_write_access(self.0.as_ptr()) };
+    }
+}

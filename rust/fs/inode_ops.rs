@@ -1,0 +1,619 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `struct inode_operations`: what the VFS asks of our inodes.
+//!
+//! # Locking
+//!
+//! As `Documentation/filesystems/locking.rst` says: creating, removing and
+//! renaming callbacks run with the parents' `i_rwsem` held exclusively,
+//! look-ups with it held at least shared, so names of the dentries they get are
+//! stable; attribute changes run with the inode's own held.
+
+use super::{
+    acl,
+    attr,
+    dentry::Dentry,
+    file,
+    inode::{
+        Inode,
+        Kind, //
+    },
+    path::IdMap,
+    xattr::Setting,
+    Mountable, //
+};
+use crate::bindings;
+use core::{
+    marker::PhantomData,
+    ptr, //
+};
+use kernel::{
+    error::{
+        from_result,
+        to_result, //
+    },
+    prelude::*,
+    sync::aref::ARef, //
+};
+
+/// A dentry of ours together with its stable name.
+pub(crate) struct Entry<'a, T> {
+    /// The dentry.
+    pub(crate) dentry: &'a Dentry<T>,
+    /// Its name.
+    pub(crate) name: &'a [u8],
+}
+
+/// What to make.
+#[derive(Clone, Copy)]
+pub(crate) enum Make<'a> {
+    /// A regular file.
+    File,
+    /// A directory.
+    Dir,
+    /// A device node, named pipe or socket: type bits and device number.
+    Node(u16, u32),
+    /// A symbolic link.
+    Symlink(&'a CStr),
+}
+
+/// Callbacks on inodes.
+pub(crate) trait Operations: super::FileSystem {
+    /// Looks a name up: the inode, or `None` if the name is absent.
+    fn lookup(
+        dir: &Inode<Self>,
+        entry: Entry<'_, Self>,
+    ) -> Result<Option<ARef<Inode<Self>>>>;
+
+    /// Makes an object under a name that is absent and gives its inode.
+    fn make(
+        dir: &Inode<Self>,
+        entry: Entry<'_, Self>,
+        make: Make<'_>,
+        mode: u16,
+        idmap: IdMap<'_>,
+    ) -> Result<ARef<Inode<Self>>>;
+
+    /// Makes an unnamed file and opens it.
+    fn tmpfile(
+        dir: &Inode<Self>,
+        file: &file::File<Self>,
+        mode: u16,
+        idmap: IdMap<'_>,
+    ) -> Result<(ARef<Inode<Self>>, KBox<Self::File>)>;
+
+    /// Makes another name for the inode of `old`.
+    fn link(old: &Dentry<Self>, dir: &Inode<Self>, entry: Entry<'_, Self>) -> Result;
+
+    /// Removes a name of a non-directory.
+    fn unlink(dir: &Inode<Self>, entry: Entry<'_, Self>) -> Result;
+
+    /// Removes an empty directory.
+    fn rmdir(dir: &Inode<Self>, entry: Entry<'_, Self>) -> Result;
+
+    /// Renames, with the flags of renameat2(2).
+    fn rename(
+        from: (&Inode<Self>, Entry<'_, Self>),
+        to: (&Inode<Self>, Entry<'_, Self>),
+        flags: u32,
+    ) -> Result;
+
+    /// stat(2).
+    fn getattr(inode: &Inode<Self>, stat: &mut attr::Stat<'_>, idmap: IdMap<'_>) -> Result;
+
+    /// chmod(2), chown(2), truncate(2), utimensat(2).
+    fn setattr(
+        dentry: &Dentry<Self>,
+        request: attr::Request<'_>,
+        idmap: IdMap<'_>,
+    ) -> Result;
+
+    /// The foreign dentry whose text a symbolic link shows.
+    fn link_source(inode: &Inode<Self>) -> Result<ARef<Dentry>>;
+
+    /// Reads an extended attribute; with an empty buffer gives its size.
+    fn get_xattr(dentry: &Dentry<Self>, name: &CStr, value: &mut [u8]) -> Result<usize>;
+
+    /// Sets or removes an extended attribute.
+    fn set_xattr(dentry: &Dentry<Self>, name: &CStr, setting: Setting<'_>) -> Result;
+
+    /// Lists extended attributes; with an empty buffer gives the size that is needed.
+    fn list_xattrs(dentry: &Dentry<Self>, names: &mut [u8]) -> Result<usize>;
+
+    /// The ACL of an inode; the VFS caches it.
+    fn get_acl(inode: &Inode<Self>, which: acl::Which) -> Result<Option<acl::Acl>>;
+
+    /// Changes an ACL.
+    fn set_acl(dentry: &Dentry<Self>, request: acl::Request, idmap: IdMap<'_>) -> Result;
+
+    /// Runs `f` on the foreign path whose file flags (chattr) an inode shows; with
+    /// `promote` on one that may be changed.
+    fn with_flags_source(
+        dentry: &Dentry<Self>,
+        promote: bool,
+        f: &mut dyn FnMut(super::path::PathRef<'_>) -> Result,
+    ) -> Result;
+}
+
+/// Installs the operations for `mode` on a new inode.
+///
+/// # Safety
+///
+/// `inode` must be new, of `T`; nobody else uses it yet.
+pub(super) unsafe fn install<T: Mountable>(inode: *mut bindings::inode, mode: u16, rdev: u32) {
+    // SAFETY: By the caller's contract.
+    unsafe {
+        (*inode).i_mode = mode;
+        match Kind::of(mode) {
+            Kind::Dir => {
+                (*inode).i_op = &Table::<T>::DIR;
+                (*inode).__bindgen_anon_3.i_fop = &super::dir::Table::<T>::OPERATIONS;
+            }
+            Kind::Regular => {
+                (*inode).i_op = &Table::<T>::FILE;
+                (*inode).__bindgen_anon_3.i_fop = &file::Table::<T>::OPERATIONS;
+                (*(*inode).i_mapping).a_ops = &file::Table::<T>::ADDRESS_SPACE;
+            }
+            Kind::Symlink => (*inode).i_op = &Table::<T>::SYMLINK,
+            Kind::Special => {
+                (*inode).i_op = &Table::<T>::SPECIAL;
+                bindings::init_special_inode(inode, mode, rdev);
+            }
+        }
+    }
+}
+
+struct Table<T>(PhantomData<T>);
+
+impl<T: Mountable> Table<T> {
+    /// What all inodes have.
+    const COMMON: bindings::inode_operations = bindings::inode_operations {
+        getattr: Some(Self::getattr),
+        setattr: Some(Self::setattr),
+        listxattr: Some(Self::listxattr),
+        update_time: Some(bindings::ruaufs_helper_update_time),
+        ..pin_init::zeroed()
+    };
+    const SYMLINK: bindings::inode_operations = bindings::inode_operations {
+        get_link: Some(Self::get_link),
+        ..Self::COMMON
+    };
+    const SPECIAL: bindings::inode_operations = bindings::inode_operations {
+        get_inode_acl: Some(Self::get_inode_acl),
+        set_acl: Some(Self::set_acl),
+        ..Self::COMMON
+    };
+    const FILE: bindings::inode_operations = bindings::inode_operations {
+        fiemap: Some(Self::fiemap),
+        fileattr_get: Some(Self::fileattr_get),
+        fileattr_set: Some(Self::fileattr_set),
+        ..Self::SPECIAL
+    };
+    const DIR: bindings::inode_operations = bindings::inode_operations {
+        lookup: Some(Self::lookup),
+        create: Some(Self::create),
+        mkdir: Some(Self::mkdir),
+        mknod: Some(Self::mknod),
+        symlink: Some(Self::symlink),
+        link: Some(Self::link),
+        unlink: Some(Self::unlink),
+        rmdir: Some(Self::rmdir),
+        rename: Some(Self::rename),
+        tmpfile: Some(Self::tmpfile),
+        fileattr_get: Some(Self::fileattr_get),
+        fileattr_set: Some(Self::fileattr_set),
+        ..Self::SPECIAL
+    };
+
+    /// # Safety
+    ///
+    /// `dentry` must be a dentry of `T` whose name is stable for `'a`.
+    unsafe fn entry<'a>(dentry: *mut bindings::dentry) -> Entry<'a, T> {
+        // SAFETY: By the caller's contract.
+        unsafe {
+            let dentry = Dentry::from_raw(dentry);
+            Entry {
+                dentry,
+                name: dentry.name_unchecked(),
+            }
+        }
+    }
+
+    /// # Safety
+    ///
+    /// Called by the VFS with a directory of ours, locked, and a dentry in look-up.
+    unsafe extern "C" fn lookup(
+        dir: *mut bindings::inode,
+        dentry: *mut bindings::dentry,
+        _flags: c_uint,
+    ) -> *mut bindings::dentry {
+        // SAFETY: Valid by the contract of the callback; the name is stable.
+        match unsafe { T::lookup(Inode::from_raw(dir), Self::entry(dentry)) } {
+            Ok(inode) => {
+                let inode = inode.map_or(ptr::null_mut(), |inode| {
+                    ARef::into_raw(inode).as_ptr().cast()
+                });
+                // SAFETY: The call consumes the inode reference; the dentry is unhashed.
+                unsafe {
+                    let other = bindings::d_splice_alias(inode, dentry);
+                    if !other.is_null() && !kernel::error::from_err_ptr(other).is_err() {
+                        let (this, other): (&Dentry<T>, &Dentry<T>) =
+                            (Dentry::from_raw(dentry), Dentry::from_raw(other));
+                        other.take_guard(this);
+                        other.set_generation(this.generation());
+                    }
+                    other
+                }
+            }
+            Err(error) => error.to_ptr(),
+        }
+    }
+
+    /// # Safety
+    ///
+    /// `dir` and `dentry` must be as a creating callback gets them.
+    unsafe fn make(
+        idmap: *mut bindings::mnt_idmap,
+        dir: *mut bindings::inode,
+        dentry: *mut bindings::dentry,
+        make: Make<'_>,
+        mode: u16,
+    ) -> Result {
+        // SAFETY: By the caller's contract; the name is stable as the parent is locked.
+        unsafe {
+            let entry = Self::entry(dentry);
+            let this = entry.dentry;
+            let inode = T::make(Inode::from_raw(dir), entry, make, mode, IdMap::from_raw(idmap))?;
+            this.instantiate(inode);
+        }
+        Ok(())
+    }
+
+    /// # Safety
+    ///
+    /// Called by the VFS with the parent locked and a negative dentry.
+    unsafe extern "C" fn create(
+        idmap: *mut bindings::mnt_idmap,
+        dir: *mut bindings::inode,
+        dentry: *mut bindings::dentry,
+        mode: bindings::umode_t,
+    ) -> c_int {
+        // SAFETY: Valid by the contract of the callback.
+        from_result(|| unsafe { Self::make(idmap, dir, dentry, Make::File, mode).map(|()| 0) })
+    }
+
+    /// # Safety
+    ///
+    /// Called by the VFS with the parent locked and a negative dentry.
+    unsafe extern "C" fn mkdir(
+        idmap: *mut bindings::mnt_idmap,
+        dir: *mut bindings::inode,
+        dentry: *mut bindings::dentry,
+        mode: bindings::umode_t,
+    ) -> *mut bindings::dentry {
+        // SAFETY: Valid by the contract of the callback.
+        match unsafe { Self::make(idmap, dir, dentry, Make::Dir, mode) } {
+            Ok(()) => ptr::null_mut(),
+            Err(error) => error.to_ptr(),
+        }
+    }
+
+    /// # Safety
+    ///
+    /// Called by the VFS with the parent locked and a negative dentry.
+    unsafe extern "C" fn mknod(
+        idmap: *mut bindings::mnt_idmap,
+        dir: *mut bindings::inode,
+        dentry: *mut bindings::dentry,
+        mode: bindings::umode_t,
+        rdev: bindings::dev_t,
+    ) -> c_int {
+        from_result(|| {
+            let what = match Kind::of(mode) {
+                Kind::Regular => Make::File,
+                _ => Make::Node(mode, rdev),
+            };
+            // SAFETY: Valid by the contract of the callback.
+            unsafe { Self::make(idmap, dir, dentry, what, mode).map(|()| 0) }
+        })
+    }
+
+    /// # Safety
+    ///
+    /// Called by the VFS with the parent locked, a negative dentry and a string.
+    unsafe extern "C" fn symlink(
+        idmap: *mut bindings::mnt_idmap,
+        dir: *mut bindings::inode,
+        dentry: *mut bindings::dentry,
+        target: *const c_char,
+    ) -> c_int {
+        // SAFETY: Valid by the contract of the callback.
+        from_result(|| unsafe {
+            let target = CStr::from_char_ptr(target);
+            Self::make(idmap, dir, dentry, Make::Symlink(target), 0o777).map(|()| 0)
+        })
+    }
+
+    /// # Safety
+    ///
+    /// Called by the VFS with the parent and the inode of `old` locked and a negative dentry.
+    unsafe extern "C" fn link(
+        old: *mut bindings::dentry,
+        dir: *mut bindings::inode,
+        dentry: *mut bindings::dentry,
+    ) -> c_int {
+        from_result(|| {
+            // SAFETY: Valid by the contract of the callback.
+            unsafe {
+                let old = Dentry::<T>::from_raw(old);
+                T::link(old, Inode::from_raw(dir), Self::entry(dentry))?;
+                let inode: ARef<Inode<T>> = old.positive()?.into();
+                Dentry::<T>::from_raw(dentry).instantiate(inode);
+            }
+            Ok(0)
+        })
+    }
+
+    /// # Safety
+    ///
+    /// Called by the VFS with the parent and the victim locked.
+    unsafe extern "C" fn unlink(
+        dir: *mut bindings::inode,
+        dentry: *mut bindings::dentry,
+    ) -> c_int {
+        // SAFETY: Valid by the contract of the callback.
+        from_result(|| unsafe {
+            T::unlink(Inode::from_raw(dir), Self::entry(dentry))?;
+            Ok(0)
+        })
+    }
+
+    /// # Safety
+    ///
+    /// Called by the VFS with the parent and the victim locked.
+    unsafe extern "C" fn rmdir(dir: *mut bindings::inode, dentry: *mut bindings::dentry) -> c_int {
+        // SAFETY: Valid by the contract of the callback.
+        from_result(|| unsafe {
+            T::rmdir(Inode::from_raw(dir), Self::entry(dentry))?;
+            Ok(0)
+        })
+    }
+
+    /// # Safety
+    ///
+    /// Called by the VFS with both parents locked, and the rename mutex if they differ.
+    unsafe extern "C" fn rename(
+        _idmap: *mut bindings::mnt_idmap,
+        old_dir: *mut bindings::inode,
+        old: *mut bindings::dentry,
+        new_dir: *mut bindings::inode,
+        new: *mut bindings::dentry,
+        flags: c_uint,
+    ) -> c_int {
+        // SAFETY: Valid by the contract of the callback.
+        from_result(|| unsafe {
+            T::rename(
+                (Inode::from_raw(old_dir), Self::entry(old)),
+                (Inode::from_raw(new_dir), Self::entry(new)),
+                flags,
+            )?;
+            Ok(0)
+        })
+    }
+
+    /// # Safety
+    ///
+    /// Called by the VFS with a file in the making whose dentry is negative and unhashed.
+    unsafe extern "C" fn tmpfile(
+        idmap: *mut bindings::mnt_idmap,
+        dir: *mut bindings::inode,
+        file: *mut bindings::file,
+        mode: bindings::umode_t,
+    ) -> c_int {
+        /// # Safety
+        ///
+        /// Called by `finish_open()`; the file is open already.
+        unsafe extern "C" fn opened(_: *mut bindings::inode, _: *mut bindings::file) -> c_int {
+            0
+        }
+        from_result(|| {
+            // SAFETY: Valid by the contract of the callback.
+            unsafe {
+                let this = file::File::<T>::from_raw(file);
+                let (inode, data) =
+                    T::tmpfile(Inode::from_raw(dir), this, mode, IdMap::from_raw(idmap))?;
+                // `d_tmpfile()` gives a name and drops the link count, which must not be 0 then.
+                bindings::set_nlink(inode.as_ptr(), 1);
+                bindings::d_tmpfile(file, ARef::into_raw(inode).as_ptr().cast());
+                file::attach::<T>(file, data);
+                let dentry = this.dentry().as_ptr();
+                let ret = bindings::finish_open(file, dentry, Some(opened));
+                // Only an open file is released by the VFS.
+                if (*file).f_mode & bindings::RUAUFS_FMODE_OPENED == 0 {
+                    let data: *mut T::File = (*file).private_data.cast();
+                    (*file).private_data = ptr::null_mut();
+                    drop(KBox::from_raw(data));
+                }
+                to_result(ret)?;
+            }
+            Ok(0)
+        })
+    }
+
+    /// # Safety
+    ///
+    /// Called by the VFS with a path of ours and a buffer to fill.
+    unsafe extern "C" fn getattr(
+        idmap: *mut bindings::mnt_idmap,
+        path: *const bindings::path,
+        stat: *mut bindings::kstat,
+        request: u32,
+        flags: c_uint,
+    ) -> c_int {
+        // SAFETY: Valid by the contract of the callback; a looked-up path is positive.
+        from_result(|| unsafe {
+            let inode = Inode::<T>::from_raw((*(*path).dentry).d_inode);
+            let mut stat = attr::Stat::from_raw(stat, request, flags);
+            T::getattr(inode, &mut stat, IdMap::from_raw(idmap))?;
+            Ok(0)
+        })
+    }
+
+    /// # Safety
+    ///
+    /// Called by the VFS with the inode locked.
+    unsafe extern "C" fn setattr(
+        idmap: *mut bindings::mnt_idmap,
+        dentry: *mut bindings::dentry,
+        attr: *mut bindings::iattr,
+    ) -> c_int {
+        // SAFETY: Valid by the contract of the callback.
+        from_result(|| unsafe {
+            T::setattr(
+                Dentry::from_raw(dentry),
+                attr::Request::from_raw(attr),
+                IdMap::from_raw(idmap),
+            )?;
+            Ok(0)
+        })
+    }
+
+    /// # Safety
+    ///
+    /// Called by the VFS with a symbolic link of ours; `dentry` is null in RCU walk.
+    unsafe extern "C" fn get_link(
+        dentry: *mut bindings::dentry,
+        inode: *mut bindings::inode,
+        done: *mut bindings::delayed_call,
+    ) -> *const c_char {
+        if dentry.is_null() {
+            return ECHILD.to_ptr::<c_char>().cast_const();
+        }
+        // SAFETY: Valid by the contract of the callback. The text stays with the page cache of the
+        // branch, to which `done` holds a reference, or with the foreign inode, which the slot of
+        // ours holds.
+        unsafe {
+            let inode = Inode::<T>::from_raw(inode);
+            match T::link_source(inode) {
+                Ok(source) => T::cred(inode.sb())
+                    .scope(|| bindings::vfs_get_link(source.as_ptr(), done)),
+                Err(error) => error.to_ptr::<c_char>().cast_const(),
+            }
+        }
+    }
+
+    /// # Safety
+    ///
+    /// Called by the VFS with a dentry of ours and a buffer of `size` bytes.
+    unsafe extern "C" fn listxattr(
+        dentry: *mut bindings::dentry,
+        list: *mut c_char,
+        size: usize,
+    ) -> isize {
+        // SAFETY: Valid by the contract of the callback; the buffer may be null for size 0.
+        let result = unsafe {
+            let names: &mut [u8] = if size == 0 {
+                &mut []
+            } else {
+                core::slice::from_raw_parts_mut(list.cast(), size)
+            };
+            T::list_xattrs(Dentry::from_raw(dentry), names)
+        };
+        match result {
+            Ok(len) => isize::try_from(len).unwrap_or(isize::MAX),
+            Err(error) => error.to_errno() as isize,
+        }
+    }
+
+    /// # Safety
+    ///
+    /// Called by the VFS when no ACL is cached.
+    unsafe extern "C" fn get_inode_acl(
+        inode: *mut bindings::inode,
+        which: c_int,
+        rcu: bool,
+    ) -> *mut bindings::posix_acl {
+        if rcu {
+            return ECHILD.to_ptr();
+        }
+        // SAFETY: Valid by the contract of the callback.
+        match unsafe { T::get_acl(Inode::from_raw(inode), acl::Which::from_raw(which)) } {
+            Ok(acl) => acl.map_or(ptr::null_mut(), acl::Acl::into_raw),
+            Err(error) => error.to_ptr(),
+        }
+    }
+
+    /// # Safety
+    ///
+    /// Called by the VFS with the inode locked.
+    unsafe extern "C" fn set_acl(
+        idmap: *mut bindings::mnt_idmap,
+        dentry: *mut bindings::dentry,
+        acl: *mut bindings::posix_acl,
+        which: c_int,
+    ) -> c_int {
+        // SAFETY: Valid by the contract of the callback.
+        from_result(|| unsafe {
+            T::set_acl(
+                Dentry::from_raw(dentry),
+                acl::Request::from_raw(acl, which),
+                IdMap::from_raw(idmap),
+            )?;
+            Ok(0)
+        })
+    }
+
+    /// # Safety
+    ///
+    /// Called by the VFS with a regular file of ours.
+    unsafe extern "C" fn fiemap(
+        inode: *mut bindings::inode,
+        info: *mut bindings::fiemap_extent_info,
+        start: u64,
+        len: u64,
+    ) -> c_int {
+        // SAFETY: Valid by the contract of the callback.
+        from_result(|| unsafe {
+            let inode = Inode::<T>::from_raw(inode);
+            let source = T::link_source(inode)?;
+            let source = source.positive()?;
+            to_result(T::cred(inode.sb()).scope(|| {
+                bindings::ruaufs_helper_fiemap(source.as_ptr(), info, start, len)
+            }))?;
+            Ok(0)
+        })
+    }
+
+    /// # Safety
+    ///
+    /// Called by the VFS with a dentry of ours and a buffer to fill.
+    unsafe extern "C" fn fileattr_get(
+        dentry: *mut bindings::dentry,
+        fa: *mut kernel::bindings::file_kattr,
+    ) -> c_int {
+        // SAFETY: Valid by the contract of the callback.
+        from_result(|| unsafe {
+            T::with_flags_source(Dentry::from_raw(dentry), false, &mut |path| {
+                to_result(bindings::ruaufs_helper_fileattr_get(&path.raw(), fa.cast()))
+            })?;
+            Ok(0)
+        })
+    }
+
+    /// # Safety
+    ///
+    /// Called by the VFS with the inode locked.
+    unsafe extern "C" fn fileattr_set(
+        _idmap: *mut bindings::mnt_idmap,
+        dentry: *mut bindings::dentry,
+        fa: *mut kernel::bindings::file_kattr,
+    ) -> c_int {
+        // SAFETY: Valid by the contract of the callback.
+        from_result(|| unsafe {
+            T::with_flags_source(Dentry::from_raw(dentry), true, &mut |path| {
+                to_result(bindings::ruaufs_helper_fileattr_set(&path.raw(), fa.cast()))
+            })?;
+            Ok(0)
+        })
+    }
+}

@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Kernel-internal I/O on foreign files: what copy-up needs.
+
+use super::{
+    dentry::Dentry,
+    dir::Whence,
+    path::PathRef,
+    sb, //
+};
+use crate::bindings;
+use core::ptr::NonNull;
+use kernel::{
+    error::{
+        from_err_ptr,
+        to_result, //
+    },
+    prelude::*,
+    sync::aref::ARef, //
+};
+
+/// A foreign file opened by the kernel for itself, with the credentials in force.
+///
+/// # Invariants
+///
+/// It owns a reference to the file, and nobody else uses its position.
+pub(crate) struct KernelFile(NonNull<bindings::file>);
+
+// SAFETY: `struct file` is shared between threads by design; users of the position exclude each
+// other, see the type invariant.
+unsafe impl Send for KernelFile {}
+// SAFETY: As above.
+unsafe impl Sync for KernelFile {}
+
+/// What a copy of file data did.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// Data from here up to, not including, there.
+    Data(i64, i64),
+    /// Nothing but a hole follows.
+    End,
+}
+
+impl KernelFile {
+    fn new(file: *mut bindings::file) -> Result<Self> {
+        let file = from_err_ptr(file)?;
+        // INVARIANT: The caller passes what an open call returned, never null.
+        // SAFETY: As above.
+        Ok(KernelFile(unsafe { NonNull::new_unchecked(file) }))
+    }
+
+    /// Opens the regular file at `path` for reading, without a change of its access time.
+    pub(crate) fn read(path: PathRef<'_>) -> Result<Self> {
+        Self::open(
+            path,
+            bindings::O_RDONLY | bindings::O_LARGEFILE | bindings::O_NOATIME,
+        )
+    }
+
+    /// Opens the regular file at `path` for writing.
+    pub(crate) fn write(path: PathRef<'_>) -> Result<Self> {
+        Self::open(path, bindings::O_WRONLY | bindings::O_LARGEFILE)
+    }
+
+    /// Opens the directory at `path`, with or without a change of its access time.
+    pub(crate) fn dir(path: PathRef<'_>, keep_atime: bool) -> Result<Self> {
+        let atime = if keep_atime { bindings::O_NOATIME } else { 0 };
+        Self::open(
+            path,
+            bindings::O_RDONLY | bindings::O_LARGEFILE | bindings::O_DIRECTORY | atime,
+        )
+    }
+
+    fn open(path: PathRef<'_>, flags: u32) -> Result<Self> {
+        let raw = path.raw();
+        // SAFETY: The path is valid; the current credentials are alive during the call.
+        Self::new(unsafe {
+            bindings::dentry_open(
+                &raw,
+                flags as c_int,
+                (*kernel::task::Task::current_raw()).cred,
+            )
+        })
+    }
+
+    /// Makes an unnamed regular file in the directory `dir`, open for writing, that can be linked
+    /// into it. The caller holds write access to the mount.
+    ///
+    /// # Errors
+    ///
+    /// `EOPNOTSUPP` if the file system has no unnamed files.
+    pub(crate) fn unnamed(dir: PathRef<'_>, mode: u16) -> Result<Self> {
+        let raw = dir.raw();
+        // SAFETY: The path is valid; the current credentials are alive during the call.
+        Self::new(unsafe {
+            bindings::kernel_tmpfile_open(
+                dir.mount.idmap().as_ptr(),
+                &raw,
+                mode,
+                (bindings::O_LARGEFILE | bindings::O_WRONLY) as c_int,
+                (*kernel::task::Task::current_raw()).cred,
+            )
+        })
+    }
+
+    /// The C object.
+    pub(super) fn as_ptr(&self) -> *mut bindings::file {
+        self.0.as_ptr()
+    }
+
+    /// The dentry it was opened through.
+    pub(crate) fn dentry(&self) -> ARef<Dentry> {
+        // SAFETY: An open file holds its dentry.
+        unsafe { Dentry::from_raw((*self.as_ptr()).__bindgen_anon_1.f_path.dentry) }.into()
+    }
+
+    /// Makes the first `len` bytes of `to` share those of `self`.
+    ///
+    /// # Errors
+    ///
+    /// `EOPNOTSUPP`, `EXDEV` or `EINVAL` if the file systems cannot do that.
+    pub(crate) fn clone_to(&self, to: &KernelFile, len: i64) -> Result {
+        // SAFETY: Both files are open.
+        let done = unsafe {
+            bindings::vfs_clone_file_range(self.as_ptr(), 0, to.as_ptr(), 0, len, 0)
+        };
+        if done < 0 {
+            return Err(Error::from_errno(done as c_int));
+        }
+        if done == len {
+            Ok(())
+        } else {
+            Err(EINVAL)
+        }
+    }
+
+    /// The next stretch of data at or after `from` and below `end`. File systems that cannot tell
+    /// hold data everywhere.
+    pub(crate) fn next_data(&self, from: i64, end: i64) -> Result<Extent> {
+        // SAFETY: The file is open, its position is ours.
+        let start =
+            unsafe { bindings::vfs_llseek(self.as_ptr(), from, bindings::SEEK_DATA as c_int) };
+        if start == i64::from(ENXIO.to_errno()) {
+            return Ok(Extent::End);
+        }
+        if start == i64::from(EINVAL.to_errno()) || start == i64::from(EOPNOTSUPP.to_errno()) {
+            return Ok(Extent::Data(from, end));
+        }
+        if start < 0 {
+            return Err(Error::from_errno(start as c_int));
+        }
+        if start >= end {
+            return Ok(Extent::End);
+        }
+        // SAFETY: As above.
+        let stop =
+            unsafe { bindings::vfs_llseek(self.as_ptr(), start, bindings::SEEK_HOLE as c_int) };
+        if stop < 0 {
+            return Err(Error::from_errno(stop as c_int));
+        }
+        Ok(Extent::Data(start, stop.min(end)))
+    }
+
+    /// Copies up to `len` bytes at `pos` to the same place in `to`, through the page cache, and
+    /// gives how many it copied; 0 at the end of the file.
+    pub(crate) fn copy_to(&self, to: &KernelFile, pos: i64, len: usize) -> Result<usize> {
+        let (mut from_pos, mut to_pos) = (pos, pos);
+        // SAFETY: Both files are open; positions are our own.
+        let done = unsafe {
+            bindings::do_splice_direct(
+                self.as_ptr(),
+                &mut from_pos,
+                to.as_ptr(),
+                &mut to_pos,
+                len,
+                0,
+            )
+        };
+        usize::try_from(done).map_err(|_| Error::from_errno(done as c_int))
+    }
+
+    /// Seeks in a directory from `pos`, and gives the new position.
+    pub(crate) fn seek(&self, pos: i64, offset: i64, whence: Whence) -> Result<i64> {
+        let whence = match whence {
+            Whence::Start => bindings::SEEK_SET,
+            Whence::Current => bindings::SEEK_CUR,
+            Whence::End => bindings::SEEK_END,
+        };
+        // SAFETY: The file is open; its position is ours, and callers exclude each other.
+        let pos = unsafe {
+            (*self.as_ptr()).f_pos = pos;
+            bindings::vfs_llseek(self.as_ptr(), offset, whence as c_int)
+        };
+        if pos < 0 {
+            return Err(Error::from_errno(pos as c_int));
+        }
+        Ok(pos)
+    }
+
+    /// Brings the file to disk.
+    pub(crate) fn sync(&self) -> Result {
+        // SAFETY: The file is open.
+        to_result(unsafe { bindings::vfs_fsync(self.as_ptr(), 0) })
+    }
+
+    /// Calls `f` with name, inode number and `DT_*` type of each entry, `.` and `..` included,
+    /// until it gives an error, which is passed on.
+    pub(crate) fn each_entry(&self, f: &mut dyn FnMut(&[u8], u64, u8) -> Result) -> Result {
+        super::dir::collect(self, f)
+    }
+}
+
+impl Drop for KernelFile {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant the reference is ours.
+        unsafe { bindings::fput(self.as_ptr()) };
+    }
+}
+
+/// Whether a fatal signal waits for the current task: long work stops with `EINTR`.
+pub(crate) fn killed() -> bool {
+    // SAFETY: `current` is always valid.
+    unsafe { bindings::ruaufs_helper_fatal_signal_pending() }
+}
+
+/// Brings the file system that the mount of `path` belongs to to disk.
+pub(crate) fn sync_fs(path: PathRef<'_>) -> Result {
+    // SAFETY: The mount is valid; ours is the only `s_umount` that a caller may hold, and super
+    // blocks of a union rank above those of its branches.
+    unsafe { sb::sync_foreign(path.mount.sb_ptr()) }
+}

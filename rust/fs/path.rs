@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Paths, mounts and what they allow.
+//!
+//! # Terms
+//!
+//! - *private mount*: a clone of a mount that is in no namespace, so that what
+//!   happens to the user's mount (move, unmount, read-only bind) does not reach it.
+//! - [`IdMap`]: how a mount shows owners.
+//! - [`WriteAccess`]: a promise of the mount and its super block to stay writable.
+
+use super::{
+    dentry::Dentry,
+    name::CBytes, //
+};
+use crate::bindings;
+use core::{
+    marker::PhantomData,
+    mem::MaybeUninit,
+    ptr::NonNull, //
+};
+use kernel::{
+    error::{
+        from_err_ptr,
+        to_result, //
+    },
+    prelude::*,
+    sync::aref::{
+        ARef,
+        AlwaysRefCounted, //
+    },
+    types::Opaque,
+};
+
+/// `struct vfsmount`.
+///
+/// # Invariants
+///
+/// Instances are refcounted by `mntget()`/`mntput()`.
+#[repr(transparent)]
+pub(crate) struct Mount(Opaque<bindings::vfsmount>);
+
+// SAFETY: Mounts are shared between CPUs by design.
+unsafe impl Send for Mount {}
+// SAFETY: As above.
+unsafe impl Sync for Mount {}
+
+// SAFETY: `mntget()`/`mntput()` count references.
+unsafe impl AlwaysRefCounted for Mount {
+    fn inc_ref(&self) {
+        // SAFETY: `&self` shows that there is a reference.
+        unsafe { bindings::mntget(self.as_ptr()) };
+    }
+
+    unsafe fn dec_ref(obj: NonNull<Self>) {
+        // SAFETY: The caller gives up a reference of its own.
+        unsafe { bindings::mntput(obj.as_ptr().cast()) };
+    }
+}
+
+impl Mount {
+    /// The C object.
+    pub(crate) fn as_ptr(&self) -> *mut bindings::vfsmount {
+        self.0.get()
+    }
+
+    /// How the mount shows owners.
+    pub(crate) fn idmap(&self) -> IdMap<'_> {
+        // SAFETY: The mount is valid. An idmap is set before a mount is visible, or the mount is
+        // private and never gets another.
+        IdMap(
+            unsafe { bindings::ruaufs_helper_mnt_idmap(self.as_ptr()) },
+            PhantomData,
+        )
+    }
+
+    /// Whether the super block is read-only right now.
+    pub(crate) fn sb_is_read_only(&self) -> bool {
+        // SAFETY: The mount and its super block are valid.
+        unsafe { bindings::ruaufs_helper_sb_rdonly((*self.as_ptr()).mnt_sb) }
+    }
+
+    /// Whether it shows other owners than its super block has.
+    pub(crate) fn is_idmapped(&self) -> bool {
+        // SAFETY: The mount is valid.
+        unsafe { bindings::ruaufs_helper_is_idmapped(self.as_ptr()) }
+    }
+
+    /// The super block, for comparison.
+    pub(crate) fn sb_ptr(&self) -> *mut bindings::super_block {
+        // SAFETY: `mnt_sb` never changes.
+        unsafe { (*self.as_ptr()).mnt_sb }
+    }
+
+    /// How many file systems are stacked in the super block.
+    pub(crate) fn stack_depth(&self) -> i32 {
+        // SAFETY: Set when the super block was made.
+        unsafe { (*self.sb_ptr()).s_stack_depth }
+    }
+
+    /// The `s_magic` of the super block.
+    pub(crate) fn magic(&self) -> usize {
+        // SAFETY: Set when the super block was made.
+        unsafe { (*self.sb_ptr()).s_magic as usize }
+    }
+
+    /// The largest file size of the super block.
+    pub(crate) fn max_bytes(&self) -> i64 {
+        // SAFETY: Set when the super block was made.
+        unsafe { (*self.sb_ptr()).s_maxbytes }
+    }
+
+    /// The granularity of time stamps in nanoseconds.
+    pub(crate) fn time_granularity(&self) -> u32 {
+        // SAFETY: Set when the super block was made.
+        unsafe { (*self.sb_ptr()).s_time_gran }
+    }
+
+    /// The name of the file system type.
+    pub(crate) fn type_name(&self) -> &CStr {
+        // SAFETY: `s_type` outlives the super block, its name is a string.
+        unsafe { CStr::from_char_ptr((*(*self.sb_ptr()).s_type).name) }
+    }
+
+    /// Keeps the mount writable until the guard is dropped. `EROFS` if it is not.
+    ///
+    /// Includes freeze protection: no data is copied while it is held
+    /// (`Documentation/filesystems/locking.rst`, `sb_start_write()` does not nest).
+    pub(crate) fn want_write(&self) -> Result<WriteAccess<'_>> {
+        // SAFETY: The mount is valid.
+        to_result(unsafe { bindings::mnt_want_write(self.as_ptr()) })?;
+        // INVARIANT: Just taken.
+        Ok(WriteAccess(self))
+    }
+}
+
+/// `struct mnt_idmap` of a mount.
+#[derive(Clone, Copy)]
+pub(crate) struct IdMap<'a>(*mut bindings::mnt_idmap, PhantomData<&'a Mount>);
+
+impl IdMap<'_> {
+    /// # Safety
+    ///
+    /// `ptr` must be a valid idmap for the lifetime of the value.
+    pub(crate) unsafe fn from_raw(ptr: *mut bindings::mnt_idmap) -> Self {
+        IdMap(ptr, PhantomData)
+    }
+
+    /// The C object.
+    pub(crate) fn as_ptr(&self) -> *mut bindings::mnt_idmap {
+        self.0
+    }
+}
+
+/// A write count of a mount, with freeze protection of its super block.
+///
+/// # Invariants
+///
+/// `mnt_want_write()` succeeded and was not undone.
+pub(crate) struct WriteAccess<'a>(&'a Mount);
+
+impl Drop for WriteAccess<'_> {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant.
+        unsafe { bindings::mnt_drop_write(self.0.as_ptr()) };
+    }
+}
+
+/// `struct path`: a dentry as seen through a mount.
+#[derive(Clone)]
+pub(crate) struct Path {
+    /// The mount.
+    pub(crate) mount: ARef<Mount>,
+    /// The dentry, of the mount's super block.
+    pub(crate) dentry: ARef<Dentry>,
+}
+
+impl Path {
+    /// Looks up `name`, following symbolic links, with the caller's credentials; it must be a
+    /// directory.
+    ///
+    /// # Errors
+    ///
+    /// Those of a path walk: `ENOENT`, `ENOTDIR`, `EACCES`, `ELOOP`, ...
+    pub(crate) fn lookup_dir(name: &[u8]) -> Result<Path> {
+        let name = CBytes::new(name)?;
+        let mut path = MaybeUninit::<bindings::path>::zeroed();
+        let flags = bindings::RUAUFS_LOOKUP_FOLLOW | bindings::RUAUFS_LOOKUP_DIRECTORY;
+        // SAFETY: `name` is a string, `path` is valid for writes.
+        to_result(unsafe { bindings::kern_path(name.as_char_ptr(), flags, path.as_mut_ptr()) })?;
+        // SAFETY: `kern_path()` succeeded: both are set and the references are ours.
+        unsafe {
+            let path = path.assume_init();
+            Ok(Path {
+                mount: ARef::from_raw(NonNull::new_unchecked(path.mnt).cast()),
+                dentry: ARef::from_raw(NonNull::new_unchecked(path.dentry).cast()),
+            })
+        }
+    }
+
+    /// The same directory through a private mount. Submounts are not cloned.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if the mount cannot be cloned (for example because it is locked), `ENOMEM`.
+    pub(crate) fn private(&self) -> Result<Path> {
+        let raw = self.raw();
+        // SAFETY: The path is valid.
+        let mount = from_err_ptr(unsafe { bindings::clone_private_mount(&raw) })?;
+        // SAFETY: The call succeeded, the reference is ours.
+        let mount: ARef<Mount> = unsafe { ARef::from_raw(NonNull::new_unchecked(mount).cast()) };
+        // The access time is the business of the user's mount, not of our reading.
+        Ok(Path {
+            mount,
+            dentry: self.dentry.clone(),
+        })
+    }
+
+    /// The C form, valid as long as `self`.
+    pub(super) fn raw(&self) -> bindings::path {
+        bindings::path {
+            mnt: self.mount.as_ptr(),
+            dentry: self.dentry.as_ptr(),
+        }
+    }
+
+    /// The path as seen from the caller's root, in memory of its own.
+    pub(crate) fn to_bytes(&self) -> Result<KVec<u8>> {
+        const PATH_MAX: usize = bindings::PATH_MAX as usize;
+        let mut buffer = KVec::with_capacity(PATH_MAX, GFP_KERNEL)?;
+        buffer.resize(PATH_MAX, 0u8, GFP_KERNEL)?;
+        let raw = self.raw();
+        // SAFETY: The path is valid, the buffer has the given length.
+        let start = from_err_ptr(unsafe {
+            bindings::d_path(&raw, buffer.as_mut_ptr().cast(), PATH_MAX as c_int)
+        })?;
+        let mut bytes = KVec::new();
+        // SAFETY: `d_path()` returns a string inside the buffer.
+        bytes.extend_from_slice(unsafe { CStr::from_char_ptr(start) }.to_bytes(), GFP_KERNEL)?;
+        Ok(bytes)
+    }
+}
+
+/// A dentry as seen through a mount, borrowed.
+#[derive(Clone, Copy)]
+pub(crate) struct PathRef<'a> {
+    /// The mount.
+    pub(crate) mount: &'a Mount,
+    /// The dentry, of the mount's super block.
+    pub(crate) dentry: &'a Dentry,
+}
+
+impl PathRef<'_> {
+    /// The C form, valid as long as `self`.
+    pub(super) fn raw(&self) -> bindings::path {
+        bindings::path {
+            mnt: self.mount.as_ptr(),
+            dentry: self.dentry.as_ptr(),
+        }
+    }
+}

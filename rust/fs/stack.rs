@@ -1,0 +1,297 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The foreign dentries that one of our inodes stands for, readable under RCU.
+//!
+//! # Terms
+//!
+//! - *slot*: one foreign dentry with what the file system says about its place.
+//! - [`Stack`]: the slots of an inode, topmost first; never changed once published.
+//! - [`StackCell`]: the place in an inode where the current stack is published.
+//!
+//! # Locking
+//!
+//! Readers take no lock. Publishers exclude each other (a lock of the file
+//! system's own). A replaced stack is kept, chained to its successor, until the
+//! inode dies: so a reader with a reference to the inode may use what it read,
+//! and replacing is rare (copy-up, a change of branches).
+//!
+//! # Invariants
+//!
+//! In RCU walk only the dentry *pointers* of a stack are read, and only compared
+//! or looked at (dentries are freed after a grace period). References are given
+//! up in `destroy_inode()`, the stack's own memory in `free_inode()`, a grace
+//! period later: [`StackCell::release`] and `Drop`.
+
+use super::{
+    dentry::Dentry,
+    inode::Inode, //
+};
+use crate::bindings;
+use core::{
+    marker::PhantomData,
+    mem::ManuallyDrop,
+    ptr, //
+};
+use kernel::{
+    prelude::*,
+    sync::{
+        aref::ARef,
+        atomic::{
+            Acquire,
+            Atomic,
+            Relaxed,
+            Release, //
+        },
+    },
+};
+
+/// One foreign dentry and its place `P`.
+#[derive(Clone)]
+pub(crate) struct Slot<P> {
+    place: P,
+    dentry: ARef<Dentry>,
+}
+
+impl<P> Slot<P> {
+    /// A slot for a positive dentry.
+    pub(crate) fn new(place: P, dentry: ARef<Dentry>) -> Self {
+        Slot { place, dentry }
+    }
+
+    /// What the file system says about its place.
+    pub(crate) fn place(&self) -> &P {
+        &self.place
+    }
+
+    /// The foreign dentry.
+    pub(crate) fn dentry(&self) -> &ARef<Dentry> {
+        &self.dentry
+    }
+}
+
+/// The slots of an inode.
+///
+/// # Invariants
+///
+/// The references of the slots are alive, unless the stack was released by its [`StackCell`].
+pub(crate) struct Stack<P> {
+    generation: u64,
+    /// The inode of the top slot: what most readers want, without a walk through the dentry.
+    top_inode: *mut bindings::inode,
+    top: ManuallyDrop<Slot<P>>,
+    rest: KVec<ManuallyDrop<Slot<P>>>,
+    previous: *mut Stack<P>,
+    released: bool,
+}
+
+impl<P> Stack<P> {
+    /// A stack of `top` and the slots below it. `EIO` if `top` is negative.
+    pub(crate) fn new(generation: u64, top: Slot<P>, rest: KVec<Slot<P>>) -> Result<KBox<Self>> {
+        // The first error path must drop the slots, which `Drop` of the stack does.
+        let top_inode = top.dentry.inode().map_or(ptr::null_mut(), Inode::as_ptr);
+        let (slots, len, capacity) = rest.into_raw_parts();
+        let stack = Stack {
+            generation,
+            top_inode,
+            top: ManuallyDrop::new(top),
+            // SAFETY: The parts of a vector that was just taken apart; `ManuallyDrop` has the
+            // layout of what it wraps.
+            rest: unsafe { KVec::from_raw_parts(slots.cast(), len, capacity) },
+            previous: ptr::null_mut(),
+            released: false,
+        };
+        if top_inode.is_null() {
+            return Err(EIO);
+        }
+        Ok(KBox::new(stack, GFP_KERNEL)?)
+    }
+
+    /// The generation of the branch table that the slots were found with.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The top slot.
+    pub(crate) fn top(&self) -> &Slot<P> {
+        &self.top
+    }
+
+    /// The inode of the top slot.
+    pub(crate) fn top_inode(&self) -> &Inode {
+        // SAFETY: The top slot's dentry is positive (checked when made) and stays so while we
+        // hold a reference to it; inodes are freed after a grace period.
+        unsafe { Inode::from_raw(self.top_inode) }
+    }
+
+    /// The slots below the top one.
+    pub(crate) fn rest(&self) -> &[ManuallyDrop<Slot<P>>] {
+        &self.rest
+    }
+
+    /// All slots, topmost first.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Slot<P>> {
+        Iterator::chain(
+            core::iter::once(&*self.top),
+            self.rest.iter().map(|slot| &**slot),
+        )
+    }
+
+    /// The number of slots, at least 1.
+    pub(crate) fn len(&self) -> usize {
+        self.rest.len().saturating_add(1)
+    }
+
+    /// Gives up the references, not the memory.
+    fn release(&mut self) {
+        if core::mem::replace(&mut self.released, true) {
+            return;
+        }
+        for slot in Iterator::chain(core::iter::once(&mut self.top), self.rest.iter_mut()) {
+            // SAFETY: By the type invariant they are alive, and `released` keeps us from coming
+            // here again.
+            unsafe { ManuallyDrop::drop(slot) };
+        }
+    }
+}
+
+impl<P> Drop for Stack<P> {
+    fn drop(&mut self) {
+        self.release();
+    }
+}
+
+/// Where the current stack of an inode is published.
+///
+/// # Invariants
+///
+/// `current` is null or the head of a chain of stacks that the cell owns.
+pub(crate) struct StackCell<P> {
+    current: Atomic<*mut Stack<P>>,
+    _own: PhantomData<KBox<Stack<P>>>,
+}
+
+// SAFETY: What is shared are stacks of `P` and dentries.
+unsafe impl<P: Send + Sync> Send for StackCell<P> {}
+// SAFETY: As above; publishing is atomic.
+unsafe impl<P: Send + Sync> Sync for StackCell<P> {}
+
+impl<P> StackCell<P> {
+    /// An empty cell.
+    pub(crate) fn new() -> Self {
+        StackCell {
+            current: Atomic::new(ptr::null_mut()),
+            _own: PhantomData,
+        }
+    }
+
+    /// The current stack, or `None` before the first was published.
+    pub(crate) fn get(&self) -> Option<&Stack<P>> {
+        // SAFETY: By the type invariant; stacks are kept until the cell, which `self` borrows, is
+        // released, and that happens after the last reference to the inode is gone.
+        unsafe { self.current.load(Acquire).as_ref() }
+    }
+
+    /// Whether the top slot leads to `inode`, or did at any time. Does not sleep.
+    pub(crate) fn ever_led_to(&self, inode: &Inode) -> bool {
+        let mut next = self.current.load(Acquire);
+        // SAFETY: By the type invariant; links of the chain never change once published.
+        while let Some(stack) = unsafe { next.as_ref() } {
+            if ptr::eq(stack.top_inode, inode.as_ptr()) {
+                return true;
+            }
+            next = stack.previous;
+        }
+        false
+    }
+
+    /// Publishes `new`; the stack before it stays readable.
+    ///
+    /// Callers exclude each other.
+    pub(crate) fn publish(&self, mut new: KBox<Stack<P>>) {
+        new.previous = self.current.load(Relaxed);
+        self.current.store(KBox::into_raw(new), Release);
+    }
+
+    /// The current stack, for a walk under RCU that holds no reference.
+    pub(crate) fn rcu(&self) -> Option<RcuStack<'_>> {
+        // SAFETY: The memory of a stack lives until `free_inode()`, a grace period after the
+        // inode could be found last. Fields that are read are never written after publication.
+        let stack = unsafe { self.current.load(Acquire).as_ref()? };
+        Some(RcuStack {
+            generation: stack.generation,
+            top_inode: stack.top_inode,
+            top: stack.top.dentry.as_ptr(),
+            rest: (
+                stack.rest.as_ptr().cast(),
+                stack.rest.len(),
+                size_of::<Slot<P>>(),
+                core::mem::offset_of!(Slot<P>, dentry),
+            ),
+            _p: PhantomData,
+        })
+    }
+
+    /// The last reference to the inode is gone: gives up what the stacks refer to.
+    pub(crate) fn release(&self) {
+        let mut next = self.current.load(Relaxed);
+        while !next.is_null() {
+            // SAFETY: By the type invariant. Only RCU walkers may still read, and what they read
+            // is not written here.
+            unsafe {
+                (*next).release();
+                next = (*next).previous;
+            }
+        }
+    }
+}
+
+impl<P> Drop for StackCell<P> {
+    fn drop(&mut self) {
+        let mut next = self.current.load(Relaxed);
+        while !next.is_null() {
+            // SAFETY: By the type invariant the chain is ours; each came from `KBox::into_raw`.
+            let stack = unsafe { KBox::from_raw(next) };
+            next = stack.previous;
+        }
+    }
+}
+
+/// What RCU walk may see of a stack.
+pub(crate) struct RcuStack<'a> {
+    generation: u64,
+    top_inode: *mut bindings::inode,
+    top: *mut bindings::dentry,
+    rest: (*const u8, usize, usize, usize),
+    _p: PhantomData<&'a ()>,
+}
+
+impl RcuStack<'_> {
+    /// The generation of the branch table that the slots were found with.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The inode of the top slot, for comparison and plain reads.
+    pub(crate) fn top_inode(&self) -> &Inode {
+        // SAFETY: Inodes are freed after a grace period, and the walk began before the stack's
+        // references were given up, else it had not found our inode.
+        unsafe { Inode::from_raw(self.top_inode) }
+    }
+
+    /// The top dentry, for comparison and plain reads.
+    pub(crate) fn top(&self) -> &Dentry {
+        // SAFETY: As for `top_inode`: dentries are freed after a grace period.
+        unsafe { Dentry::from_raw(self.top) }
+    }
+
+    /// All dentries, topmost first.
+    pub(super) fn dentries(&self) -> impl Iterator<Item = *mut bindings::dentry> + '_ {
+        let (base, len, size, offset) = self.rest;
+        let rest = (0..len).map(move |i| {
+            // SAFETY: `rest` describes an array of `len` slots of `size` bytes with a dentry
+            // reference (one pointer) at `offset`, whose memory lives as long as the stack's.
+            unsafe { base.add(i * size + offset).cast::<*mut bindings::dentry>().read() }
+        });
+        Iterator::chain(core::iter::once(self.top), rest)
+    }
+}

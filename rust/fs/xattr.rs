@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Extended attributes: of foreign objects, and the handler table of ours.
+
+use super::{
+    dentry::Dentry,
+    path::PathRef,
+    Mountable, //
+};
+use crate::bindings;
+use core::marker::PhantomData;
+use kernel::{
+    error::{
+        from_result,
+        to_result, //
+    },
+    prelude::*, //
+};
+
+/// Turns what C counts, or its error, into a `Result`.
+fn count(ret: isize) -> Result<usize> {
+    usize::try_from(ret).map_err(|_| Error::from_errno(ret as c_int))
+}
+
+/// Reads an attribute of a foreign object into `value`; with an empty buffer gives its size.
+///
+/// # Errors
+///
+/// `ENODATA` if it is absent, `ERANGE` if the buffer is too small, `EOPNOTSUPP`, ...
+pub(crate) fn get(path: PathRef<'_>, name: &CStr, value: &mut [u8]) -> Result<usize> {
+    // SAFETY: All are valid; the buffer has the given length (null is not read for length 0).
+    count(unsafe {
+        bindings::vfs_getxattr(
+            path.mount.idmap().as_ptr(),
+            path.dentry.as_ptr(),
+            name.as_char_ptr(),
+            value.as_mut_ptr().cast(),
+            value.len(),
+        )
+    })
+}
+
+/// Sets an attribute of a foreign object. The caller holds write access to the mount.
+///
+/// `flags` are `XATTR_CREATE`, `XATTR_REPLACE` or 0.
+pub(crate) fn set(path: PathRef<'_>, name: &CStr, value: &[u8], flags: i32) -> Result {
+    // SAFETY: All are valid; the call takes and drops the inode lock.
+    to_result(unsafe {
+        bindings::vfs_setxattr(
+            path.mount.idmap().as_ptr(),
+            path.dentry.as_ptr(),
+            name.as_char_ptr(),
+            value.as_ptr().cast(),
+            value.len(),
+            flags,
+        )
+    })
+}
+
+/// Removes an attribute of a foreign object. The caller holds write access to the mount.
+pub(crate) fn remove(path: PathRef<'_>, name: &CStr) -> Result {
+    // SAFETY: All are valid; the call takes and drops the inode lock.
+    to_result(unsafe {
+        bindings::vfs_removexattr(
+            path.mount.idmap().as_ptr(),
+            path.dentry.as_ptr(),
+            name.as_char_ptr(),
+        )
+    })
+}
+
+/// Lists the names of a foreign object's attributes, each ended by NUL; with an empty buffer
+/// gives the size that is needed.
+pub(crate) fn list(dentry: &Dentry, names: &mut [u8]) -> Result<usize> {
+    // SAFETY: All are valid; the buffer has the given length.
+    count(unsafe {
+        bindings::vfs_listxattr(dentry.as_ptr(), names.as_mut_ptr().cast(), names.len())
+    })
+}
+
+/// What is to happen with an attribute at copy-up.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CopyUp {
+    /// It is copied.
+    Copy,
+    /// The LSM makes its own for the copy.
+    Discard,
+}
+
+/// Asks the LSM what is to happen with the attribute `name` of `source` at copy-up.
+pub(crate) fn copy_up_verdict(source: &Dentry, name: &CStr) -> Result<CopyUp> {
+    // SAFETY: All are valid.
+    let ret =
+        unsafe { bindings::security_inode_copy_up_xattr(source.as_ptr(), name.as_char_ptr()) };
+    match ret {
+        0 => Ok(CopyUp::Copy),
+        ret if ret == ECANCELED.to_errno() => Ok(CopyUp::Discard),
+        // Not an attribute of the LSM's.
+        ret if ret == EOPNOTSUPP.to_errno() => Ok(CopyUp::Copy),
+        ret => Err(Error::from_errno(ret)),
+    }
+}
+
+/// Whether the caller may see `trusted.*` names.
+pub(crate) fn sees_trusted() -> bool {
+    // SAFETY: Always callable.
+    unsafe { bindings::ruaufs_helper_cap_for_trusted() != 0 }
+}
+
+/// A change of an attribute.
+pub(crate) enum Setting<'a> {
+    /// To this value, with `XATTR_CREATE`, `XATTR_REPLACE` or 0.
+    Value(&'a [u8], i32),
+    /// It goes.
+    Remove,
+}
+
+/// A null-terminated list of handlers.
+#[repr(transparent)]
+pub(super) struct Handlers([*const bindings::xattr_handler; 2]);
+
+// SAFETY: The handlers are constants.
+unsafe impl Sync for Handlers {}
+
+impl Handlers {
+    pub(super) const fn as_ptr(&self) -> *const *const bindings::xattr_handler {
+        (&raw const self.0).cast()
+    }
+}
+
+/// The one handler of `T`, for all names but those of ACLs.
+pub(super) struct Table<T>(PhantomData<T>);
+
+impl<T: Mountable> Table<T> {
+    const HANDLER: bindings::xattr_handler = bindings::xattr_handler {
+        // An empty prefix catches all names.
+        prefix: kernel::str::as_char_ptr_in_const_context(c""),
+        get: Some(Self::get),
+        set: Some(Self::set),
+        ..pin_init::zeroed()
+    };
+    pub(super) const HANDLERS: &'static Handlers =
+        &Handlers([&Self::HANDLER, core::ptr::null()]);
+
+    /// # Safety
+    ///
+    /// Called by the VFS with a dentry of ours, a name and a buffer of `size` bytes.
+    unsafe extern "C" fn get(
+        _handler: *const bindings::xattr_handler,
+        dentry: *mut bindings::dentry,
+        _inode: *mut bindings::inode,
+        name: *const c_char,
+        buffer: *mut c_void,
+        size: usize,
+    ) -> c_int {
+        from_result(|| {
+            // SAFETY: Valid by the contract of the callback; the buffer may be null for size 0.
+            let (dentry, name, buffer) = unsafe {
+                let buffer: &mut [u8] = if size == 0 {
+                    &mut []
+                } else {
+                    core::slice::from_raw_parts_mut(buffer.cast(), size)
+                };
+                (Dentry::<T>::from_raw(dentry), CStr::from_char_ptr(name), buffer)
+            };
+            Ok(c_int::try_from(T::get_xattr(dentry, name, buffer)?)?)
+        })
+    }
+
+    /// # Safety
+    ///
+    /// Called by the VFS with a dentry of ours whose inode is locked, a name and a value of
+    /// `size` bytes, or null to remove.
+    unsafe extern "C" fn set(
+        _handler: *const bindings::xattr_handler,
+        _idmap: *mut bindings::mnt_idmap,
+        dentry: *mut bindings::dentry,
+        _inode: *mut bindings::inode,
+        name: *const c_char,
+        value: *const c_void,
+        size: usize,
+        flags: c_int,
+    ) -> c_int {
+        from_result(|| {
+            // SAFETY: Valid by the contract of the callback.
+            let (dentry, name, setting) = unsafe {
+                let setting = if value.is_null() {
+                    Setting::Remove
+                } else {
+                    Setting::Value(core::slice::from_raw_parts(value.cast(), size), flags)
+                };
+                (Dentry::<T>::from_raw(dentry), CStr::from_char_ptr(name), setting)
+            };
+            T::set_xattr(dentry, name, setting)?;
+            Ok(0)
+        })
+    }
+}

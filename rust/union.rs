@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Layer `union`: the union file system itself.
+//!
+//! # Terms
+//!
+//! - *branch*: a directory that is stacked into the union ([`branch`]).
+//! - *slot*: one branch's instance of an object; an inode's slots, topmost first,
+//!   are its stack ([`crate::fs::stack`]). A non-directory has one slot.
+//! - *whiteout*: a file `.wh.NAME`, hides NAME on the branches below ([`whiteout`]).
+//! - *opaque*: a directory that hides what its namesakes below hold.
+//! - *copy-up*, *promotion*: giving an object an instance on a writable branch
+//!   ([`copyup`]).
+//! - *guard*: a negative dentry of a writable branch, which tells that nobody put
+//!   the name there behind our back ([`revalidate`]).
+//!
+//! # Locking
+//!
+//! Outermost first: `i_rwsem` of our inodes (the VFS) - [`inode::InodeInfo::lock`],
+//! one at a time - [`sb::SbInfo::replace`] - write access to a branch's mount -
+//! `i_rwsem` of branch directories ([`crate::fs::dirop`]) - leaf locks
+//! ([`ino`], [`inode::InodeInfo::listing`], [`plink`]), under which nothing is
+//! called. `Documentation/ruaufs/locking.rst` has the whole table.
+
+#![forbid(unsafe_code)]
+
+pub(crate) mod attr;
+pub(crate) mod branch;
+pub(crate) mod copyup;
+pub(crate) mod create;
+pub(crate) mod ino;
+pub(crate) mod inode;
+pub(crate) mod io;
+pub(crate) mod lookup;
+pub(crate) mod mount;
+pub(crate) mod plink;
+pub(crate) mod readdir;
+pub(crate) mod remove;
+pub(crate) mod rename;
+pub(crate) mod revalidate;
+pub(crate) mod sb;
+pub(crate) mod show;
+pub(crate) mod whiteout;
+pub(crate) mod xattr;
+
+use crate::fs::{
+    self,
+    acl,
+    attr as fs_attr,
+    file::File,
+    inode_ops::{
+        Entry,
+        Make, //
+    },
+    path::{
+        IdMap,
+        PathRef, //
+    },
+    xattr::Setting, //
+};
+use kernel::{
+    prelude::*,
+    sync::aref::ARef, //
+};
+
+/// The file system.
+pub(crate) struct Union;
+
+/// An inode of the union.
+pub(crate) type Inode = fs::inode::Inode<Union>;
+/// A dentry of the union.
+pub(crate) type Dentry = fs::dentry::Dentry<Union>;
+/// A super block of the union.
+pub(crate) type SuperBlock = fs::sb::SuperBlock<Union>;
+/// A dentry of a branch.
+pub(crate) type LowerDentry = fs::dentry::Dentry;
+/// An inode of a branch.
+pub(crate) type LowerInode = fs::inode::Inode;
+
+/// aufs's magic number, ASCII "aufs".
+pub(crate) const MAGIC: usize = 0x6175_6673;
+
+impl fs::FileSystem for Union {
+    type Data = sb::SbInfo;
+    type Inode = inode::InodeInfo;
+    type File = io::OpenFile;
+    type Dir = readdir::OpenDir;
+
+    const MAGIC: usize = MAGIC;
+}
+
+impl fs::Mountable for Union {}
+
+impl fs::inode_ops::Operations for Union {
+    fn lookup(dir: &Inode, entry: Entry<'_, Union>) -> Result<Option<ARef<Inode>>> {
+        lookup::lookup(dir, entry)
+    }
+
+    fn make(
+        dir: &Inode,
+        entry: Entry<'_, Union>,
+        make: Make<'_>,
+        mode: u16,
+        idmap: IdMap<'_>,
+    ) -> Result<ARef<Inode>> {
+        create::make(dir, entry, make, mode, idmap)
+    }
+
+    fn tmpfile(
+        dir: &Inode,
+        file: &File<Union>,
+        mode: u16,
+        idmap: IdMap<'_>,
+    ) -> Result<(ARef<Inode>, KBox<io::OpenFile>)> {
+        create::tmpfile(dir, file, mode, idmap)
+    }
+
+    fn link(old: &Dentry, dir: &Inode, entry: Entry<'_, Union>) -> Result {
+        create::link(old, dir, entry)
+    }
+
+    fn unlink(dir: &Inode, entry: Entry<'_, Union>) -> Result {
+        remove::unlink(dir, entry)
+    }
+
+    fn rmdir(dir: &Inode, entry: Entry<'_, Union>) -> Result {
+        remove::rmdir(dir, entry)
+    }
+
+    fn rename(
+        from: (&Inode, Entry<'_, Union>),
+        to: (&Inode, Entry<'_, Union>),
+        flags: u32,
+    ) -> Result {
+        rename::rename(from, to, flags)
+    }
+
+    fn getattr(inode: &Inode, stat: &mut fs_attr::Stat<'_>, idmap: IdMap<'_>) -> Result {
+        attr::getattr(inode, stat, idmap)
+    }
+
+    fn setattr(dentry: &Dentry, request: fs_attr::Request<'_>, idmap: IdMap<'_>) -> Result {
+        attr::setattr(dentry, request, idmap)
+    }
+
+    fn link_source(inode: &Inode) -> Result<ARef<LowerDentry>> {
+        Ok(inode.stack()?.top().dentry().clone())
+    }
+
+    fn get_xattr(dentry: &Dentry, name: &CStr, value: &mut [u8]) -> Result<usize> {
+        xattr::get(dentry, name, value)
+    }
+
+    fn set_xattr(dentry: &Dentry, name: &CStr, setting: Setting<'_>) -> Result {
+        xattr::set(dentry, name, setting)
+    }
+
+    fn list_xattrs(dentry: &Dentry, names: &mut [u8]) -> Result<usize> {
+        xattr::list(dentry, names)
+    }
+
+    fn get_acl(inode: &Inode, which: acl::Which) -> Result<Option<acl::Acl>> {
+        xattr::get_acl(inode, which)
+    }
+
+    fn set_acl(dentry: &Dentry, request: acl::Request, idmap: IdMap<'_>) -> Result {
+        xattr::set_acl(dentry, request, idmap)
+    }
+
+    fn with_flags_source(
+        dentry: &Dentry,
+        promote: bool,
+        f: &mut dyn FnMut(PathRef<'_>) -> Result,
+    ) -> Result {
+        attr::with_flags_source(dentry, promote, f)
+    }
+}

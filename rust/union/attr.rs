@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Attributes: stat, chmod, chown, truncate, utimes, and chattr flags.
+//!
+//! Who may do what is decided by the attributes of our inode, which the VFS
+//! checks; the branch is changed by the mounter.
+
+#![forbid(unsafe_code)]
+
+use super::{
+    copyup::{
+        self,
+        Data, //
+    },
+    Dentry,
+    Inode, //
+};
+use crate::fs::{
+    attr::{
+        Request,
+        Stat, //
+    },
+    inode::Kind,
+    path::{
+        IdMap,
+        PathRef, //
+    }, //
+};
+use kernel::prelude::*;
+
+/// stat(2).
+pub(crate) fn getattr(inode: &Inode, stat: &mut Stat<'_>, idmap: IdMap<'_>) -> Result {
+    let stack = inode.stack()?;
+    if inode.attr_moved(stack.top_inode()) {
+        inode.refresh()?;
+    }
+    // Blocks of a file that is being written, and its time of birth, are known to the branch.
+    if inode.kind() == Kind::Regular || !stat.is_basic() {
+        let cred = &inode.sb().data().cred;
+        return cred.scope(|| stat.fill_from(stack.top().path(), inode, idmap));
+    }
+    stat.fill(inode, idmap);
+    Ok(())
+}
+
+/// chmod(2), chown(2), truncate(2), utimensat(2).
+pub(crate) fn setattr(dentry: &Dentry, mut request: Request<'_>, idmap: IdMap<'_>) -> Result {
+    request.prepare(dentry, idmap)?;
+    let inode = dentry.object()?;
+    let wanted = request.size().map_or(Data::All, Data::Before);
+    copyup::promote(dentry, wanted)?;
+    let stack = inode.stack()?;
+    let top = stack.top();
+    let access = match request.size() {
+        Some(_) => Some(stack.top_inode().write_access()?),
+        None => None,
+    };
+    let write = top.branch().want_write()?;
+    let change = request.for_branch(inode, idmap);
+    let result = inode
+        .sb()
+        .data()
+        .cred
+        .scope(|| change.apply(&top.branch().root.mount, top.dentry()));
+    drop(write);
+    drop(access);
+    if request.changes_mode() {
+        inode.forget_acls();
+    }
+    inode.refresh()?;
+    result
+}
+
+/// Runs `f` on the instance whose file flags `dentry` shows; with `promote` on a writable one.
+pub(crate) fn with_flags_source(
+    dentry: &Dentry,
+    promote: bool,
+    f: &mut dyn FnMut(PathRef<'_>) -> Result,
+) -> Result {
+    let inode = dentry.object()?;
+    if promote {
+        copyup::promote(dentry, Data::All)?;
+    }
+    let top = inode.stack()?.top();
+    let cred = &inode.sb().data().cred;
+    if !promote {
+        return cred.scope(|| f(top.path()));
+    }
+    let write = top.branch().want_write()?;
+    let result = cred.scope(|| f(top.path()));
+    drop(write);
+    inode.refresh()?;
+    result
+}

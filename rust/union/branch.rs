@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Branches and their order.
+//!
+//! A branch has an identity ([`BranchId`]); its place is a position in one
+//! [`BranchTable`], which never changes once it is made.
+
+#![forbid(unsafe_code)]
+
+use super::{
+    LowerDentry,
+    LowerInode, //
+};
+use crate::fs::{
+    path::{
+        Path,
+        PathRef,
+        WriteAccess, //
+    },
+    stack, //
+};
+use crate::logic::{
+    branch_spec::Access,
+    lookup::Marks, //
+};
+use kernel::{
+    prelude::*,
+    sync::{
+        aref::ARef,
+        Arc, //
+    }, //
+};
+
+/// The most branches a union may have, as in aufs's default build with one to spare for
+/// the container drivers that fill it to the brim.
+pub(crate) const MAX_BRANCHES: usize = 127;
+
+/// The first identity, as aufs counts them.
+const FIRST_ID: u16 = 64;
+
+/// The identity of a branch, not reused while the union is mounted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct BranchId(u16);
+
+impl BranchId {
+    /// The identity of the `n`-th branch that was ever added.
+    pub(crate) fn nth(n: u16) -> Self {
+        BranchId(FIRST_ID.saturating_add(n))
+    }
+}
+
+/// The bookkeeping objects at the root of a writable branch.
+pub(crate) struct Work {
+    /// The file that whiteouts are hard links of; `None` with `nolwh`.
+    pub(crate) base: Option<ARef<LowerDentry>>,
+    /// The directory of pseudo-links.
+    pub(crate) plinks: ARef<LowerDentry>,
+    /// The directory for objects in the making and for what is left to remove.
+    pub(crate) orphans: ARef<LowerDentry>,
+}
+
+/// A directory that is stacked into the union.
+pub(crate) struct Branch {
+    /// Its identity.
+    pub(crate) id: BranchId,
+    /// As the user gave it: for messages, and to keep the mount busy.
+    pub(crate) shown: Path,
+    /// The same directory through a mount of our own, for all work.
+    pub(crate) root: Path,
+    /// What the user allows.
+    pub(crate) access: Access,
+    /// The number of its file system among those of the union.
+    pub(crate) fs: u16,
+    /// What a writable branch has at its root.
+    pub(crate) work: Option<Work>,
+}
+
+impl Branch {
+    /// Whether the union may write to it now.
+    pub(crate) fn writable(&self) -> bool {
+        self.work.is_some() && !self.root.mount.sb_is_read_only()
+    }
+
+    /// Its bookkeeping objects. `EROFS` if it is not writable.
+    pub(crate) fn work(&self) -> Result<&Work> {
+        self.work.as_ref().ok_or(EROFS)
+    }
+
+    /// Whether its whiteouts and opaque marks count.
+    pub(crate) fn marks(&self) -> Marks {
+        if self.access.honours_whiteouts() {
+            Marks::Honoured
+        } else {
+            Marks::Ignored
+        }
+    }
+
+    /// A dentry of the branch as seen through its mount.
+    pub(crate) fn at<'a>(&'a self, dentry: &'a LowerDentry) -> PathRef<'a> {
+        PathRef {
+            mount: &self.root.mount,
+            dentry,
+        }
+    }
+
+    /// Keeps the branch writable until the guard is dropped.
+    ///
+    /// # Errors
+    ///
+    /// `EROFS` if its file system or mount is read-only.
+    pub(crate) fn want_write(&self) -> Result<WriteAccess<'_>> {
+        if !self.writable() {
+            return Err(EROFS);
+        }
+        self.root.mount.want_write()
+    }
+}
+
+/// One branch's instance of an object.
+pub(crate) type Slot = stack::Slot<Arc<Branch>>;
+/// The instances of an object, topmost first.
+pub(crate) type Stack = stack::Stack<Arc<Branch>>;
+
+impl Slot {
+    /// The branch.
+    pub(crate) fn branch(&self) -> &Arc<Branch> {
+        self.place()
+    }
+
+    /// The instance as seen through the branch's mount.
+    pub(crate) fn path(&self) -> PathRef<'_> {
+        self.branch().at(self.dentry())
+    }
+
+    /// The instance's inode. `ESTALE` if somebody took it away behind our back.
+    pub(crate) fn inode(&self) -> Result<&LowerInode> {
+        self.dentry().inode().ok_or(ESTALE)
+    }
+}
+
+impl Stack {
+    /// The slot on the branch `id`.
+    pub(crate) fn on(&self, id: BranchId) -> Option<&Slot> {
+        self.iter().find(|slot| slot.branch().id == id)
+    }
+
+    /// Whether the top slot may be changed.
+    pub(crate) fn writable(&self) -> bool {
+        self.top().branch().writable()
+    }
+}
+
+/// The branches of a union, topmost first.
+pub(crate) struct BranchTable {
+    /// Differs for each table of a mounted union.
+    pub(crate) generation: u64,
+    /// The branches.
+    pub(crate) order: KVec<Arc<Branch>>,
+}
+
+impl BranchTable {
+    /// The position of the branch `id`.
+    pub(crate) fn index_of(&self, id: BranchId) -> Option<usize> {
+        self.order.iter().position(|branch| branch.id == id)
+    }
+}

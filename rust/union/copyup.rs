@@ -1,0 +1,390 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Promotion: giving an object an instance on a writable branch.
+//!
+//! # Terms
+//!
+//! - *target*: the branch that gets the instance.
+//! - *staged*: the instance is complete, among the orphans of the target, under a
+//!   temporary name or none; nobody sees it.
+//! - *published*: it has its name, by one link or rename, and is the top slot.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`data`] | the contents: shared, or copied with their holes |
+//! | [`meta`] | owner, mode, times, extended attributes, ACLs |
+//!
+//! # Locking
+//!
+//! The object's lock is held from staging to publication: the winner does the
+//! work, the others wait and find it done. [`super::sb::SbInfo::replace`] is held
+//! for the publication. No directory of a branch is locked while data is copied.
+//!
+//! # Invariants
+//!
+//! Ancestors are promoted first, from the top down, one at a time. A failed or
+//! killed promotion leaves nothing behind but, at worst, an orphan that the next
+//! mount removes.
+
+#![forbid(unsafe_code)]
+
+mod data;
+mod meta;
+
+use super::{
+    branch::{
+        Branch,
+        Slot,
+        Stack, //
+    },
+    ino::InoTable,
+    inode,
+    plink,
+    whiteout,
+    Dentry,
+    Inode,
+    LowerDentry,
+    SuperBlock, //
+};
+use crate::fs::{
+    cred::Cred,
+    dirop::{
+        Creating,
+        Renaming, //
+    },
+    inode::Kind,
+    io::KernelFile,
+    path::WriteAccess, //
+};
+use crate::logic::{
+    copyup as policy,
+    create,
+    whname, //
+};
+use kernel::{
+    prelude::*,
+    sync::{
+        aref::ARef,
+        Arc, //
+    }, //
+};
+
+/// How much of a file's data is wanted in the copy.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Data {
+    /// All of it.
+    All,
+    /// Bytes before this one: the rest is about to be cut off.
+    Before(i64),
+}
+
+/// Makes sure that the object of `dentry` may be written.
+///
+/// # Errors
+///
+/// `EROFS` if there is no writable branch above it; what the branches give. `EINTR` if the task
+/// was killed.
+pub(crate) fn promote(dentry: &Dentry, wanted: Data) -> Result {
+    loop {
+        let inode = dentry.object()?;
+        let stack = inode.stack()?;
+        if stack.writable() {
+            return Ok(());
+        }
+        let target = choose(dentry, stack)?;
+        promote_step(dentry, &target, wanted)?;
+    }
+}
+
+/// Makes sure that the directory `dentry` has an instance on `target`.
+pub(crate) fn promote_dir(dentry: &Dentry, target: &Arc<Branch>) -> Result {
+    while dentry.object()?.slot_on(target.id)?.is_none() {
+        promote_step(dentry, target, Data::All)?;
+    }
+    Ok(())
+}
+
+/// The branch that an object with instances `stack` is to be promoted to.
+fn choose(dentry: &Dentry, stack: &Stack) -> Result<Arc<Branch>> {
+    let parent = dentry.parent();
+    let parent = parent.object()?;
+    above(parent, stack.top(), parent.sb())
+}
+
+/// The branch on which an entry of `dir`, whose top instance is `top`, is changed.
+pub(crate) fn above(dir: &Inode, top: &Slot, sb: &SuperBlock) -> Result<Arc<Branch>> {
+    let info = sb.data();
+    let table = &info.table;
+    let facts = facts(dir, sb)?;
+    let top = table.index_of(top.branch().id).ok_or(ESTALE)?;
+    policy::choose(info.settings.cpup, &facts, top)
+        .and_then(|at| table.order.get(at))
+        .cloned()
+        .ok_or(EROFS)
+}
+
+/// What policies want to know of the branches, seen from the directory `dir`.
+pub(crate) fn facts(dir: &Inode, sb: &SuperBlock) -> Result<KVec<create::Branch>> {
+    let table = &sb.data().table;
+    let stack = dir.stack()?;
+    let mut facts = KVec::with_capacity(table.order.len(), GFP_KERNEL)?;
+    for branch in table.order.iter() {
+        facts.push(
+            create::Branch {
+                writable: branch.writable(),
+                has_parent: stack.on(branch.id).is_some(),
+            },
+            GFP_KERNEL,
+        )?;
+    }
+    Ok(facts)
+}
+
+/// Promotes the topmost ancestor of `dentry`, or `dentry` itself, that has no instance on
+/// `target`.
+fn promote_step(dentry: &Dentry, target: &Arc<Branch>, wanted: Data) -> Result {
+    let mut next: ARef<Dentry> = dentry.into();
+    loop {
+        if next.is_root() {
+            // It has an instance on each branch.
+            return Ok(());
+        }
+        // What has no name any more is copied without one.
+        let nameless = next.is_unhashed() || next.object()?.nlink() == 0;
+        if nameless && !next.is_dir() {
+            return promote_one(None, &next, target, wanted);
+        }
+        let parent = next.parent();
+        if parent.object()?.slot_on(target.id)?.is_some() {
+            return promote_one(Some(&parent), &next, target, wanted);
+        }
+        next = parent;
+    }
+}
+
+/// Promotes one object whose parent has an instance on `target`.
+fn promote_one(
+    parent: Option<&Dentry>,
+    dentry: &Dentry,
+    target: &Arc<Branch>,
+    wanted: Data,
+) -> Result {
+    let inode = dentry.object()?;
+    let lock = inode.promotion_lock();
+    let stack = inode.stack()?;
+    // Somebody else won, or the name moved before we had the lock: the caller looks again.
+    if stack.writable() || stack.on(target.id).is_some() {
+        return Ok(());
+    }
+    if parent.is_some_and(|parent| !dentry.parent().is(parent)) {
+        return Ok(());
+    }
+    let copy_up = CopyUp {
+        sb: inode.sb(),
+        inode,
+        dentry,
+        source: stack.top(),
+        target,
+        wanted,
+    };
+    let result = copy_up.sb.data().cred.scope(|| copy_up.run(parent));
+    drop(lock);
+    result
+}
+
+/// One promotion.
+struct CopyUp<'a> {
+    sb: &'a SuperBlock,
+    inode: &'a Inode,
+    dentry: &'a Dentry,
+    source: &'a Slot,
+    target: &'a Arc<Branch>,
+    wanted: Data,
+}
+
+/// A complete instance that nobody sees.
+struct Staged {
+    dentry: ARef<LowerDentry>,
+    /// Its temporary name among the orphans, if it has one.
+    temp: Option<whname::Name>,
+}
+
+impl CopyUp<'_> {
+    fn run(&self, parent: Option<&Dentry>) -> Result {
+        let number = InoTable::reserve()?;
+        let staged = self.stage()?;
+        let write = match self.target.want_write() {
+            Ok(write) => write,
+            // Read-only since a moment ago: there is nothing that could be removed there.
+            Err(error) => return Err(error),
+        };
+        // From here on the name appears on the target; the guard, which waits for that, has
+        // done its duty.
+        self.dentry.set_guard(None);
+        let published = match parent {
+            Some(parent) => self.publish(parent, &staged, &write),
+            None => Ok(staged.dentry.clone()),
+        };
+        let published = match published {
+            Ok(published) => published,
+            Err(error) => {
+                self.discard(&staged, &write);
+                return Err(error);
+            }
+        };
+        if parent.is_none() {
+            // The last name goes; the open file keeps the instance.
+            self.discard(&staged, &write);
+        }
+        drop(write);
+        self.install(published, number)
+    }
+
+    /// Makes the instance, complete, among the orphans of the target.
+    fn stage(&self) -> Result<Staged> {
+        let source = self.source.inode()?;
+        let orphans = self.target.at(&self.target.work()?.orphans);
+        let kind = source.kind();
+        // Permissions come last; until then only the mounter has access.
+        let unnamed = if kind == Kind::Regular {
+            let write = self.target.want_write()?;
+            let file = Cred::scope_for_copy_up(self.source.dentry(), || {
+                KernelFile::unnamed(orphans, 0o600)
+            });
+            drop(write);
+            match file {
+                Err(error) if error == EOPNOTSUPP => None,
+                other => Some(other?),
+            }
+        } else {
+            None
+        };
+        if let Some(file) = unnamed {
+            let dentry = file.dentry();
+            data::copy(self.source, self.target, &file, &dentry, self.wanted)?;
+            let write = self.target.want_write()?;
+            meta::copy(self.source, self.target, &dentry, &write)?;
+            drop(write);
+            if source.size() != 0 {
+                file.sync()?;
+            }
+            return Ok(Staged { dentry, temp: None });
+        }
+        let temp = self.sb.data().temp_name(b"copyup")?;
+        let write = self.target.want_write()?;
+        let dentry = Cred::scope_for_copy_up(self.source.dentry(), || {
+            let creating = Creating::new(orphans, &temp, &write)?;
+            match kind {
+                Kind::Regular => creating.create(0o600),
+                Kind::Dir => creating.mkdir(0o700),
+                Kind::Special => creating.mknod(source.mode() & !0o7777, source.rdev()),
+                Kind::Symlink => {
+                    let target = crate::fs::inode::link_text(self.source.dentry())?;
+                    creating.symlink(&target)
+                }
+            }
+        })?;
+        drop(write);
+        let staged = Staged {
+            dentry,
+            temp: Some(temp),
+        };
+        let fill = || -> Result {
+            if kind == Kind::Regular {
+                let file = KernelFile::write(self.target.at(&staged.dentry))?;
+                data::copy(self.source, self.target, &file, &staged.dentry, self.wanted)?;
+                if source.size() != 0 {
+                    file.sync()?;
+                }
+            }
+            let write = self.target.want_write()?;
+            meta::copy(self.source, self.target, &staged.dentry, &write)
+        };
+        if let Err(error) = fill() {
+            if let Ok(write) = self.target.want_write() {
+                self.discard(&staged, &write);
+            }
+            return Err(error);
+        }
+        Ok(staged)
+    }
+
+    /// Gives the instance its name.
+    fn publish(
+        &self,
+        parent: &Dentry,
+        staged: &Staged,
+        write: &WriteAccess<'_>,
+    ) -> Result<ARef<LowerDentry>> {
+        let info = self.sb.data();
+        let name = self.dentry.name()?;
+        let dir = parent.object()?.slot_on(self.target.id)?.ok_or(ESTALE)?;
+        let at = self.target.at(dir.dentry());
+        let lock = info.replace.lock();
+        // A rename may have taken its place meanwhile; then the copy gets no name either.
+        if self.inode.nlink() == 0 {
+            return Ok(staged.dentry.clone());
+        }
+        let times = meta::DirTimes::of(dir)?;
+        let keep_links = !self.inode.is_dir()
+            && info.settings.plink
+            && self.source.inode()?.nlink() > 1
+            && !self.inode.is_plinked();
+        let linked = if keep_links {
+            Some(plink::add(self.sb, self.inode, self.target, &staged.dentry, write)?)
+        } else {
+            None
+        };
+        let published = match &staged.temp {
+            None => Creating::new(at, &name, write).and_then(|new| new.link(&staged.dentry)),
+            Some(temp) => {
+                let orphans = self.target.at(&self.target.work()?.orphans);
+                // The name is absent, or it would be the top instance.
+                const NOREPLACE: u32 = 1;
+                Renaming::new((orphans, temp), (at, &name), NOREPLACE, write)
+                    .and_then(Renaming::commit)
+            }
+        };
+        drop(lock);
+        match published {
+            Ok(published) => {
+                times.restore(dir, write);
+                Ok(linked.unwrap_or(published))
+            }
+            Err(error) => {
+                if let Some(link) = linked {
+                    plink::undo(self.sb, self.inode, self.target, &link, write);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Makes the published instance the top slot.
+    fn install(
+        &self,
+        published: ARef<LowerDentry>,
+        number: kernel::rbtree::RBTreeNode<(u16, u64), u64>,
+    ) -> Result {
+        let info = self.sb.data();
+        let lower = published.inode().ok_or(EIO)?.ino();
+        let mut rest = KVec::new();
+        if self.inode.is_dir() {
+            for slot in self.inode.stack()?.iter() {
+                rest.push(slot.clone(), GFP_KERNEL)?;
+            }
+        }
+        let slot = Slot::new(self.target.clone(), published);
+        let stack = inode::in_order(&info.table, info.table.generation, slot, rest)?;
+        info.ino.keep(number, self.target.fs, lower, self.inode.ino());
+        self.inode.publish(stack);
+        self.inode.refresh()
+    }
+
+    /// Removes what was staged.
+    fn discard(&self, staged: &Staged, write: &WriteAccess<'_>) {
+        if let Some(temp) = &staged.temp {
+            whiteout::purge(self.target, &staged.dentry, temp, write);
+        }
+    }
+}

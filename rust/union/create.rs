@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Making names: create, mkdir, mknod, symlink, link, unnamed files.
+//!
+//! The object is made in the directory's instance on the chosen branch; then the
+//! whiteout of the name goes, if there is one. A name that has both shows the
+//! object and nothing from below, so an interruption between the two does no harm.
+
+#![forbid(unsafe_code)]
+
+use super::{
+    branch::{
+        Branch,
+        Slot, //
+    },
+    copyup::{
+        self,
+        Data, //
+    },
+    inode,
+    io::OpenFile,
+    sb::SbInfo,
+    whiteout,
+    Dentry,
+    Inode,
+    LowerDentry,
+    Union, //
+};
+use crate::fs::{
+    backing::BackingFile,
+    dirop::{
+        Creating,
+        Removing, //
+    },
+    file::File,
+    inode_ops::{
+        Entry,
+        Make, //
+    },
+    path::{
+        IdMap,
+        WriteAccess, //
+    }, //
+};
+use crate::logic::{
+    create as policy,
+    options::Diropq,
+    whname, //
+};
+use kernel::{
+    prelude::*,
+    sync::{
+        aref::ARef,
+        Arc, //
+    }, //
+};
+
+/// The branch on which an entry of `dir` is made; the directory has an instance there after this.
+fn target(dir: &Inode, dir_dentry: &Dentry) -> Result<Arc<Branch>> {
+    let sb = dir.sb();
+    let facts = copyup::facts(dir, sb)?;
+    let branch = policy::tdp(&facts, None)
+        .and_then(|at| sb.data().table.order.get(at))
+        .ok_or(EROFS)?;
+    copyup::promote_dir(dir_dentry, branch)?;
+    Ok(branch.clone())
+}
+
+/// Makes an object under a name that is absent.
+pub(crate) fn make(
+    dir: &Inode,
+    entry: Entry<'_, Union>,
+    make: Make<'_>,
+    mode: u16,
+    idmap: IdMap<'_>,
+) -> Result<ARef<Inode>> {
+    whname::check(entry.name)?;
+    let sb = dir.sb();
+    let info = sb.data();
+    let branch = target(dir, &entry.dentry.parent())?;
+    let slot = dir.slot_on(branch.id)?.ok_or(ESTALE)?;
+    let write = branch.want_write()?;
+    let made = with_name(info, &entry, slot, &write, |whiteouted| {
+        let at = slot.path();
+        let dentry = info.cred.scope_for_creation(dir, entry.dentry, mode, idmap, || {
+            let creating = Creating::new(at, entry.name, &write)?;
+            match make {
+                Make::File => creating.create(mode),
+                Make::Dir => creating.mkdir(mode),
+                Make::Node(kind, rdev) => creating.mknod(kind, rdev),
+                Make::Symlink(text) => creating.symlink(text),
+            }
+        })?;
+        if matches!(make, Make::Dir) && (whiteouted || info.settings.diropq == Diropq::Always) {
+            let marked = info
+                .cred
+                .scope(|| whiteout::make_opaque(&branch, &dentry, &write));
+            if let Err(error) = marked {
+                info.cred.scope(|| unmake(slot, entry.name, &write));
+                return Err(error);
+            }
+        }
+        Ok(dentry)
+    })?;
+    let mut slots = KVec::new();
+    slots.push(Slot::new(branch.clone(), made), GFP_KERNEL)?;
+    let inode = inode::get(sb, info.table.generation, slots)?;
+    dir.refresh()?;
+    Ok(inode)
+}
+
+/// Runs `make`, which puts `entry` into the directory instance `slot`, and removes the whiteout
+/// of the name afterwards. `make` is told whether there is one.
+///
+/// An error in the end undoes what was made.
+fn with_name<F>(
+    info: &SbInfo,
+    entry: &Entry<'_, Union>,
+    slot: &Slot,
+    write: &WriteAccess<'_>,
+    make: F,
+) -> Result<ARef<LowerDentry>>
+where
+    F: FnOnce(bool) -> Result<ARef<LowerDentry>>,
+{
+    let whiteouted = slot.branch().access.honours_whiteouts()
+        && info
+            .cred
+            .scope(|| whiteout::exists(slot.dentry(), entry.name))?;
+    // The guard waits for the name to appear; from here on that is our own doing.
+    entry.dentry.set_guard(None);
+    let result = make(whiteouted).and_then(|made| {
+        if whiteouted {
+            info.cred.scope(|| {
+                whiteout::remove(slot.branch(), slot.dentry(), entry.name, write)
+                    .inspect_err(|_| unmake(slot, entry.name, write))
+            })?;
+        }
+        Ok(made)
+    });
+    if result.is_err() {
+        // It is not guarded any more.
+        entry.dentry.unhash();
+    }
+    result
+}
+
+/// Removes what was just made.
+fn unmake(slot: &Slot, name: &[u8], write: &WriteAccess<'_>) {
+    let result = || -> Result {
+        let removing = Removing::new(slot.path(), name, write)?;
+        if removing.child().is_dir() {
+            drop(removing);
+            // It holds an opaque mark at most.
+            let dir = Removing::new(slot.path(), name, write)?;
+            let child: ARef<LowerDentry> = dir.child().into();
+            drop(dir);
+            match Removing::new(slot.branch().at(&child), whname::OPAQUE, write)
+                .and_then(Removing::unlink)
+            {
+                Err(error) if error != ENOENT => return Err(error),
+                _ => {}
+            }
+            Removing::new(slot.path(), name, write)?.rmdir()
+        } else {
+            removing.unlink()
+        }
+    };
+    if let Err(error) = result() {
+        pr_warn!(
+            "cannot undo the creation of {:?}: {:?}\n",
+            kernel::str::BStr::from_bytes(name),
+            error
+        );
+    }
+}
+
+/// Makes another name for the object of `old`.
+pub(crate) fn link(old: &Dentry, dir: &Inode, entry: Entry<'_, Union>) -> Result {
+    whname::check(entry.name)?;
+    let info = dir.sb().data();
+    copyup::promote(old, Data::All)?;
+    let inode = old.object()?;
+    let branch = inode.stack()?.top().branch().clone();
+    copyup::promote_dir(&entry.dentry.parent(), &branch)?;
+    let lock = inode.promotion_lock();
+    let slot = dir.slot_on(branch.id)?.ok_or(ESTALE)?;
+    let write = branch.want_write()?;
+    let top: ARef<LowerDentry> = inode.stack()?.top().dentry().clone();
+    let linked = with_name(info, &entry, slot, &write, |_| {
+        info.cred
+            .scope(|| Creating::new(slot.path(), entry.name, &write)?.link(&top))
+    })?;
+    drop(write);
+    if top.is_unhashed() {
+        // It was an unnamed file, or the name it was found by is gone.
+        let stack = inode::in_order(
+            &info.table,
+            info.table.generation,
+            Slot::new(branch, linked),
+            KVec::new(),
+        )?;
+        inode.publish(stack);
+    }
+    if inode.is_plinked() {
+        inode.set_nlink(inode.nlink().saturating_add(1));
+    } else {
+        inode.set_nlink(inode.stack()?.top_inode().nlink());
+    }
+    drop(lock);
+    inode.refresh()?;
+    dir.refresh()
+}
+
+/// Makes an unnamed file and opens it.
+pub(crate) fn tmpfile(
+    dir: &Inode,
+    file: &File<Union>,
+    mode: u16,
+    idmap: IdMap<'_>,
+) -> Result<(ARef<Inode>, KBox<OpenFile>)> {
+    let sb = dir.sb();
+    let info = sb.data();
+    let branch = target(dir, &file.dentry().parent())?;
+    let slot = dir.slot_on(branch.id)?.ok_or(ESTALE)?;
+    let write = branch.want_write()?;
+    let real = info
+        .cred
+        .scope_for_creation(dir, file.dentry(), mode, idmap, || {
+            BackingFile::tmpfile(file, file.flags(), slot.path(), mode)
+        })?;
+    drop(write);
+    let mut slots = KVec::new();
+    slots.push(
+        Slot::new(branch, ARef::from(real.dentry())),
+        GFP_KERNEL,
+    )?;
+    let inode = inode::get(sb, info.table.generation, slots)?;
+    Ok((inode, KBox::new(OpenFile::new(real), GFP_KERNEL)?))
+}

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Inode numbers of the union.
+//!
+//! A number is computed from the file system of the branch and the number
+//! there ([`crate::logic::ino`]). The table holds the exceptions only: objects
+//! that were copied up and keep the number they had, and numbers of branches
+//! that need more bits.
+//!
+//! # Invariants
+//!
+//! (file system, lower number) -> number is stable while the union is mounted
+//! and the lower object lives.
+
+#![forbid(unsafe_code)]
+
+use crate::logic::ino;
+use kernel::{
+    new_mutex,
+    prelude::*,
+    rbtree::{
+        RBTree,
+        RBTreeNode, //
+    },
+    sync::{
+        atomic::{
+            Acquire,
+            Atomic,
+            Release, //
+        },
+        Mutex, //
+    }, //
+};
+
+/// An object of a branch: (file system slot, number there).
+type Lower = (u16, u64);
+
+struct Exceptions {
+    numbers: RBTree<Lower, u64>,
+    next: u64,
+}
+
+/// The exceptions.
+#[pin_data]
+pub(crate) struct InoTable {
+    #[pin]
+    exceptions: Mutex<Exceptions>,
+    /// Whether there are any: most look-ups need no lock.
+    used: Atomic<bool>,
+}
+
+impl InoTable {
+    /// An empty table.
+    pub(crate) fn new() -> impl PinInit<Self> {
+        pin_init!(InoTable {
+            exceptions <- new_mutex!(
+                Exceptions {
+                    numbers: RBTree::new(),
+                    next: 0
+                },
+                "ruaufs_ino"
+            ),
+            used: Atomic::new(false),
+        })
+    }
+
+    /// The union's number of a branch's object.
+    pub(crate) fn number(&self, fs: u16, lower: u64) -> Result<u64> {
+        if self.used.load(Acquire) {
+            if let Some(&number) = self.exceptions.lock().numbers.get(&(fs, lower)) {
+                return Ok(number);
+            }
+        }
+        if let Some(number) = ino::pack(fs, lower) {
+            return Ok(number);
+        }
+        let node = RBTreeNode::new((fs, lower), 0, GFP_KERNEL)?;
+        self.used.store(true, Release);
+        let mut exceptions = self.exceptions.lock();
+        if let Some(&number) = exceptions.numbers.get(&(fs, lower)) {
+            return Ok(number);
+        }
+        let number = ino::exception(exceptions.next);
+        exceptions.next = exceptions.next.wrapping_add(1);
+        exceptions.numbers.insert(node);
+        if let Some(slot) = exceptions.numbers.get_mut(&(fs, lower)) {
+            *slot = number;
+        }
+        Ok(number)
+    }
+
+    /// Makes room for a later [`InoTable::keep`], which then cannot fail.
+    pub(crate) fn reserve() -> Result<RBTreeNode<Lower, u64>> {
+        Ok(RBTreeNode::new((0, 0), 0, GFP_KERNEL)?)
+    }
+
+    /// A branch's object takes over the number that its original had.
+    pub(crate) fn keep(&self, node: RBTreeNode<Lower, u64>, fs: u16, lower: u64, number: u64) {
+        self.used.store(true, Release);
+        let node = node.into_reservation().into_node((fs, lower), number);
+        // What was there belonged to a lower object that is gone, or is the same.
+        let old = self.exceptions.lock().numbers.insert(node);
+        drop(old);
+    }
+
+    /// The branch's object is gone; its number there may come again for another one.
+    pub(crate) fn forget(&self, fs: u16, lower: u64) {
+        if self.used.load(Acquire) {
+            let old = self.exceptions.lock().numbers.remove_node(&(fs, lower));
+            drop(old);
+        }
+    }
+}

@@ -1,0 +1,286 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The state beside each inode of the union.
+//!
+//! # Locking
+//!
+//! [`InodeInfo::lock`] excludes promotion, removal and renaming of one object
+//! from each other, so that the winner of a promotion does it once and a name
+//! does not change under it. The stack is read without a lock.
+//!
+//! # Invariants
+//!
+//! A positive inode has a stack; its slots are in the order of the branch table
+//! and all of one type; only the top one is written.
+
+#![forbid(unsafe_code)]
+
+use super::{
+    branch::{
+        Branch,
+        BranchId,
+        BranchTable,
+        Slot,
+        Stack, //
+    },
+    readdir::Listing,
+    Dentry,
+    Inode,
+    LowerDentry,
+    SuperBlock, //
+};
+use crate::fs::{
+    inode::{
+        Got,
+        Private, //
+    },
+    stack::StackCell, //
+};
+use crate::logic::ino;
+use core::convert::Infallible;
+use kernel::{
+    new_mutex,
+    prelude::*,
+    sync::{
+        aref::ARef,
+        atomic::{
+            Acquire,
+            Atomic,
+            Release, //
+        },
+        Arc,
+        Mutex, //
+    }, //
+};
+
+/// The state beside an inode.
+#[pin_data]
+pub(crate) struct InodeInfo {
+    /// Its instances on the branches.
+    stack: StackCell<Arc<Branch>>,
+    /// See the module documentation.
+    #[pin]
+    lock: Mutex<()>,
+    /// The merged listing of a directory, while it holds.
+    #[pin]
+    pub(crate) listing: Mutex<Option<Arc<Listing>>>,
+    /// A rename is under way: the branch's name and ours differ for a moment.
+    moving: Atomic<bool>,
+    /// It has a pseudo-link: the link count is kept here, not by the branch.
+    plinked: Atomic<bool>,
+}
+
+impl Private for InodeInfo {
+    fn init() -> impl PinInit<Self, Infallible> {
+        pin_init!(InodeInfo {
+            stack: StackCell::new(),
+            lock <- new_mutex!((), "ruaufs_inode"),
+            listing <- new_mutex!(None, "ruaufs_listing"),
+            moving: Atomic::new(false),
+            plinked: Atomic::new(false),
+        })
+    }
+
+    fn release(&self) {
+        self.stack.release();
+        let listing = self.listing.lock().take();
+        drop(listing);
+    }
+}
+
+impl InodeInfo {
+    /// The stack, for a walk under RCU.
+    pub(crate) fn rcu_stack(&self) -> Option<crate::fs::stack::RcuStack<'_>> {
+        self.stack.rcu()
+    }
+
+    /// Whether a rename is under way.
+    pub(crate) fn is_moving(&self) -> bool {
+        self.moving.load(Acquire)
+    }
+}
+
+/// Says for its lifetime that an inode is being renamed.
+pub(crate) struct Moving<'a>(&'a Inode);
+
+impl Drop for Moving<'_> {
+    fn drop(&mut self) {
+        self.0.data().moving.store(false, Release);
+    }
+}
+
+impl Inode {
+    /// The instances of the object.
+    pub(crate) fn stack(&self) -> Result<&Stack> {
+        self.data().stack.get().ok_or(EIO)
+    }
+
+    /// The object's lock, see the module documentation.
+    pub(crate) fn promotion_lock(&self) -> kernel::sync::lock::mutex::MutexGuard<'_, ()> {
+        self.data().lock.lock()
+    }
+
+    /// Publishes a new stack. The caller excludes other publishers: it holds the object's lock,
+    /// or nobody else knows the inode.
+    pub(crate) fn publish(&self, stack: KBox<Stack>) {
+        self.data().stack.publish(stack);
+    }
+
+    /// Marks the inode as being renamed.
+    pub(crate) fn moving(&self) -> Moving<'_> {
+        self.data().moving.store(true, Release);
+        Moving(self)
+    }
+
+    /// Whether it has a pseudo-link.
+    pub(crate) fn is_plinked(&self) -> bool {
+        self.data().plinked.load(Acquire)
+    }
+
+    /// It has a pseudo-link from now on, or no longer.
+    pub(crate) fn set_plinked(&self, plinked: bool) {
+        self.data().plinked.store(plinked, Release);
+    }
+
+    /// The slot on the branch `id`.
+    pub(crate) fn slot_on(&self, id: BranchId) -> Result<Option<&Slot>> {
+        Ok(self.stack()?.on(id))
+    }
+
+    /// Copies the attributes of the top instance, after a change by us or behind our back.
+    pub(crate) fn refresh(&self) -> Result {
+        let stack = self.stack()?;
+        let top = stack.top();
+        self.copy_attr(stack.top_inode(), top.branch().root.mount.idmap());
+        self.copy_flags(stack.top_inode());
+        if !self.is_plinked() && self.nlink() != 0 {
+            let nlink = link_count(stack)?;
+            if nlink != self.nlink() {
+                self.set_nlink(nlink);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes one name away from the link count.
+    pub(crate) fn name_removed(&self) -> Result {
+        let nlink = if self.is_dir() {
+            0
+        } else if self.is_plinked() || !self.stack()?.writable() {
+            self.nlink().saturating_sub(1)
+        } else {
+            self.stack()?.top_inode().nlink()
+        };
+        self.set_nlink(nlink);
+        Ok(())
+    }
+}
+
+/// The link count that stat(2) shows. For a directory it counts the sub-directories of each
+/// instance, so it is never too small for programs that trust it.
+pub(crate) fn link_count(stack: &Stack) -> Result<u32> {
+    let mut count = stack.top_inode().nlink();
+    if !stack.top_inode().is_dir() {
+        return Ok(count);
+    }
+    for slot in stack.rest() {
+        let nlink = slot.inode()?.nlink();
+        let more = if nlink < 2 { nlink } else { nlink - 2 };
+        count = count.saturating_add(more);
+    }
+    Ok(count)
+}
+
+/// The union's inode for the instances `slots`, which are not empty: a cached one or a new one.
+pub(crate) fn get(sb: &SuperBlock, generation: u64, mut slots: KVec<Slot>) -> Result<ARef<Inode>> {
+    let info = sb.data();
+    let top = slots.remove(0).map_err(|_| EIO)?;
+    let branch = top.branch().clone();
+    let lower: ARef<LowerDentry> = top.dentry().clone();
+    let lower_inode = lower.inode().ok_or(ESTALE)?;
+    let number = info.ino.number(branch.fs, lower_inode.ino())?;
+    let stack = Stack::new(generation, top, slots)?;
+    let nlink = link_count(&stack)?;
+    let mut stack = Some(stack);
+    let found = Inode::get(
+        sb,
+        number,
+        |inode| inode.nlink() > 0 && inode.data().stack.ever_led_to(lower_inode),
+        |inode| {
+            if let Some(stack) = stack.take() {
+                inode.publish(stack);
+            }
+        },
+    )?;
+    match (found, stack) {
+        (Got::New(new), _) => Ok(new.finish(lower_inode, branch.root.mount.idmap(), nlink)),
+        (Got::Cached(inode), None) => Ok(inode),
+        (Got::Cached(inode), Some(stack)) => {
+            let lock = inode.promotion_lock();
+            let known = inode.stack()?;
+            // A directory may have gained or lost an instance behind our back; the name of a
+            // file with several may be gone. After a promotion, which the scan may have missed,
+            // the top inode differs, and what is known is newer.
+            let same_top = core::ptr::eq(known.top_inode(), lower_inode);
+            let same = known.len() == stack.len()
+                && known
+                    .iter()
+                    .zip(stack.iter())
+                    .all(|(a, b)| a.dentry().is(b.dentry()));
+            if same_top && !same && (inode.is_dir() || known.top().dentry().is_unhashed()) {
+                inode.publish(stack);
+            }
+            drop(lock);
+            Ok(inode)
+        }
+    }
+}
+
+/// A stack of `slot` and `rest`, which is in order, with `slot` at its place among them.
+pub(crate) fn in_order(
+    table: &BranchTable,
+    generation: u64,
+    slot: Slot,
+    mut rest: KVec<Slot>,
+) -> Result<KBox<Stack>> {
+    let place = table.index_of(slot.branch().id).ok_or(ESTALE)?;
+    let at = rest
+        .iter()
+        .position(|other| table.index_of(other.branch().id).is_none_or(|i| i > place))
+        .unwrap_or(rest.len());
+    rest.reserve(1, GFP_KERNEL)?;
+    rest.insert_within_capacity(at, slot).map_err(|_| EIO)?;
+    let top = rest.remove(0).map_err(|_| EIO)?;
+    Stack::new(generation, top, rest)
+}
+
+/// The root inode, for the roots of all branches.
+pub(crate) fn get_root(
+    sb: &SuperBlock,
+    generation: u64,
+    mut slots: KVec<Slot>,
+) -> Result<ARef<Inode>> {
+    let top = slots.remove(0).map_err(|_| EIO)?;
+    let branch = top.branch().clone();
+    let lower: ARef<LowerDentry> = top.dentry().clone();
+    let lower_inode = lower.inode().ok_or(ESTALE)?;
+    let stack = Stack::new(generation, top, slots)?;
+    let nlink = link_count(&stack)?;
+    let mut stack = Some(stack);
+    let fill = |inode: &Inode| {
+        if let Some(stack) = stack.take() {
+            inode.publish(stack);
+        }
+    };
+    match Inode::get(sb, ino::ROOT, |_| false, fill)? {
+        Got::New(new) => Ok(new.finish(lower_inode, branch.root.mount.idmap(), nlink)),
+        Got::Cached(inode) => Ok(inode),
+    }
+}
+
+impl Dentry {
+    /// The inode of a dentry that must have one.
+    pub(crate) fn object(&self) -> Result<&Inode> {
+        self.positive()
+    }
+}

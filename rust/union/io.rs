@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Open files.
+//!
+//! A file opened for writing is promoted at once: a shared mapping, made later
+//! under `mmap_lock`, could not wait for a copy. One opened for reading reads the
+//! instance that was on top; after a promotion it goes on with the copy, opened
+//! once at the next use.
+
+#![forbid(unsafe_code)]
+
+use super::{
+    branch::Slot,
+    copyup::{
+        self,
+        Data, //
+    },
+    Inode,
+    SuperBlock,
+    Union, //
+};
+use crate::fs::{
+    backing::BackingFile,
+    cred::Cred,
+    file::{
+        File,
+        Operations,
+        O_NOATIME,
+        O_TRUNC, //
+    }, //
+};
+use crate::logic::branch_spec::Perm;
+use kernel::{
+    prelude::*,
+    sync::SetOnce, //
+};
+
+/// An open file.
+pub(crate) struct OpenFile {
+    /// The instance that was opened first.
+    first: BackingFile,
+    /// The copy, if the file was promoted since.
+    copy: SetOnce<BackingFile>,
+}
+
+impl OpenFile {
+    /// A file that was opened as `real`.
+    pub(crate) fn new(real: BackingFile) -> Self {
+        OpenFile {
+            first: real,
+            copy: SetOnce::new(),
+        }
+    }
+}
+
+/// Opens the instance `slot` for the user's file.
+fn open_slot(file: &File<Union>, slot: &Slot) -> Result<BackingFile> {
+    let mut flags = file.open_flags();
+    if slot.branch().access.perm != Perm::Rw {
+        // A branch that is not ours to write keeps its access times, too.
+        flags |= O_NOATIME;
+    }
+    BackingFile::open(file, flags, slot.path(), &file.inode().sb().data().cred)
+}
+
+impl Operations for Union {
+    fn open(file: &File<Union>) -> Result<KBox<OpenFile>> {
+        let inode = file.inode();
+        if file.writable() || file.flags() & O_TRUNC != 0 {
+            let wanted = if file.flags() & O_TRUNC != 0 {
+                Data::Before(0)
+            } else {
+                Data::All
+            };
+            copyup::promote(file.dentry(), wanted)?;
+        }
+        let real = open_slot(file, inode.stack()?.top())?;
+        Ok(KBox::new(OpenFile::new(real), GFP_KERNEL)?)
+    }
+
+    fn real<'a>(file: &File<Union>, data: &'a OpenFile) -> Result<&'a BackingFile> {
+        let stack = file.inode().stack()?;
+        let top = stack.top_inode();
+        if data.first.is_of(top) {
+            return Ok(&data.first);
+        }
+        if data.copy.as_ref().is_none() {
+            // Somebody else may be first; what loses is closed again.
+            data.copy.populate(open_slot(file, stack.top())?);
+        }
+        data.copy
+            .as_ref()
+            .filter(|copy| copy.is_of(top))
+            .ok_or(ESTALE)
+    }
+
+    fn real_for_mmap(data: &OpenFile) -> &BackingFile {
+        data.copy.as_ref().unwrap_or(&data.first)
+    }
+
+    fn real_for_sync<'a>(
+        file: &File<Union>,
+        data: &'a OpenFile,
+    ) -> Result<Option<&'a BackingFile>> {
+        if !file.inode().stack()?.writable() {
+            return Ok(None);
+        }
+        Self::real(file, data).map(Some)
+    }
+
+    fn cred(sb: &SuperBlock) -> &Cred {
+        &sb.data().cred
+    }
+
+    fn modified(inode: &Inode) {
+        // An inode that was opened has a stack.
+        if let Err(error) = inode.refresh() {
+            pr_debug!("cannot refresh inode {}: {:?}\n", inode.ino(), error);
+        }
+    }
+}

@@ -1,0 +1,333 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Listing directories.
+//!
+//! A directory with one instance is passed through: positions are the branch's
+//! own, reserved names are left out. One with several is merged in memory
+//! ([`crate::logic::merge`]) and kept while the change stamps of all instances
+//! hold; all openers share it. An open directory keeps the listing with which
+//! it began until it is rewound.
+//!
+//! # Locking
+//!
+//! Listings are built without a lock and published under
+//! [`super::inode::InodeInfo::listing`]; who loses a race drops its own.
+
+#![forbid(unsafe_code)]
+
+use super::{
+    branch::{
+        Slot,
+        Stack, //
+    },
+    Inode,
+    SuperBlock,
+    Union, //
+};
+use crate::fs::{
+    dir::{
+        pass_through,
+        Emitter,
+        Operations,
+        Whence, //
+    },
+    file::File,
+    inode::Stamp,
+    io::KernelFile, //
+};
+use crate::logic::{
+    branch_spec::Perm,
+    merge::{
+        self,
+        Layer,
+        Listing as Names,
+        Snapshot, //
+    },
+    whname, //
+};
+use core::pin::Pin;
+use kernel::{
+    new_mutex,
+    prelude::*,
+    sync::{
+        aref::ARef,
+        Arc,
+        Mutex, //
+    }, //
+};
+
+/// A merged listing and what it was made from.
+pub(crate) struct Listing {
+    names: Snapshot,
+    /// The change stamps of the instances, topmost first.
+    stamps: KVec<Stamp>,
+}
+
+/// What an open directory reads from.
+enum Source {
+    /// Nothing yet.
+    None,
+    /// The only instance.
+    One(Arc<KernelFile>),
+    /// All instances, merged.
+    Merged(Arc<Listing>),
+}
+
+/// An open directory.
+#[pin_data]
+pub(crate) struct OpenDir {
+    #[pin]
+    source: Mutex<Source>,
+}
+
+/// `DT_DIR`.
+const DT_DIR: u8 = 4;
+/// `DT_UNKNOWN`.
+const DT_UNKNOWN: u8 = 0;
+/// Positions of `.` and `..`; entries of a merged listing follow.
+const DOTS: i64 = 2;
+
+/// Opens the instance `slot` for listing.
+fn open_slot(slot: &Slot) -> Result<KernelFile> {
+    let keep_atime = slot.branch().access.perm != Perm::Rw;
+    KernelFile::dir(slot.path(), keep_atime)
+}
+
+/// Reads the names in all instances. The mounter's credentials are in force.
+fn layers(stack: &Stack) -> Result<KVec<Layer>> {
+    let mut layers = KVec::with_capacity(stack.len(), GFP_KERNEL)?;
+    for slot in stack.iter() {
+        let mut listing = Names::new();
+        KernelFile::dir(slot.path(), true)?.each_entry(&mut |name, ino, dtype| {
+            if name == b"." || name == b".." {
+                Ok(())
+            } else {
+                listing.push(name, ino, dtype)
+            }
+        })?;
+        layers.push(
+            Layer {
+                listing,
+                fs: slot.branch().fs,
+                honours_whiteouts: slot.branch().access.honours_whiteouts(),
+            },
+            GFP_KERNEL,
+        )?;
+    }
+    Ok(layers)
+}
+
+/// The change stamps of all instances.
+fn stamps(stack: &Stack) -> Result<KVec<Stamp>> {
+    let mut stamps = KVec::with_capacity(stack.len(), GFP_KERNEL)?;
+    for slot in stack.iter() {
+        stamps.push(slot.inode()?.stamp(), GFP_KERNEL)?;
+    }
+    Ok(stamps)
+}
+
+/// `ENOTEMPTY` if the directory shows any name. The mounter's credentials are in force.
+pub(crate) fn check_empty(inode: &Inode) -> Result {
+    let layers = layers(inode.stack()?)?;
+    if merge::merge(&layers, false)?.is_empty() {
+        Ok(())
+    } else {
+        Err(ENOTEMPTY)
+    }
+}
+
+/// `ENOTEMPTY` if the directory shows anything from its `skip`-th instance on. The mounter's
+/// credentials are in force.
+pub(crate) fn check_empty_below(inode: &Inode, skip: usize) -> Result {
+    let layers = layers(inode.stack()?)?;
+    let (above, below) = layers.split_at_checked(skip).ok_or(EINVAL)?;
+    let all = merge::merge(&layers, false)?;
+    let above = merge::merge(above, false)?;
+    let below = merge::merge(below, false)?;
+    for i in 0..all.len() {
+        let entry = all.get(i).ok_or(EIO)?;
+        let upper = above.contains(entry.name).and_then(|at| above.get(at));
+        let hides = upper.is_some_and(|upper| {
+            // A directory shows what its namesakes below hold.
+            !matches!(upper.dtype, DT_DIR | DT_UNKNOWN) || below.contains(entry.name).is_none()
+        });
+        if !hides {
+            return Err(ENOTEMPTY);
+        }
+    }
+    Ok(())
+}
+
+/// The merged listing of `inode`, a cached one if it still holds.
+fn listing(inode: &Inode) -> Result<Arc<Listing>> {
+    let stack = inode.stack()?;
+    let now = stamps(stack)?;
+    {
+        let cached = inode.data().listing.lock();
+        if let Some(cached) = cached.as_ref() {
+            if *cached.stamps == *now {
+                return Ok(cached.clone());
+            }
+        }
+    }
+    let layers = inode.sb().data().cred.scope(|| layers(stack))?;
+    let made = Arc::new(
+        Listing {
+            names: merge::merge(&layers, false)?,
+            // From before it was read: a change meanwhile makes the next reader read again.
+            stamps: now,
+        },
+        GFP_KERNEL,
+    )?;
+    let old = inode.data().listing.lock().replace(made.clone());
+    drop(old);
+    Ok(made)
+}
+
+/// Emits from a merged listing.
+fn emit(sb: &SuperBlock, listing: &Listing, out: &mut Emitter<'_>) -> Result {
+    if !out.dots() {
+        return Ok(());
+    }
+    let info = sb.data();
+    let from = u64::try_from(out.pos().saturating_sub(DOTS)).unwrap_or(0);
+    let mut at = listing.names.seek(from);
+    while let Some(entry) = listing.names.get(at) {
+        let number = info.ino.number(entry.fs, entry.ino)?;
+        out.set_pos(position(entry.cookie));
+        if !out.emit(entry.name, number, entry.dtype) {
+            return Ok(());
+        }
+        at = at.saturating_add(1);
+        let next = listing.names.get(at).map(|next| next.cookie);
+        out.set_pos(position(next.unwrap_or(entry.cookie.saturating_add(1))));
+    }
+    Ok(())
+}
+
+/// The position of the entry with a cookie.
+fn position(cookie: u64) -> i64 {
+    i64::try_from(cookie)
+        .unwrap_or(i64::MAX)
+        .saturating_add(DOTS)
+}
+
+impl Operations for Union {
+    fn open_dir(_file: &File<Union>) -> Result<Pin<KBox<OpenDir>>> {
+        KBox::pin_init(
+            pin_init!(OpenDir {
+                source <- new_mutex!(Source::None, "ruaufs_dir"),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    fn read_dir(file: &File<Union>, dir: &OpenDir, out: &mut Emitter<'_>) -> Result {
+        let inode = file.inode();
+        let sb = inode.sb();
+        let info = sb.data();
+        let fresh = out.pos() == 0;
+        let known = {
+            let source = dir.source.lock();
+            match &*source {
+                Source::One(real) if !fresh || inode.stack()?.len() == 1 => {
+                    Some(Source::One(real.clone()))
+                }
+                Source::Merged(listing) if !fresh => Some(Source::Merged(listing.clone())),
+                _ => None,
+            }
+        };
+        let source = match known {
+            Some(source) => source,
+            None => {
+                let stack = inode.stack()?;
+                let source = if stack.len() == 1 {
+                    let real = info.cred.scope(|| open_slot(stack.top()))?;
+                    Source::One(Arc::new(real, GFP_KERNEL)?)
+                } else {
+                    Source::Merged(listing(inode)?)
+                };
+                let kept = match &source {
+                    Source::One(real) => Source::One(real.clone()),
+                    Source::Merged(listing) => Source::Merged(listing.clone()),
+                    Source::None => Source::None,
+                };
+                let old = core::mem::replace(&mut *dir.source.lock(), kept);
+                drop(old);
+                source
+            }
+        };
+        match source {
+            Source::None => Ok(()),
+            Source::Merged(listing) => emit(sb, &listing, out),
+            Source::One(real) => {
+                let fs = inode.stack()?.top().branch().fs;
+                let own = inode.ino();
+                let parent: ARef<super::Dentry> = file.dentry().parent();
+                let parent = parent.object()?.ino();
+                let mut failed = Ok(());
+                let result = info.cred.scope(|| {
+                    pass_through(&real, out, &mut |name, lower| match name {
+                        b"." => Some(own),
+                        b".." => Some(parent),
+                        // The prefix alone is a name like any other to a listing.
+                        _ if whname::is_reserved(name) && name.len() > whname::PREFIX.len() => None,
+                        _ => info
+                            .ino
+                            .number(fs, lower)
+                            .map_err(|error| failed = Err(error))
+                            .ok(),
+                    })
+                });
+                result.and(failed)
+            }
+        }
+    }
+
+    fn seek_dir(
+        file: &File<Union>,
+        dir: &OpenDir,
+        offset: i64,
+        whence: Whence,
+    ) -> Result<i64> {
+        let source = match &*dir.source.lock() {
+            Source::One(real) => Some(real.clone()),
+            _ => None,
+        };
+        if let Some(real) = source {
+            let cred = &file.inode().sb().data().cred;
+            return cred.scope(|| real.seek(file.pos(), offset, whence));
+        }
+        let base = match whence {
+            Whence::Start => 0,
+            Whence::Current => file.pos(),
+            Whence::End => match &*dir.source.lock() {
+                Source::Merged(listing) => position(
+                    listing
+                        .names
+                        .len()
+                        .checked_sub(1)
+                        .and_then(|last| listing.names.get(last))
+                        .map_or(0, |last| last.cookie.saturating_add(1)),
+                ),
+                _ => 0,
+            },
+        };
+        let pos = base.checked_add(offset).ok_or(EOVERFLOW)?;
+        if pos < 0 {
+            return Err(EINVAL);
+        }
+        Ok(pos)
+    }
+
+    fn sync_dir(file: &File<Union>, _data_only: bool) -> Result {
+        let inode = file.inode();
+        let cred = &inode.sb().data().cred;
+        for slot in inode.stack()?.iter() {
+            if slot.branch().writable() {
+                cred.scope(|| KernelFile::dir(slot.path(), true)?.sync())?;
+            }
+        }
+        Ok(())
+    }
+}

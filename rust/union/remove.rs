@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Removing names: unlink and rmdir.
+//!
+//! The whiteout is made first, where something below would show through; then
+//! the entry goes. An interruption between the two leaves the old state.
+
+#![forbid(unsafe_code)]
+
+use super::{
+    branch::{
+        Branch,
+        Slot,
+        Stack, //
+    },
+    copyup,
+    lookup::{
+        self,
+        Depth, //
+    },
+    plink,
+    readdir,
+    whiteout,
+    Inode,
+    LowerDentry,
+    Union, //
+};
+use crate::fs::{
+    dirop::{
+        self,
+        Removing, //
+    },
+    inode_ops::Entry,
+    path::WriteAccess, //
+};
+use crate::logic::remove::{
+    self as policy,
+    Facts, //
+};
+use kernel::{
+    prelude::*,
+    sync::{
+        aref::ARef,
+        Arc, //
+    }, //
+};
+
+/// Where a name is, and what must be done to make it disappear.
+pub(crate) struct Removal {
+    /// The branch that is changed.
+    pub(crate) branch: Arc<Branch>,
+    /// The instance to remove there.
+    pub(crate) instance: Option<ARef<LowerDentry>>,
+    /// Whether the name gets a whiteout there.
+    pub(crate) whiteout: bool,
+}
+
+impl Removal {
+    /// Plans the removal of `name` from `dir`. The mounter's credentials are in force.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT` if somebody removed the name behind our back, `EROFS` if there is no branch to
+    /// change.
+    pub(crate) fn plan(dir: &Inode, name: &[u8]) -> Result<Removal> {
+        let sb = dir.sb();
+        let table = &sb.data().table;
+        let stack = dir.stack()?;
+        let found = lookup::probe(stack, 0, name, Depth::First)?;
+        let top = found.slots.first().ok_or(ENOENT)?;
+        let at = position(stack, top)?;
+        let on = |slot: &Slot| table.index_of(slot.branch().id);
+        let top_index = on(top).ok_or(ESTALE)?;
+        let target = copyup::above(dir, top, sb)?;
+        let below = stack.len() > at.saturating_add(1)
+            && !hidden_at(stack, at, name)?
+            && lookup::visible(stack, at.saturating_add(1), name)?;
+        let plan = policy::plan(&Facts {
+            top: top_index,
+            target: table.index_of(target.id),
+            visible_below: below,
+        })?;
+        Ok(Removal {
+            branch: target,
+            instance: plan.remove.then(|| top.dentry().clone()),
+            whiteout: plan.whiteout,
+        })
+    }
+}
+
+/// The place of the branch of `slot` in `dir`.
+fn position(dir: &Stack, slot: &Slot) -> Result<usize> {
+    dir.iter()
+        .position(|other| other.branch().id == slot.branch().id)
+        .ok_or(ESTALE)
+}
+
+/// Whether the `at`-th instance of `dir` has a whiteout of `name` already.
+fn hidden_at(dir: &Stack, at: usize, name: &[u8]) -> Result<bool> {
+    match dir.iter().nth(at) {
+        Some(slot) if slot.branch().access.honours_whiteouts() => {
+            whiteout::exists(slot.dentry(), name)
+        }
+        _ => Ok(false),
+    }
+}
+
+/// Removes the name of a non-directory.
+pub(crate) fn unlink(dir: &Inode, entry: Entry<'_, Union>) -> Result {
+    let inode = entry.dentry.object()?;
+    let lock = inode.promotion_lock();
+    with_whiteout(dir, &entry, |removal, slot, write| {
+        let Some(instance) = &removal.instance else {
+            return Ok(());
+        };
+        let removing = Removing::new(slot.path(), entry.name, write)?;
+        same(&removing, instance)?;
+        removing.unlink()
+    })?;
+    inode.name_removed()?;
+    let result = cleanup_last(inode);
+    drop(lock);
+    entry.dentry.unhash();
+    result?;
+    inode.refresh()?;
+    dir.refresh()
+}
+
+/// Removes an empty directory.
+pub(crate) fn rmdir(dir: &Inode, entry: Entry<'_, Union>) -> Result {
+    let inode = entry.dentry.object()?;
+    let info = dir.sb().data();
+    let lock = inode.promotion_lock();
+    info.cred.scope(|| readdir::check_empty(inode))?;
+    with_whiteout(dir, &entry, |removal, slot, write| {
+        let Some(instance) = &removal.instance else {
+            return Ok(());
+        };
+        let removing = Removing::new(slot.path(), entry.name, write)?;
+        same(&removing, instance)?;
+        match removing.rmdir() {
+            // It holds marks.
+            Err(error) if error == ENOTEMPTY => {
+                whiteout::remove_dir(info, &removal.branch, slot.dentry(), entry.name, write)
+            }
+            other => other,
+        }
+    })?;
+    inode.name_removed()?;
+    let result = cleanup_last(inode);
+    drop(lock);
+    entry.dentry.unhash();
+    result?;
+    dir.refresh()
+}
+
+/// `ESTALE` unless what is about to be removed is what was found.
+fn same(removing: &Removing<'_>, instance: &LowerDentry) -> Result {
+    let inode = instance.inode().ok_or(ESTALE)?;
+    if dirop::same_inode(removing.child(), inode) {
+        Ok(())
+    } else {
+        Err(ESTALE)
+    }
+}
+
+/// Plans the removal of `entry`, makes the whiteout that it needs, then runs `remove`. The
+/// whiteout goes again after an error.
+fn with_whiteout<F>(dir: &Inode, entry: &Entry<'_, Union>, remove: F) -> Result
+where
+    F: FnOnce(&Removal, &Slot, &WriteAccess<'_>) -> Result,
+{
+    let cred = &dir.sb().data().cred;
+    let removal = cred.scope(|| Removal::plan(dir, entry.name))?;
+    let branch = &removal.branch;
+    copyup::promote_dir(&entry.dentry.parent(), branch)?;
+    let slot = dir.slot_on(branch.id)?.ok_or(ESTALE)?;
+    let write = branch.want_write()?;
+    cred.scope(|| {
+        if removal.whiteout {
+            whiteout::create(branch, slot.dentry(), entry.name, &write)?;
+        }
+        remove(&removal, slot, &write).inspect_err(|_| {
+            if removal.whiteout {
+                if let Err(error) = whiteout::remove(branch, slot.dentry(), entry.name, &write) {
+                    pr_warn!(
+                        "cannot undo the whiteout of {:?}: {:?}\n",
+                        kernel::str::BStr::from_bytes(entry.name),
+                        error
+                    );
+                }
+            }
+        })
+    })
+}
+
+/// The last name of `inode` may be gone: then its number may come again on the branch, and its
+/// pseudo-link has no use.
+pub(crate) fn cleanup_last(inode: &Inode) -> Result {
+    if inode.nlink() != 0 {
+        return Ok(());
+    }
+    let info = inode.sb().data();
+    let stack = inode.stack()?;
+    let top = stack.top();
+    if top.branch().writable() {
+        if inode.is_plinked() {
+            let write = top.branch().want_write()?;
+            info.cred
+                .scope(|| plink::remove(inode.sb(), inode, top.branch(), &write));
+        }
+        info.ino.forget(top.branch().fs, stack.top_inode().ino());
+    }
+    Ok(())
+}

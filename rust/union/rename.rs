@@ -1,0 +1,384 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! rename, with all its flags.
+//!
+//! Everything happens on one branch: the source is promoted there, both parents
+//! have instances there. A directory whose contents lie on other branches, too,
+//! cannot move (`EXDEV`), as in aufs.
+//!
+//! # Order of steps
+//!
+//! whiteout of the old name, opaque mark on the source, rename, removal of the new
+//! name's whiteout. After an interruption each name shows its old or its new
+//! object.
+
+#![forbid(unsafe_code)]
+
+use super::{
+    branch::{
+        Branch,
+        Slot, //
+    },
+    copyup::{
+        self,
+        Data, //
+    },
+    inode,
+    lookup,
+    readdir,
+    remove,
+    whiteout,
+    Dentry,
+    Inode,
+    Union, //
+};
+use crate::fs::{
+    dirop::{
+        self,
+        Creating,
+        Renaming, //
+    },
+    inode_ops::Entry,
+    path::WriteAccess, //
+};
+use crate::logic::{
+    options::Diropq,
+    whname, //
+};
+use kernel::{
+    prelude::*,
+    sync::Arc, //
+};
+
+/// `RENAME_NOREPLACE` of renameat2(2).
+const NOREPLACE: u32 = 1;
+/// `RENAME_EXCHANGE` of renameat2(2).
+const EXCHANGE: u32 = 2;
+
+/// One end of a rename.
+struct End<'a> {
+    dir: &'a Inode,
+    dentry: &'a Dentry,
+    name: &'a [u8],
+}
+
+impl<'a> End<'a> {
+    fn new((dir, entry): (&'a Inode, Entry<'a, Union>)) -> Self {
+        End {
+            dir,
+            dentry: entry.dentry,
+            name: entry.name,
+        }
+    }
+}
+
+/// Renames.
+///
+/// # Errors
+///
+/// `EINVAL` for flags that are not known, `EXDEV` for a directory with contents on branches that
+/// it cannot leave, `ENOTEMPTY`, `EROFS`; what the branches give.
+pub(crate) fn rename(
+    from: (&Inode, Entry<'_, Union>),
+    to: (&Inode, Entry<'_, Union>),
+    flags: u32,
+) -> Result {
+    if flags & !(NOREPLACE | EXCHANGE) != 0 {
+        return Err(EINVAL);
+    }
+    whname::check(to.1.name)?;
+    let (from, to) = (End::new(from), End::new(to));
+    let exchange = flags & EXCHANGE != 0;
+    let info = from.dir.sb().data();
+    let object = from.dentry.object()?;
+    let victim = to.dentry.inode();
+
+    info.cred.scope(|| {
+        movable(object)?;
+        match victim {
+            Some(victim) if exchange => movable(victim),
+            Some(victim) if victim.is_dir() => readdir::check_empty(victim),
+            _ => Ok(()),
+        }
+    })?;
+
+    let branch = target(&from, &to, object, victim)?;
+    bring(&from, &branch)?;
+    copyup::promote_dir(&to.dentry.parent(), &branch)?;
+    if exchange {
+        bring(&to, &branch)?;
+    }
+
+    let lock = object.promotion_lock();
+    let _moving = object.moving();
+    let _victim_moving = victim.map(Inode::moving);
+    let replace = info.replace.lock();
+    let write = branch.want_write()?;
+    let old = from.dir.slot_on(branch.id)?.ok_or(ESTALE)?;
+    let new = to.dir.slot_on(branch.id)?.ok_or(ESTALE)?;
+    let job = Job {
+        from: &from,
+        to: &to,
+        old,
+        new,
+        branch: &branch,
+        write: &write,
+    };
+    info.cred.scope(|| {
+        if exchange {
+            job.exchange(object, victim.ok_or(ENOENT)?)
+        } else {
+            job.rename(object, victim)
+        }
+    })?;
+    // What is known of the names belongs to the branch itself from here on.
+    from.dentry.set_guard(None);
+    to.dentry.set_guard(None);
+    settle(object, &branch)?;
+    if let Some(victim) = victim {
+        if exchange {
+            settle(victim, &branch)?;
+        } else {
+            victim.name_removed()?;
+        }
+    }
+    drop(write);
+    drop(replace);
+    drop(lock);
+    if let Some(victim) = victim {
+        if !exchange {
+            let lock = victim.promotion_lock();
+            remove::cleanup_last(victim)?;
+            drop(lock);
+            if victim.nlink() != 0 {
+                victim.refresh()?;
+            }
+        }
+    }
+    object.refresh()?;
+    from.dir.refresh()?;
+    to.dir.refresh()
+}
+
+/// `EXDEV` if `inode` is a directory that cannot leave its branches: one with contents below its
+/// top instance, or with contents that would have to be copied.
+fn movable(inode: &Inode) -> Result {
+    if !inode.is_dir() {
+        return Ok(());
+    }
+    let stack = inode.stack()?;
+    let skip = usize::from(stack.writable());
+    if stack.len() <= skip {
+        return Ok(());
+    }
+    match readdir::check_empty_below(inode, skip) {
+        Err(error) if error == ENOTEMPTY => Err(EXDEV),
+        other => other,
+    }
+}
+
+/// The branch on which it all happens.
+fn target(
+    from: &End<'_>,
+    to: &End<'_>,
+    object: &Inode,
+    victim: Option<&Inode>,
+) -> Result<Arc<Branch>> {
+    let sb = from.dir.sb();
+    let table = &sb.data().table;
+    let position = |branch: &Branch| table.index_of(branch.id).ok_or(ESTALE);
+    let stack = object.stack()?;
+    let mut best = position(&*copyup::above(from.dir, stack.top(), sb)?)?;
+    // What is put above must not be hidden by what it replaces, nor by the directory it is put
+    // into, which exists from its top instance downwards.
+    let mut limit = position(to.dir.stack()?.top().branch())?;
+    if to.dir.stack()?.iter().any(|slot| position(slot.branch()) == Ok(best)) {
+        limit = best;
+    }
+    if let Some(victim) = victim {
+        limit = limit.min(position(victim.stack()?.top().branch())?);
+    }
+    if limit < best {
+        best = limit;
+        while !table.order.get(best).is_some_and(|branch| branch.writable()) {
+            best = best.checked_sub(1).ok_or(EROFS)?;
+        }
+    }
+    table.order.get(best).cloned().ok_or(EROFS)
+}
+
+/// Gives the object at `end`, and its directory, an instance on `branch`, under its name.
+fn bring(end: &End<'_>, branch: &Arc<Branch>) -> Result {
+    let object = end.dentry.object()?;
+    if object.is_dir() {
+        return copyup::promote_dir(end.dentry, branch);
+    }
+    copyup::promote(end.dentry, Data::All)?;
+    copyup::promote_dir(&end.dentry.parent(), branch)?;
+    let stack = object.stack()?;
+    if stack.top().branch().id != branch.id {
+        // On another writable branch, below what it is to replace.
+        return Err(EXDEV);
+    }
+    // One of several names, of which only others are on the branch: it gets this one, too.
+    let dir = end.dir.slot_on(branch.id)?.ok_or(ESTALE)?;
+    end.dir.sb().data().cred.scope(|| {
+        let found = dirop::lookup_positive(dir.dentry(), end.name)?;
+        if found.is_some_and(|found| dirop::same_inode(&found, stack.top_inode())) {
+            return Ok(());
+        }
+        let write = branch.want_write()?;
+        end.dentry.set_guard(None);
+        Creating::new(dir.path(), end.name, &write)?.link(stack.top().dentry())?;
+        Ok(())
+    })
+}
+
+/// The renamed object has no instance below the top one any more.
+fn settle(object: &Inode, branch: &Arc<Branch>) -> Result {
+    let stack = object.stack()?;
+    if object.is_dir() && stack.len() > 1 {
+        let info = object.sb().data();
+        let slot = Slot::new(branch.clone(), stack.top().dentry().clone());
+        let alone = inode::in_order(&info.table, info.table.generation, slot, KVec::new())?;
+        object.publish(alone);
+        object.data().listing.lock().take();
+    }
+    Ok(())
+}
+
+/// A rename whose ends are on one branch.
+struct Job<'a> {
+    from: &'a End<'a>,
+    to: &'a End<'a>,
+    old: &'a Slot,
+    new: &'a Slot,
+    branch: &'a Branch,
+    write: &'a WriteAccess<'a>,
+}
+
+impl Job<'_> {
+    /// Whether `name` shows something from below the instance `slot` of `dir`.
+    fn shows_below(&self, dir: &Inode, slot: &Slot, name: &[u8]) -> Result<bool> {
+        let stack = dir.stack()?;
+        let at = stack
+            .iter()
+            .position(|other| other.branch().id == slot.branch().id)
+            .ok_or(ESTALE)?;
+        lookup::visible(stack, at.saturating_add(1), name)
+    }
+
+    fn rename(&self, object: &Inode, victim: Option<&Inode>) -> Result {
+        let info = self.from.dir.sb().data();
+        let branch = self.branch;
+        let new_whiteout = whiteout::exists(self.new.dentry(), self.to.name)?;
+        let old_below = self.shows_below(self.from.dir, self.old, self.from.name)?;
+        if object.is_dir() {
+            let below = new_whiteout
+                || info.settings.diropq == Diropq::Always
+                || self.shows_below(self.to.dir, self.new, self.to.name)?;
+            if below {
+                // Nothing of its own shows from below, so this changes nothing if the rest fails.
+                whiteout::make_opaque(branch, self.instance(object)?.dentry(), self.write)?;
+            }
+        }
+        let old_hidden = old_below && !whiteout::exists(self.old.dentry(), self.from.name)?;
+        if old_hidden {
+            whiteout::create(branch, self.old.dentry(), self.from.name, self.write)?;
+        }
+        let moved = self.replace(object, victim);
+        if moved.is_err() && old_hidden {
+            if let Err(error) =
+                whiteout::remove(branch, self.old.dentry(), self.from.name, self.write)
+            {
+                pr_warn!(
+                    "cannot undo the whiteout of {:?}: {:?}\n",
+                    kernel::str::BStr::from_bytes(self.from.name),
+                    error
+                );
+            }
+        }
+        moved?;
+        if new_whiteout {
+            // The object shows beside it, and nothing from below does; so a failure does no harm.
+            if let Err(error) =
+                whiteout::remove(branch, self.new.dentry(), self.to.name, self.write)
+            {
+                pr_warn!(
+                    "cannot remove the whiteout of {:?}: {:?}\n",
+                    kernel::str::BStr::from_bytes(self.to.name),
+                    error
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// The instance of `object` on the branch.
+    fn instance<'a>(&self, object: &'a Inode) -> Result<&'a Slot> {
+        object.slot_on(self.branch.id)?.ok_or(ESTALE)
+    }
+
+    /// The rename proper.
+    fn replace(&self, object: &Inode, victim: Option<&Inode>) -> Result {
+        let go = || -> Result {
+            let renaming = Renaming::new(
+                (self.old.path(), self.from.name),
+                (self.new.path(), self.to.name),
+                0,
+                self.write,
+            )?;
+            self.check(&renaming, object, victim)?;
+            renaming.commit()?;
+            Ok(())
+        };
+        match go() {
+            // The directory in the way holds marks; it is empty for the user.
+            Err(error) if error == ENOTEMPTY && victim.is_some_and(Inode::is_dir) => {
+                let info = self.from.dir.sb().data();
+                whiteout::remove_dir(
+                    info,
+                    self.branch,
+                    self.new.dentry(),
+                    self.to.name,
+                    self.write,
+                )?;
+                go()
+            }
+            other => other,
+        }
+    }
+
+    /// `ESTALE` if somebody changed one of the names behind our back.
+    fn check(&self, renaming: &Renaming<'_>, object: &Inode, victim: Option<&Inode>) -> Result {
+        let top = self.instance(object)?.inode()?;
+        if !dirop::same_inode(renaming.source(), top) {
+            return Err(ESTALE);
+        }
+        match (renaming.target().inode(), victim) {
+            (None, _) => Ok(()),
+            // A name of a file with several, or the top instance of anything.
+            (Some(found), Some(victim)) if core::ptr::eq(found, victim.stack()?.top_inode()) => {
+                Ok(())
+            }
+            _ => Err(ESTALE),
+        }
+    }
+
+    fn exchange(&self, object: &Inode, other: &Inode) -> Result {
+        for (inode, end, slot) in [(object, self.to, self.new), (other, self.from, self.old)] {
+            if inode.is_dir() && self.shows_below(end.dir, slot, end.name)? {
+                whiteout::make_opaque(self.branch, self.instance(inode)?.dentry(), self.write)?;
+            }
+        }
+        let renaming = Renaming::new(
+            (self.old.path(), self.from.name),
+            (self.new.path(), self.to.name),
+            EXCHANGE,
+            self.write,
+        )?;
+        self.check(&renaming, object, Some(other))?;
+        renaming.commit()?;
+        Ok(())
+    }
+}

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Whether a cached name still holds: changes made behind our back (`udba=`).
+//!
+//! All of it runs inside RCU walk and compares pointers: is the top instance
+//! still there under its name, is the name still absent on the writable branch
+//! above it ([`super::lookup::Answer::guard`]). What lies below the top instance
+//! of a directory is not asked: a read-only branch that changes is noticed when
+//! its own names are.
+
+#![forbid(unsafe_code)]
+
+use super::{
+    Inode,
+    Union, //
+};
+use crate::fs::{
+    dentry::{
+        Operations,
+        Validity,
+        Walk, //
+    },
+    stack::RcuStack, //
+};
+
+impl Operations for Union {
+    fn revalidate(walk: &Walk<'_, Union>) -> Validity {
+        let holds = |holds: bool| {
+            if holds {
+                Validity::Valid
+            } else {
+                Validity::Stale
+            }
+        };
+        let Some(inode) = walk.inode() else {
+            return holds(walk.guard_holds(None));
+        };
+        let info = inode.data();
+        let Some(stack) = info.rcu_stack() else {
+            return Validity::NeedRef;
+        };
+        if info.is_moving() {
+            return Validity::Valid;
+        }
+        let top = stack.top_inode();
+        // With several names, the top instance may have been found under another one.
+        let alone = top.is_dir() || top.nlink() <= 1;
+        if !walk.guard_holds(Some(top)) || !walk.still_named(stack.top(), top, alone) {
+            return Validity::Stale;
+        }
+        if inode.attr_moved(top) {
+            if walk.is_rcu() {
+                return Validity::NeedRef;
+            }
+            inode.forget_acls();
+            // Without a stack there is nothing to refresh from; the next use says so.
+            if inode.refresh().is_err() {
+                return Validity::Stale;
+            }
+        }
+        Validity::Valid
+    }
+
+    fn stack(inode: &Inode) -> Option<RcuStack<'_>> {
+        inode.data().rcu_stack()
+    }
+}

@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The state of a mounted union.
+
+#![forbid(unsafe_code)]
+
+use super::{
+    branch::{
+        BranchTable,
+        Slot, //
+    },
+    ino::InoTable,
+    inode,
+    plink::Plinks,
+    Dentry,
+    Inode,
+    SuperBlock,
+    Union, //
+};
+use crate::fs::{
+    cred::Cred,
+    io,
+    seq::Seq,
+    statfs::Statfs,
+    sb::Operations, //
+};
+use crate::logic::{
+    options::Settings,
+    whname, //
+};
+use kernel::{
+    new_mutex,
+    prelude::*,
+    sync::{
+        aref::ARef,
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
+        Arc,
+        Mutex, //
+    }, //
+};
+
+/// The state of a mounted union.
+#[pin_data]
+pub(crate) struct SbInfo {
+    /// The branches.
+    pub(crate) table: Arc<BranchTable>,
+    /// The credentials that all work on branches uses.
+    pub(crate) cred: Cred,
+    /// The options that are no branches.
+    pub(crate) settings: Settings,
+    /// The name of the type it was mounted as is `aufs`.
+    pub(crate) as_aufs: bool,
+    /// The identity of the mount, shown as `si=`.
+    pub(crate) si: u64,
+    /// The exceptions of inode numbers.
+    #[pin]
+    pub(crate) ino: InoTable,
+    /// Inodes that are kept for their pseudo-links.
+    #[pin]
+    pub(crate) plinks: Plinks,
+    /// Held while a rename takes the place of an object, and while a promotion publishes its
+    /// copy under a name: so neither gets into the other's way.
+    #[pin]
+    pub(crate) replace: Mutex<()>,
+    /// Counts temporary names.
+    temp: Atomic<u32>,
+}
+
+impl SbInfo {
+    /// The state of a union about to be mounted.
+    pub(crate) fn new(
+        table: Arc<BranchTable>,
+        cred: Cred,
+        settings: Settings,
+        as_aufs: bool,
+        si: u64,
+    ) -> impl PinInit<Self> {
+        pin_init!(SbInfo {
+            table,
+            cred,
+            settings,
+            as_aufs,
+            si,
+            ino <- InoTable::new(),
+            plinks <- Plinks::new(),
+            replace <- new_mutex!((), "ruaufs_replace"),
+            temp: Atomic::new(0),
+        })
+    }
+
+    /// A temporary name for something like `name`, not used before for a while.
+    pub(crate) fn temp_name(&self, name: &[u8]) -> Result<whname::Name> {
+        // CAST: The lower half is what is wanted.
+        whname::temp(name, self.temp.fetch_add(1, Relaxed) as u16)
+    }
+}
+
+impl Operations for Union {
+    fn root(sb: &SuperBlock) -> Result<ARef<Inode>> {
+        let info = sb.data();
+        let mut slots = KVec::new();
+        for branch in info.table.order.iter() {
+            slots.push(
+                Slot::new(branch.clone(), branch.root.dentry.clone()),
+                GFP_KERNEL,
+            )?;
+        }
+        inode::get_root(sb, info.table.generation, slots)
+    }
+
+    fn statfs(dentry: &Dentry) -> Result<Statfs> {
+        let info = dentry.sb().data();
+        let order = &info.table.order;
+        let top = order.first().ok_or(EIO)?;
+        let mut total = Statfs::of(top.at(&top.root.dentry))?;
+        if info.settings.sum {
+            for (i, branch) in order.iter().enumerate() {
+                // Each file system counts once.
+                if !order.iter().take(i.max(1)).any(|other| other.fs == branch.fs) {
+                    total.add(&Statfs::of(branch.at(&branch.root.dentry))?);
+                }
+            }
+        }
+        total.magic = super::MAGIC;
+        total.name_max = whname::NAME_MAX as u64;
+        Ok(total)
+    }
+
+    fn sync(sb: &SuperBlock) -> Result {
+        let mut result = Ok(());
+        for branch in sb.data().table.order.iter().filter(|branch| branch.writable()) {
+            // One that fails does not keep the others from being written.
+            if let Err(error) = io::sync_fs(branch.at(&branch.root.dentry)) {
+                result = Err(error);
+            }
+        }
+        result
+    }
+
+    fn unmount(sb: &SuperBlock) {
+        sb.data().plinks.release();
+    }
+
+    fn show_options(root: &Dentry, out: &Seq<'_>) -> Result {
+        super::show::options(root.sb().data(), out)
+    }
+}

@@ -1,0 +1,273 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Whiteouts and opaque marks, and what else a writable branch keeps at its root.
+//!
+//! On disk all of it is as aufs has it: `.wh.NAME` and `.wh..wh..opq` are hard
+//! links of `.wh..wh.aufs`, or empty files of their own where the base has no
+//! links left or the branch is `nolwh`.
+
+#![forbid(unsafe_code)]
+
+use super::{
+    branch::{
+        Branch,
+        Work, //
+    },
+    sb::SbInfo,
+    LowerDentry, //
+};
+use crate::fs::{
+    attr::Change,
+    dirop::{
+        self,
+        Creating,
+        Removing,
+        Renaming, //
+    },
+    inode::Kind,
+    io::KernelFile,
+    path::{
+        Path,
+        PathRef,
+        WriteAccess, //
+    }, //
+};
+use crate::logic::{
+    branch_spec::Access,
+    whname, //
+};
+use kernel::{
+    prelude::*,
+    sync::aref::ARef, //
+};
+
+/// The mode of whiteouts and their base.
+const MARK_MODE: u16 = 0o444;
+/// The mode of the directories at the root of a branch.
+const DIR_MODE: u16 = 0o700;
+
+/// Makes the mark `name` in `dir`.
+fn make_mark(branch: &Branch, dir: &LowerDentry, name: &[u8], write: &WriteAccess<'_>) -> Result {
+    let at = branch.at(dir);
+    if let Some(base) = &branch.work()?.base {
+        match Creating::new(at, name, write)?.link(base) {
+            Ok(_) => return Ok(()),
+            // As many as the file system allows; or somebody removed the base.
+            Err(error) if error == EMLINK || error == ENOENT => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Creating::new(at, name, write)?.create(MARK_MODE)?;
+    Ok(())
+}
+
+/// Hides `name` on the branches below: makes its whiteout in `dir`. Fine if it is there.
+pub(crate) fn create(
+    branch: &Branch,
+    dir: &LowerDentry,
+    name: &[u8],
+    write: &WriteAccess<'_>,
+) -> Result {
+    let whiteout = whname::whiteout(name)?;
+    match make_mark(branch, dir, &whiteout, write) {
+        Err(error) if error == EEXIST => Ok(()),
+        other => other,
+    }
+}
+
+/// Whether `dir` has a whiteout of `name`.
+pub(crate) fn exists(dir: &LowerDentry, name: &[u8]) -> Result<bool> {
+    Ok(dirop::lookup_positive(dir, &whname::whiteout(name)?)?.is_some())
+}
+
+/// Removes the whiteout of `name` from `dir`. Fine if there is none.
+pub(crate) fn remove(
+    branch: &Branch,
+    dir: &LowerDentry,
+    name: &[u8],
+    write: &WriteAccess<'_>,
+) -> Result {
+    let whiteout = whname::whiteout(name)?;
+    match Removing::new(branch.at(dir), &whiteout, write).and_then(Removing::unlink) {
+        Err(error) if error == ENOENT => Ok(()),
+        other => other,
+    }
+}
+
+/// Makes the directory `dir` opaque. Fine if it is.
+pub(crate) fn make_opaque(branch: &Branch, dir: &LowerDentry, write: &WriteAccess<'_>) -> Result {
+    match make_mark(branch, dir, whname::OPAQUE, write) {
+        Err(error) if error == EEXIST => Ok(()),
+        other => other,
+    }
+}
+
+/// Moves the directory `name` out of `dir` and removes it with the marks it holds, the only
+/// things in it.
+///
+/// When it is out of the way it is gone for the user: what fails after that is only logged, and
+/// removed at the next mount.
+pub(crate) fn remove_dir(
+    info: &SbInfo,
+    branch: &Branch,
+    dir: &LowerDentry,
+    name: &[u8],
+    write: &WriteAccess<'_>,
+) -> Result {
+    let temp = info.temp_name(name)?;
+    let orphans = branch.at(&branch.work()?.orphans);
+    let aside = Renaming::new((branch.at(dir), name), (orphans, &temp), 0, write)?.commit()?;
+    purge(branch, &aside, &temp, write);
+    Ok(())
+}
+
+/// Removes `dir`, which is `name` among the orphans of `branch`, with all it holds.
+pub(crate) fn purge(branch: &Branch, dir: &LowerDentry, name: &[u8], write: &WriteAccess<'_>) {
+    let result = || -> Result {
+        let orphans = branch.at(&branch.work()?.orphans);
+        if dir.is_dir() {
+            empty(branch.at(dir), write)?;
+            Removing::new(orphans, name, write)?.rmdir()
+        } else {
+            Removing::new(orphans, name, write)?.unlink()
+        }
+    };
+    if let Err(error) = result() {
+        pr_warn!(
+            "cannot remove {:?} from the directory of orphans, the next mount tries again: {:?}\n",
+            kernel::str::BStr::from_bytes(name),
+            error
+        );
+    }
+}
+
+/// Removes all non-directories from `dir`.
+fn empty(dir: PathRef<'_>, write: &WriteAccess<'_>) -> Result {
+    let mut names: KVVec<KVec<u8>> = KVVec::new();
+    KernelFile::dir(dir, true)?.each_entry(&mut |name, _, _| {
+        if name != b"." && name != b".." {
+            let mut copy = KVec::new();
+            copy.extend_from_slice(name, GFP_KERNEL)?;
+            names.push(copy, GFP_KERNEL)?;
+        }
+        Ok(())
+    })?;
+    for name in names.iter() {
+        Removing::new(dir, name, write)?.unlink()?;
+    }
+    Ok(())
+}
+
+/// Why a branch cannot be written.
+pub(crate) enum Refused {
+    /// Something of another type bears the name of a bookkeeping object.
+    Foreign(&'static [u8]),
+    /// The branch gave this error.
+    Error(Error),
+}
+
+impl From<Error> for Refused {
+    fn from(error: Error) -> Self {
+        Refused::Error(error)
+    }
+}
+
+/// Makes or finds what a writable branch has at its root, and removes what an interrupted
+/// operation left there.
+pub(crate) fn prepare(
+    root: &Path,
+    access: &Access,
+) -> core::result::Result<Work, Refused> {
+    let write = root.mount.want_write()?;
+    let at = PathRef {
+        mount: &root.mount,
+        dentry: &root.dentry,
+    };
+    let base = if access.makes_linked_whiteouts() {
+        Some(own_object(at, whname::BASE, Kind::Regular, &write)?)
+    } else {
+        match Removing::new(at, whname::BASE, &write).and_then(Removing::unlink) {
+            Err(error) if error != ENOENT => return Err(error.into()),
+            _ => None,
+        }
+    };
+    let work = Work {
+        base,
+        plinks: own_object(at, whname::PLINK_DIR, Kind::Dir, &write)?,
+        orphans: own_object(at, whname::ORPHAN_DIR, Kind::Dir, &write)?,
+    };
+    clean_orphans(
+        PathRef {
+            mount: &root.mount,
+            dentry: &work.orphans,
+        },
+        &write,
+    )?;
+    Ok(work)
+}
+
+/// Finds or makes one bookkeeping object.
+fn own_object(
+    root: PathRef<'_>,
+    name: &'static [u8],
+    kind: Kind,
+    write: &WriteAccess<'_>,
+) -> core::result::Result<ARef<LowerDentry>, Refused> {
+    if let Some(found) = dirop::lookup_positive(root.dentry, name)? {
+        return if found.inode().is_some_and(|inode| inode.kind() == kind) {
+            Ok(found)
+        } else {
+            Err(Refused::Foreign(name))
+        };
+    }
+    let creating = Creating::new(root, name, write)?;
+    let (made, mode) = if kind == Kind::Dir {
+        (creating.mkdir(DIR_MODE)?, DIR_MODE)
+    } else {
+        (creating.create(MARK_MODE)?, MARK_MODE)
+    };
+    // Whatever the umask of whoever mounts.
+    Change::new().mode(mode).apply(root.mount, &made)?;
+    Ok(made)
+}
+
+/// Removes what is left among the orphans: objects that never got their name, directories that
+/// were removed already. What does not go is left and logged.
+fn clean_orphans(dir: PathRef<'_>, write: &WriteAccess<'_>) -> Result {
+    let mut names: KVVec<(KVec<u8>, bool)> = KVVec::new();
+    KernelFile::dir(dir, true)?.each_entry(&mut |name, _, _| {
+        if whname::is_reserved(name) {
+            let mut copy = KVec::new();
+            copy.extend_from_slice(name, GFP_KERNEL)?;
+            names.push((copy, false), GFP_KERNEL)?;
+        }
+        Ok(())
+    })?;
+    for (name, _) in names.iter() {
+        let result = || -> Result {
+            let Some(found) = dirop::lookup_positive(dir.dentry, name)? else {
+                return Ok(());
+            };
+            if found.is_dir() {
+                empty(
+                    PathRef {
+                        mount: dir.mount,
+                        dentry: &found,
+                    },
+                    write,
+                )?;
+                Removing::new(dir, name, write)?.rmdir()
+            } else {
+                Removing::new(dir, name, write)?.unlink()
+            }
+        };
+        if let Err(error) = result() {
+            pr_warn!(
+                "cannot remove left-over {:?} from the directory of orphans: {:?}\n",
+                kernel::str::BStr::from_bytes(name),
+                error
+            );
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Extended attributes and ACLs: those of the top instance.
+//!
+//! Names under `trusted.ruaufs.` are our own notes on a branch; they are neither
+//! shown nor changed through the union.
+
+#![forbid(unsafe_code)]
+
+use super::{
+    copyup::{
+        self,
+        Data, //
+    },
+    Dentry,
+    Inode, //
+};
+use crate::fs::{
+    acl::{
+        self,
+        Acl,
+        Which, //
+    },
+    attr::Change,
+    path::IdMap,
+    xattr::{
+        self,
+        Setting, //
+    }, //
+};
+use kernel::prelude::*;
+
+/// The beginning of our own names.
+const OWN: &[u8] = b"trusted.ruaufs.";
+/// The beginning of names that only the administrator sees.
+const TRUSTED: &[u8] = b"trusted.";
+
+/// Whether `name` stands for an ACL.
+pub(crate) fn is_acl(name: &[u8]) -> bool {
+    matches!(name, b"system.posix_acl_access" | b"system.posix_acl_default")
+}
+
+/// Reads an attribute; with an empty buffer gives its size.
+pub(crate) fn get(dentry: &Dentry, name: &CStr, value: &mut [u8]) -> Result<usize> {
+    if name.to_bytes().starts_with(OWN) {
+        return Err(ENODATA);
+    }
+    let inode = dentry.object()?;
+    let top = inode.stack()?.top();
+    inode
+        .sb()
+        .data()
+        .cred
+        .scope(|| xattr::get(top.path(), name, value))
+}
+
+/// Sets or removes an attribute.
+pub(crate) fn set(dentry: &Dentry, name: &CStr, setting: Setting<'_>) -> Result {
+    if name.to_bytes().starts_with(OWN) {
+        return Err(EPERM);
+    }
+    let inode = dentry.object()?;
+    let cred = &inode.sb().data().cred;
+    if let Setting::Remove = setting {
+        // What is not there needs no copy.
+        let top = inode.stack()?.top();
+        cred.scope(|| xattr::get(top.path(), name, &mut []))?;
+    }
+    copyup::promote(dentry, Data::All)?;
+    let top = inode.stack()?.top();
+    let write = top.branch().want_write()?;
+    let result = cred.scope(|| match setting {
+        Setting::Value(value, flags) => xattr::set(top.path(), name, value, flags),
+        Setting::Remove => xattr::remove(top.path(), name),
+    });
+    drop(write);
+    inode.refresh()?;
+    result
+}
+
+/// Lists the names of all attributes, each ended by NUL; with an empty buffer gives the size that
+/// is needed at most.
+pub(crate) fn list(dentry: &Dentry, names: &mut [u8]) -> Result<usize> {
+    let inode = dentry.object()?;
+    let top = inode.stack()?.top();
+    let cred = &inode.sb().data().cred;
+    let used = cred.scope(|| xattr::list(top.dentry(), names))?;
+    if names.is_empty() {
+        return Ok(used);
+    }
+    // The mounter, who asked the branch, may see more than the caller.
+    let shown = |name: &[u8]| {
+        !name.starts_with(OWN) && (!name.starts_with(TRUSTED) || xattr::sees_trusted())
+    };
+    let (mut from, mut to) = (0, 0);
+    while let Some(rest) = names.get(from..used).filter(|rest| !rest.is_empty()) {
+        let len = rest
+            .iter()
+            .position(|&byte| byte == 0)
+            .map_or(rest.len(), |nul| nul.saturating_add(1));
+        if shown(rest) {
+            names.copy_within(from..from.saturating_add(len), to);
+            to = to.saturating_add(len);
+        }
+        from = from.saturating_add(len);
+    }
+    Ok(to)
+}
+
+/// The ACL of the top instance.
+pub(crate) fn get_acl(inode: &Inode, which: Which) -> Result<Option<Acl>> {
+    let top = inode.stack()?.top();
+    inode.sb().data().cred.scope(|| Acl::of(top.path(), which))
+}
+
+/// Changes an ACL.
+pub(crate) fn set_acl(dentry: &Dentry, request: acl::Request, idmap: IdMap<'_>) -> Result {
+    let inode = dentry.object()?;
+    if request.which() == Which::Default && !inode.is_dir() {
+        return if request.removes() { Ok(()) } else { Err(EACCES) };
+    }
+    if !acl::may_change(inode, idmap) {
+        return Err(EPERM);
+    }
+    if request.removes() && get_acl(inode, request.which())?.is_none() {
+        return Ok(());
+    }
+    copyup::promote(dentry, Data::All)?;
+    let top = inode.stack()?.top();
+    if !acl::supported(top.dentry()) {
+        return Err(EOPNOTSUPP);
+    }
+    let write = top.branch().want_write()?;
+    let result = inode.sb().data().cred.scope(|| {
+        // The mounter may keep the bit; whether the caller may is decided here.
+        if request.which() == Which::Access && acl::drops_sgid(inode, idmap) {
+            Change::new()
+                .mode(inode.mode() & !0o2000)
+                .apply(&top.branch().root.mount, top.dentry())?;
+        }
+        request.apply(top.path())
+    });
+    drop(write);
+    inode.forget_acls();
+    inode.refresh()?;
+    result
+}
