@@ -132,7 +132,7 @@ fi
 tr -d '\r' <"$run/kernel.log" >"$log"
 
 # What must not be in a kernel's log.  A stock boot prints none of it.
-reports='BUG|WARNING:|Oops|Kernel panic|Call Trace|general protection|invalid opcode'
+reports='\bBUG\b|WARNING:|Oops|Kernel panic|Call Trace|general protection|invalid opcode'
 reports+='|unable to handle|possible (circular|recursive|irq)|suspicious RCU|bad unlock'
 reports+='|held lock freed|still held when returning|INFO: (task|rcu|possible)|rcu: INFO'
 reports+='|detected stall|soft lockup|hard LOCKUP|blocked for more than|still in use'
@@ -149,7 +149,9 @@ if grep -qE "$reports" "$log"; then
 fi
 case $rc in
 0) ;;
-124 | 137) die "the guest did not end within $timeout s" "the kernel's log: $log" ;;
+124 | 137)
+	tail -n 20 "$log" | sed 's/^/    | /' >&2
+	die "the guest did not end within $timeout s" "the kernel's log: $log" ;;
 *) die "QEMU failed with status $rc" ;;
 esac
 if [[ ! -s $run/status ]]; then
