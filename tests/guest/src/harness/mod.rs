@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What tests are made of. See `main.rs` for the picture.
+
+pub(crate) mod context;
+pub(crate) mod dir;
+pub(crate) mod klog;
+pub(crate) mod map;
+pub(crate) mod run;
+pub(crate) mod scratch;
+pub(crate) mod snapshot;
+pub(crate) mod sys;
+pub(crate) mod tree;
+pub(crate) mod union;
+pub(crate) mod users;
+pub(crate) mod watchdog;
+
+/// What nearly every test module needs.
+pub(crate) mod prelude {
+    pub(crate) use anyhow::{Context as _, Result};
+
+    pub(crate) use super::{
+        context::{Ctx, Layout, ALL, BASIC, ONCE, WIDE, WRITABLE, XATTRS},
+        dir::{self, names, set},
+        run::cases,
+        scratch::Kind,
+        sys::{self, errno, exists, text, Errno, FileType, Mode, OFlags},
+        tree::{Tree, MTIME},
+        union::{Api, Union},
+        users,
+    };
+}

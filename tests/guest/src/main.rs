@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Guest test suite of ruaufs. It runs as root inside a virtual machine, never on a machine that
+//! matters: it mounts, loads file systems and drops caches.
+//!
+//! ```text
+//! tests/*     one module for each subject; a test sets up branches, mounts, acts, checks
+//!   |
+//! harness     run       matrix of layouts, frame around each run (panics, module uses, kernel log)
+//!   |         context   directories of one test; checks after it (branches untouched, no leftovers)
+//!   |         union     mounting through both APIs; a guard that insists on a clean umount
+//!   |         tree      declarative description of a branch;  snapshot  a tree as a value
+//!   |         scratch   the file systems branches live on;    klog      defects in the kernel log
+//!   |         users     other credentials and umasks;         watchdog  hangs become reports
+//!   v
+//! dir, sys    directory listings and system calls with errors that name call, path and place
+//! ```
+//!
+//! Arguments are libtest's: `ruaufs-guest-tests rename::`, `--list`, `--exact NAME`. Environment:
+//! `RUAUFS_TEST_TIMEOUT` seconds until a silent test counts as hung, `RUAUFS_TEST_DIR` where
+//! everything is mounted, `SEED` and `STEPS` for the model test. Tests run one after the other,
+//! since each is held responsible for the kernel log and the module's use count.
+//!
+//! The last line is `N passed, N failed`. Exit status: 0 passed, 1 failures, 2 no module,
+//! 3 a test hung.
+
+mod harness;
+mod tests;
+
+use std::process::ExitCode;
+
+use harness::{run, scratch, watchdog};
+use libtest_mimic::Arguments;
+
+fn main() -> ExitCode {
+    let mut args = Arguments::from_args();
+    args.test_threads = Some(1);
+    if !args.list {
+        if let Err(e) = prepare() {
+            eprintln!("ruaufs-guest-tests: {e:#}");
+            return ExitCode::from(2);
+        }
+    }
+    let trials = tests::all().into_iter().flat_map(run::trials).collect();
+    let conclusion = libtest_mimic::run(&args, trials);
+    if !args.list {
+        println!(
+            "{} passed, {} failed",
+            conclusion.num_passed, conclusion.num_failed
+        );
+    }
+    match conclusion.has_failed() {
+        true => ExitCode::FAILURE,
+        false => ExitCode::SUCCESS,
+    }
+}
+
+fn prepare() -> anyhow::Result<()> {
+    // A failure shows in the next line.
+    let _ = std::process::Command::new("modprobe")
+        .args(["-q", "ruaufs"])
+        .status();
+    let known = std::fs::read_to_string("/proc/filesystems")?;
+    anyhow::ensure!(
+        known.lines().any(|l| l.ends_with("\truaufs")),
+        "no file system type ruaufs: load the module first (insmod ruaufs.ko)"
+    );
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    scratch::prepare()?;
+    run::catch_panics();
+    watchdog::start();
+    Ok(())
+}

@@ -1,0 +1,305 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! POSIX access control lists, in the binary form of `system.posix_acl_*`.
+
+use crate::harness::prelude::*;
+
+cases! {
+    BASIC: lower_ones_are_seen, set_and_removed, they_decide, default_is_inherited,
+        chmod_changes_the_mask, copied_with_the_file, default_beats_umask, invalid_ones,
+        only_owners_may_set, mode_follows_the_acl;
+}
+
+const ACCESS: &str = "system.posix_acl_access";
+const DEFAULT: &str = "system.posix_acl_default";
+
+/// One entry: tag, permission bits, user or group.
+type Entry = (u16, u16, u32);
+
+const NONE: u32 = u32::MAX;
+const fn user_obj(perm: u16) -> Entry {
+    (0x01, perm, NONE)
+}
+const fn user(id: u32, perm: u16) -> Entry {
+    (0x02, perm, id)
+}
+const fn group_obj(perm: u16) -> Entry {
+    (0x04, perm, NONE)
+}
+const fn group(id: u32, perm: u16) -> Entry {
+    (0x08, perm, id)
+}
+const fn mask(perm: u16) -> Entry {
+    (0x10, perm, NONE)
+}
+const fn other(perm: u16) -> Entry {
+    (0x20, perm, NONE)
+}
+
+/// The binary form, version 2.
+fn acl(entries: &[Entry]) -> Vec<u8> {
+    let mut bytes = 2u32.to_le_bytes().to_vec();
+    for (tag, perm, id) in entries {
+        bytes.extend(tag.to_le_bytes());
+        bytes.extend(perm.to_le_bytes());
+        bytes.extend(id.to_le_bytes());
+    }
+    bytes
+}
+
+/// rw for the owner and for user 1001, nothing for others.
+fn for_1001() -> Vec<u8> {
+    acl(&[user_obj(6), user(1001, 6), group_obj(0), mask(6), other(0)])
+}
+
+fn lower_ones_are_seen(cx: &Ctx) -> Result<()> {
+    let default = acl(&[user_obj(7), group_obj(5), group(33, 7), mask(7), other(0)]);
+    let low = Tree::new()
+        .file("f", "")
+        .xattr(ACCESS, for_1001())
+        .dir("d")
+        .xattr(DEFAULT, &default)
+        .file("plain", "");
+    let u = cx.union().rw(Tree::new()).ro(low).opt("acl").mount()?;
+    assert_eq!(sys::get_xattr(u.at("f"), ACCESS)?, for_1001());
+    assert_eq!(sys::get_xattr(u.at("d"), DEFAULT)?, default);
+    errno(sys::get_xattr(u.at("plain"), ACCESS), Errno::NODATA);
+    errno(sys::get_xattr(u.at("d"), ACCESS), Errno::NODATA);
+    assert_eq!(sys::list_xattr(u.at("f"))?, set([ACCESS]));
+    assert_eq!(sys::list_xattr(u.at("d"))?, set([DEFAULT]));
+    assert_eq!(sys::list_xattr(u.at("plain"))?, set([]));
+    Ok(())
+}
+
+fn set_and_removed(cx: &Ctx) -> Result<()> {
+    let default = acl(&[user_obj(7), group_obj(5), group(33, 7), mask(7), other(0)]);
+    let mut u = cx
+        .union()
+        .rw(Tree::new().file("t", ""))
+        .ro(Tree::new().file("f", "data").dir("d"))
+        .opt("acl")
+        .mount()?;
+    for name in ["t", "f"] {
+        sys::set_xattr(u.at(name), ACCESS, for_1001())?;
+        assert_eq!(sys::get_xattr(u.br(0, name), ACCESS)?, for_1001());
+    }
+    sys::set_xattr(u.at("d"), DEFAULT, &default)?;
+    u.again()?;
+    assert_eq!(sys::get_xattr(u.at("f"), ACCESS)?, for_1001());
+    assert_eq!(sys::get_xattr(u.at("d"), DEFAULT)?, default);
+    assert_eq!(text(u.at("f"))?, "data");
+    for (name, xattr) in [("t", ACCESS), ("f", ACCESS), ("d", DEFAULT)] {
+        sys::remove_xattr(u.at(name), xattr)?;
+        errno(sys::get_xattr(u.at(name), xattr), Errno::NODATA);
+        errno(sys::get_xattr(u.br(0, name), xattr), Errno::NODATA);
+    }
+    Ok(())
+}
+
+fn they_decide(cx: &Ctx) -> Result<()> {
+    let group_list = acl(&[user_obj(6), group_obj(0), group(2000, 4), mask(4), other(0)]);
+    let deny = acl(&[user_obj(6), user(1001, 0), group_obj(4), mask(4), other(4)]);
+    let dir = acl(&[user_obj(7), user(1001, 7), group_obj(5), mask(7), other(0)]);
+    let low = Tree::new()
+        .file("user", "u")
+        .xattr(ACCESS, for_1001())
+        .file("group", "g")
+        .xattr(ACCESS, group_list)
+        .file("deny", "d")
+        .xattr(ACCESS, deny)
+        .dir("dir")
+        .xattr(ACCESS, dir);
+    let u = cx.union().rw(Tree::new()).ro(low).opt("acl").mount()?;
+    users::as_user(1001, 1001, || -> Result<()> {
+        assert_eq!(text(u.at("user"))?, "u");
+        sys::append(u.at("user"), "+")?;
+        errno(sys::open_ro(u.at("group")), Errno::ACCESS);
+        errno(sys::open_ro(u.at("deny")), Errno::ACCESS);
+        sys::write(u.at("dir/f"), "")?;
+        Ok(())
+    })?;
+    users::as_member(1002, 1002, &[2000], || -> Result<()> {
+        errno(sys::open_ro(u.at("user")), Errno::ACCESS);
+        assert_eq!(text(u.at("group"))?, "g");
+        errno(sys::open_rw(u.at("group")), Errno::ACCESS);
+        assert_eq!(text(u.at("deny"))?, "d");
+        errno(sys::lstat(u.at("dir/f")), Errno::ACCESS);
+        Ok(())
+    })?;
+    // A change is effective at once.
+    sys::set_xattr(u.at("deny"), ACCESS, for_1001())?;
+    users::as_user(1001, 1001, || sys::append(u.at("deny"), "+"))?;
+    sys::remove_xattr(u.at("user"), ACCESS)?;
+    users::as_user(1001, 1001, || {
+        errno(sys::open_ro(u.at("user")), Errno::ACCESS)
+    });
+    Ok(())
+}
+
+fn default_is_inherited(cx: &Ctx) -> Result<()> {
+    let default = acl(&[user_obj(7), user(1001, 7), group_obj(5), mask(7), other(0)]);
+    let u = cx
+        .union()
+        .rw(Tree::new())
+        .ro(Tree::new().dir("d").xattr(DEFAULT, &default))
+        .opt("acl")
+        .mount()?;
+    sys::open_mode(u.at("d/f"), OFlags::CREATE | OFlags::RDWR, 0o640)?;
+    sys::mkdir_mode(u.at("d/sub"), 0o777)?;
+    sys::mknod(u.at("d/fifo"), FileType::Fifo, 0o660, 0)?;
+    sys::symlink("x", u.at("d/link"))?;
+    let inherited = acl(&[user_obj(6), user(1001, 7), group_obj(5), mask(4), other(0)]);
+    for at in [u.at("d/f"), u.br(0, "d/f")] {
+        assert_eq!(sys::get_xattr(&at, ACCESS)?, inherited);
+        assert_eq!(sys::mode(&sys::lstat(&at)?), 0o640);
+    }
+    assert_eq!(sys::get_xattr(u.at("d/sub"), DEFAULT)?, default);
+    assert_eq!(sys::get_xattr(u.at("d/sub"), ACCESS)?, default);
+    assert_eq!(sys::mode(&sys::lstat(u.at("d/sub"))?), 0o770);
+    assert_eq!(sys::mode(&sys::lstat(u.at("d/fifo"))?), 0o660);
+    errno(sys::get_xattr(u.at("d/link"), ACCESS), Errno::OPNOTSUPP);
+    let unnamed = sys::open_mode(u.at("d"), OFlags::TMPFILE | OFlags::RDWR, 0o666)?;
+    sys::link_fd(&unnamed, u.at("d/unnamed"))?;
+    let wanted = acl(&[user_obj(6), user(1001, 7), group_obj(5), mask(6), other(0)]);
+    assert_eq!(sys::get_xattr(u.at("d/unnamed"), ACCESS)?, wanted);
+    Ok(())
+}
+
+fn default_beats_umask(cx: &Ctx) -> Result<()> {
+    let default = acl(&[user_obj(7), group_obj(7), other(7)]);
+    let low = Tree::new()
+        .dir("with")
+        .xattr(DEFAULT, default)
+        .dir("without");
+    let u = cx.union().rw(Tree::new()).ro(low).opt("acl").mount()?;
+    users::with_umask(0o077, || -> Result<()> {
+        for dir in ["with", "without"] {
+            sys::create(u.at(dir).join("f"))?;
+            sys::mkdir(u.at(dir).join("d"))?;
+        }
+        Ok(())
+    })?;
+    let mode = |name: &str| -> Result<u32> { Ok(sys::mode(&sys::lstat(u.at(name))?)) };
+    assert_eq!((mode("with/f")?, mode("with/d")?), (0o666, 0o777));
+    assert_eq!((mode("without/f")?, mode("without/d")?), (0o600, 0o700));
+    Ok(())
+}
+
+fn chmod_changes_the_mask(cx: &Ctx) -> Result<()> {
+    let low = Tree::new().file("f", "x").xattr(ACCESS, for_1001());
+    let u = cx.union().rw(Tree::new()).ro(low).opt("acl").mount()?;
+    assert_eq!(
+        sys::mode(&sys::lstat(u.at("f"))?),
+        0o660,
+        "the group bits are the mask"
+    );
+    sys::chmod(u.at("f"), 0o644)?;
+    let wanted = acl(&[user_obj(6), user(1001, 6), group_obj(0), mask(4), other(4)]);
+    for at in [u.at("f"), u.br(0, "f")] {
+        assert_eq!(sys::get_xattr(&at, ACCESS)?, wanted);
+        assert_eq!(sys::mode(&sys::lstat(&at)?), 0o644);
+    }
+    users::as_user(1001, 1001, || {
+        errno(sys::open_rw(u.at("f")), Errno::ACCESS);
+        assert_eq!(text(u.at("f")).expect("readable"), "x");
+    });
+    Ok(())
+}
+
+fn copied_with_the_file(cx: &Ctx) -> Result<()> {
+    // Into an upper directory with a default list, which must not leak into the copies.
+    let leak = acl(&[user_obj(7), user(4321, 7), group_obj(7), mask(7), other(7)]);
+    let default = acl(&[user_obj(7), group_obj(5), group(33, 7), mask(7), other(0)]);
+    let low = Tree::new()
+        .file("d/with", "x")
+        .xattr(ACCESS, for_1001())
+        .file("d/without", "x")
+        .mode(0o604)
+        .dir("d/sub")
+        .mode(0o705)
+        .dir("d/sub2")
+        .xattr(DEFAULT, &default);
+    let up = Tree::new().dir("d").xattr(DEFAULT, leak);
+    let u = cx.union().rw(up).ro(low).opt("acl").mount()?;
+    sys::append(u.at("d/with"), "+")?;
+    sys::append(u.at("d/without"), "+")?;
+    sys::create(u.at("d/sub/new"))?;
+    sys::create(u.at("d/sub2/new"))?;
+    assert_eq!(sys::get_xattr(u.at("d/with"), ACCESS)?, for_1001());
+    errno(sys::get_xattr(u.br(0, "d/without"), ACCESS), Errno::NODATA);
+    assert_eq!(sys::mode(&sys::lstat(u.at("d/without"))?), 0o604);
+    assert_eq!(sys::list_xattr(u.br(0, "d/sub"))?, set([]));
+    assert_eq!(sys::mode(&sys::lstat(u.at("d/sub"))?), 0o705);
+    assert_eq!(sys::get_xattr(u.br(0, "d/sub2"), DEFAULT)?, default);
+    Ok(())
+}
+
+fn invalid_ones(cx: &Ctx) -> Result<()> {
+    let low = Tree::new().file("f", "").symlink("l", "f");
+    let u = cx.union().rw(Tree::new()).ro(low).opt("acl").mount()?;
+    let no_mask = acl(&[user_obj(6), user(1001, 6), group_obj(0), other(0)]);
+    errno(sys::set_xattr(u.at("f"), ACCESS, no_mask), Errno::INVAL);
+    let mut torn = for_1001();
+    torn.push(0);
+    errno(sys::set_xattr(u.at("f"), ACCESS, torn), Errno::INVAL);
+    errno(
+        sys::set_xattr(u.at("f"), ACCESS, b"no ACL"),
+        Errno::OPNOTSUPP,
+    );
+    errno(
+        sys::set_xattr(u.at("f"), DEFAULT, for_1001()),
+        Errno::ACCESS,
+    );
+    errno(
+        sys::set_xattr(u.at("l"), ACCESS, for_1001()),
+        Errno::OPNOTSUPP,
+    );
+    assert_eq!(sys::list_xattr(u.at("f"))?, set([]));
+    Ok(())
+}
+
+fn only_owners_may_set(cx: &Ctx) -> Result<()> {
+    let low = Tree::new()
+        .file("other", "")
+        .mode(0o666)
+        .file("own", "")
+        .owner(1001, 1001);
+    let u = cx.union().rw(Tree::new()).ro(low).opt("acl").mount()?;
+    users::as_user(1001, 1001, || -> Result<()> {
+        errno(
+            sys::set_xattr(u.at("other"), ACCESS, for_1001()),
+            Errno::PERM,
+        );
+        sys::set_xattr(u.at("own"), ACCESS, for_1001())?;
+        Ok(())
+    })?;
+    assert_eq!(sys::get_xattr(u.at("own"), ACCESS)?, for_1001());
+    assert!(!exists(u.br(0, "other")));
+    Ok(())
+}
+
+fn mode_follows_the_acl(cx: &Ctx) -> Result<()> {
+    let u = cx
+        .union()
+        .rw(Tree::new())
+        .ro(Tree::new()
+            .file("f", "")
+            .mode(0o600)
+            .file("g", "")
+            .mode(0o600))
+        .opt("acl")
+        .mount()?;
+    // An equivalent list is no list, just a mode.
+    sys::set_xattr(
+        u.at("f"),
+        ACCESS,
+        acl(&[user_obj(6), group_obj(4), other(4)]),
+    )?;
+    errno(sys::get_xattr(u.at("f"), ACCESS), Errno::NODATA);
+    assert_eq!(sys::mode(&sys::lstat(u.at("f"))?), 0o644);
+    assert_eq!(sys::mode(&sys::lstat(u.br(0, "f"))?), 0o644);
+    sys::set_xattr(u.at("g"), ACCESS, for_1001())?;
+    assert_eq!(sys::mode(&sys::lstat(u.at("g"))?), 0o660);
+    assert_eq!(sys::mode(&sys::fstat(sys::open_ro(u.at("g"))?)?), 0o660);
+    Ok(())
+}
