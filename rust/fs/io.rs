@@ -96,7 +96,7 @@ impl KernelFile {
             bindings::kernel_tmpfile_open(
                 dir.mount.idmap().as_ptr(),
                 &raw,
-                mode,
+                mode | bindings::S_IFREG as u16,
                 (bindings::O_LARGEFILE | bindings::O_WRONLY) as c_int,
                 (*kernel::task::Task::current_raw()).cred,
             )
