@@ -199,7 +199,13 @@ if ((failed)); then
 	exit 1
 fi
 printf '\nAll is as it should be.\n'
-[[ ${1:-} == --shell ]] || exit 0
+
+if [[ ${1:-} != --shell ]]; then
+	umount_union
+	umount "$squash" "$base"
+	show modprobe -r "$union" # Fails if anything still holds it.
+	exit
+fi
 
 cat <<END
 
