@@ -50,7 +50,7 @@ guest_tests() {
 	for name in SEED STEPS RUAUFS_TEST_TIMEOUT; do # See tests/guest/src/main.rs.
 		[[ -z ${!name:-} ]] || environment+=(--env "$name=${!name}")
 	done
-	run "guest tests" "$SRC/scripts/vm.sh" --timeout 1800 "${environment[@]}" \
+	run "guest tests" "$SRC/scripts/vm.sh" --timeout 2700 "${environment[@]}" \
 		--file "$CARGO_TARGET_DIR/debug/ruaufs-guest-tests" \
 		--file "$SRC/scripts/guest/run-tests" \
 		-- /ruaufs/run-tests ${filter:+"$filter"}
