@@ -43,6 +43,7 @@ use kernel::{
             Acquire,
             Full, //
         },
+        rcu, //
     },
     types::Opaque,
 };
@@ -285,13 +286,14 @@ impl<T: FileSystem> Walk<'_, T> {
 
     /// Whether the guard, if there is one, is still absent, or is what leads to `top`.
     pub(crate) fn guard_holds(&self, top: Option<&Inode>) -> bool {
+        // Outside RCU walk only our dentry is referenced: a promotion may drop its guard.
+        let _rcu = rcu::read_lock();
         let guard = self.dentry.guard_slot().load(Acquire);
         if guard.is_null() {
             return true;
         }
-        // SAFETY: The reference owned by `d_fsdata` was there when the walk began: dentries are
-        // freed after a grace period, and a walk with references holds one on `self.dentry`,
-        // whose guard is replaced only under its parent's lock or by a look-up that made it.
+        // SAFETY: The reference owned by `d_fsdata` was there a moment ago, and dentries are freed
+        // after a grace period (`fs/dcache.c`, `dentry_free()`), which `_rcu` keeps from ending.
         let guard: &Dentry = unsafe { Dentry::from_raw(guard.cast()) };
         if guard.is_unhashed() {
             return false;

@@ -16,7 +16,11 @@ use super::{
 use crate::bindings;
 use core::{
     marker::PhantomData,
-    mem::MaybeUninit,
+    mem::{
+        ManuallyDrop,
+        MaybeUninit, //
+    },
+    ops::Deref,
     ptr::NonNull, //
 };
 use kernel::{
@@ -203,17 +207,17 @@ impl Path {
     /// # Errors
     ///
     /// `EINVAL` if the mount cannot be cloned (for example because it is locked), `ENOMEM`.
-    pub(crate) fn private(&self) -> Result<Path> {
+    pub(crate) fn private(&self) -> Result<PrivatePath> {
         let raw = self.raw();
         // SAFETY: The path is valid.
         let mount = from_err_ptr(unsafe { bindings::clone_private_mount(&raw) })?;
         // SAFETY: The call succeeded, the reference is ours.
         let mount: ARef<Mount> = unsafe { ARef::from_raw(NonNull::new_unchecked(mount).cast()) };
-        // The access time is the business of the user's mount, not of our reading.
-        Ok(Path {
+        // INVARIANT: Just cloned.
+        Ok(PrivatePath(ManuallyDrop::new(Path {
             mount,
             dentry: self.dentry.clone(),
-        })
+        })))
     }
 
     /// The C form, valid as long as `self`.
@@ -238,6 +242,35 @@ impl Path {
         // SAFETY: `d_path()` returns a string inside the buffer.
         bytes.extend_from_slice(unsafe { CStr::from_char_ptr(start) }.to_bytes(), GFP_KERNEL)?;
         Ok(bytes)
+    }
+}
+
+/// A path through a private mount, which ends with it.
+///
+/// # Invariants
+///
+/// The mount comes from `clone_private_mount()`: a long-term mount, for which `mntput()` only
+/// counts (`fs/namespace.c`), until `kern_unmount_array()` ends it.
+pub(crate) struct PrivatePath(ManuallyDrop<Path>);
+
+impl Deref for PrivatePath {
+    type Target = Path;
+
+    fn deref(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for PrivatePath {
+    fn drop(&mut self) {
+        // SAFETY: It is not used again.
+        let Path { mount, dentry } = unsafe { ManuallyDrop::take(&mut self.0) };
+        // The dentry must not outlive its super block's last mount.
+        drop(dentry);
+        let mut mounts = [ARef::into_raw(mount).as_ptr().cast()];
+        // SAFETY: By the type invariant; the reference is given up. Of the calls that end such a
+        // mount this one waits for an expedited grace period only.
+        unsafe { bindings::kern_unmount_array(mounts.as_mut_ptr(), 1) };
     }
 }
 

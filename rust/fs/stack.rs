@@ -29,7 +29,10 @@ use super::{
 use crate::bindings;
 use core::{
     marker::PhantomData,
-    mem::ManuallyDrop,
+    mem::{
+        ManuallyDrop,
+        MaybeUninit, //
+    },
     ptr, //
 };
 use kernel::{
@@ -84,13 +87,26 @@ pub(crate) struct Stack<P> {
     released: bool,
 }
 
-impl<P> Stack<P> {
-    /// A stack of `top` and the slots below it. `EIO` if `top` is negative.
-    pub(crate) fn new(generation: u64, top: Slot<P>, rest: KVec<Slot<P>>) -> Result<KBox<Self>> {
-        // The first error path must drop the slots, which `Drop` of the stack does.
-        let top_inode = top.dentry.inode().map_or(ptr::null_mut(), Inode::as_ptr);
+/// Memory for a [`Stack`].
+pub(crate) struct StackSpace<P>(KBox<MaybeUninit<Stack<P>>>);
+
+impl<P> StackSpace<P> {
+    /// Takes the memory.
+    pub(crate) fn new() -> Result<Self> {
+        Ok(StackSpace(KBox::new_uninit(GFP_KERNEL)?))
+    }
+
+    /// A stack of `top` and the slots below it. `ESTALE` if `top` is negative, which only
+    /// somebody else can have brought about.
+    pub(crate) fn fill(
+        self,
+        generation: u64,
+        top: Slot<P>,
+        rest: KVec<Slot<P>>,
+    ) -> Result<KBox<Stack<P>>> {
+        let top_inode = top.dentry.inode().ok_or(ESTALE)?.as_ptr();
         let (slots, len, capacity) = rest.into_raw_parts();
-        let stack = Stack {
+        Ok(self.0.write(Stack {
             generation,
             top_inode,
             top: ManuallyDrop::new(top),
@@ -99,13 +115,11 @@ impl<P> Stack<P> {
             rest: unsafe { KVec::from_raw_parts(slots.cast(), len, capacity) },
             previous: ptr::null_mut(),
             released: false,
-        };
-        if top_inode.is_null() {
-            return Err(EIO);
-        }
-        Ok(KBox::new(stack, GFP_KERNEL)?)
+        }))
     }
+}
 
+impl<P> Stack<P> {
     /// The generation of the branch table that the slots were found with.
     pub(crate) fn generation(&self) -> u64 {
         self.generation

@@ -22,19 +22,28 @@ fn count(ret: isize) -> Result<usize> {
     usize::try_from(ret).map_err(|_| Error::from_errno(ret as c_int))
 }
 
+/// The buffer as C wants it: null asks for the size.
+fn buffer(bytes: &mut [u8]) -> *mut u8 {
+    if bytes.is_empty() {
+        core::ptr::null_mut()
+    } else {
+        bytes.as_mut_ptr()
+    }
+}
+
 /// Reads an attribute of a foreign object into `value`; with an empty buffer gives its size.
 ///
 /// # Errors
 ///
 /// `ENODATA` if it is absent, `ERANGE` if the buffer is too small, `EOPNOTSUPP`, ...
 pub(crate) fn get(path: PathRef<'_>, name: &CStr, value: &mut [u8]) -> Result<usize> {
-    // SAFETY: All are valid; the buffer has the given length (null is not read for length 0).
+    // SAFETY: All are valid; the buffer has the given length or is null.
     count(unsafe {
         bindings::vfs_getxattr(
             path.mount.idmap().as_ptr(),
             path.dentry.as_ptr(),
             name.as_char_ptr(),
-            value.as_mut_ptr().cast(),
+            buffer(value).cast(),
             value.len(),
         )
     })
@@ -74,7 +83,7 @@ pub(crate) fn remove(path: PathRef<'_>, name: &CStr) -> Result {
 pub(crate) fn list(dentry: &Dentry, names: &mut [u8]) -> Result<usize> {
     // SAFETY: All are valid; the buffer has the given length.
     count(unsafe {
-        bindings::vfs_listxattr(dentry.as_ptr(), names.as_mut_ptr().cast(), names.len())
+        bindings::vfs_listxattr(dentry.as_ptr(), buffer(names).cast(), names.len())
     })
 }
 

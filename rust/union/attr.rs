@@ -20,7 +20,6 @@ use crate::fs::{
         Request,
         Stat, //
     },
-    inode::Kind,
     path::{
         IdMap,
         PathRef, //
@@ -34,8 +33,9 @@ pub(crate) fn getattr(inode: &Inode, stat: &mut Stat<'_>, idmap: IdMap<'_>) -> R
     if inode.attr_moved(stack.top_inode()) {
         inode.refresh()?;
     }
-    // Blocks of a file that is being written, and its time of birth, are known to the branch.
-    if inode.kind() == Kind::Regular || !stat.is_basic() {
+    // Blocks and the time of birth are known to the branch alone. A directory's size means
+    // nothing, and programs ask for it all the time.
+    if !inode.is_dir() || !stat.is_basic() {
         let cred = &inode.sb().data().cred;
         return cred.scope(|| stat.fill_from(stack.top().path(), inode, idmap));
     }

@@ -15,6 +15,7 @@ use crate::fs::{
     path::{
         Path,
         PathRef,
+        PrivatePath,
         WriteAccess, //
     },
     stack, //
@@ -66,7 +67,7 @@ pub(crate) struct Branch {
     /// As the user gave it: for messages, and to keep the mount busy.
     pub(crate) shown: Path,
     /// The same directory through a mount of our own, for all work.
-    pub(crate) root: Path,
+    pub(crate) root: PrivatePath,
     /// What the user allows.
     pub(crate) access: Access,
     /// The number of its file system among those of the union.

@@ -63,6 +63,7 @@ use crate::logic::{
 };
 use kernel::{
     prelude::*,
+    rbtree::RBTreeNode,
     sync::{
         aref::ARef,
         Arc, //
@@ -202,6 +203,14 @@ struct CopyUp<'a> {
     wanted: Data,
 }
 
+/// What became of a staged instance.
+enum Published {
+    /// It has its name, and is this.
+    Named(ARef<LowerDentry>),
+    /// There is no name for it any more; it may have a pseudo-link for others.
+    Nameless(Option<ARef<LowerDentry>>),
+}
+
 /// A complete instance that nobody sees.
 struct Staged {
     dentry: ARef<LowerDentry>,
@@ -211,33 +220,37 @@ struct Staged {
 
 impl CopyUp<'_> {
     fn run(&self, parent: Option<&Dentry>) -> Result {
+        // What may fail for lack of memory comes before anything can be seen.
         let number = InoTable::reserve()?;
-        let staged = self.stage()?;
-        let write = match self.target.want_write() {
-            Ok(write) => write,
-            // Read-only since a moment ago: there is nothing that could be removed there.
-            Err(error) => return Err(error),
+        let room = if self.inode.is_dir() {
+            inode::Room::beside(self.inode.stack()?)?
+        } else {
+            inode::Room::alone()?
         };
+        let staged = self.stage()?;
+        // Read-only since a moment ago: then nothing can be removed there either.
+        let write = self.target.want_write()?;
         // From here on the name appears on the target; the guard, which waits for that, has
         // done its duty.
         self.dentry.set_guard(None);
         let published = match parent {
             Some(parent) => self.publish(parent, &staged, &write),
-            None => Ok(staged.dentry.clone()),
+            None => self.keep_links(&staged, &write).map(Published::Nameless),
         };
-        let published = match published {
-            Ok(published) => published,
+        let dentry = match published {
+            Ok(Published::Named(dentry)) => dentry,
+            Ok(Published::Nameless(link)) => {
+                // The open file keeps the instance, or the other names do.
+                self.discard(&staged, &write);
+                link.unwrap_or_else(|| staged.dentry.clone())
+            }
             Err(error) => {
                 self.discard(&staged, &write);
                 return Err(error);
             }
         };
-        if parent.is_none() {
-            // The last name goes; the open file keeps the instance.
-            self.discard(&staged, &write);
-        }
         drop(write);
-        self.install(published, number)
+        self.install(dentry, room, number)
     }
 
     /// Makes the instance, complete, among the orphans of the target.
@@ -315,26 +328,18 @@ impl CopyUp<'_> {
         parent: &Dentry,
         staged: &Staged,
         write: &WriteAccess<'_>,
-    ) -> Result<ARef<LowerDentry>> {
+    ) -> Result<Published> {
         let info = self.sb.data();
         let name = self.dentry.name()?;
         let dir = parent.object()?.slot_on(self.target.id)?.ok_or(ESTALE)?;
         let at = self.target.at(dir.dentry());
         let lock = info.replace.lock();
         // A rename may have taken its place meanwhile; then the copy gets no name either.
-        if self.inode.nlink() == 0 {
-            return Ok(staged.dentry.clone());
+        if self.dentry.is_unhashed() || self.inode.nlink() == 0 {
+            return self.keep_links(staged, write).map(Published::Nameless);
         }
         let times = meta::DirTimes::of(dir)?;
-        let keep_links = !self.inode.is_dir()
-            && info.settings.plink
-            && self.source.inode()?.nlink() > 1
-            && !self.inode.is_plinked();
-        let linked = if keep_links {
-            Some(plink::add(self.sb, self.inode, self.target, &staged.dentry, write)?)
-        } else {
-            None
-        };
+        let linked = self.keep_links(staged, write)?;
         let published = match &staged.temp {
             None => Creating::new(at, &name, write).and_then(|new| new.link(&staged.dentry)),
             Some(temp) => {
@@ -349,7 +354,7 @@ impl CopyUp<'_> {
         match published {
             Ok(published) => {
                 times.restore(dir, write);
-                Ok(linked.unwrap_or(published))
+                Ok(Published::Named(linked.unwrap_or(published)))
             }
             Err(error) => {
                 if let Some(link) = linked {
@@ -360,23 +365,36 @@ impl CopyUp<'_> {
         }
     }
 
+    /// Gives the instance of a file with several names a pseudo-link, and gives that.
+    fn keep_links(
+        &self,
+        staged: &Staged,
+        write: &WriteAccess<'_>,
+    ) -> Result<Option<ARef<LowerDentry>>> {
+        let several = !self.inode.is_dir()
+            && self.sb.data().settings.plink
+            && self.inode.nlink() > 0
+            && self.source.inode()?.nlink() > 1
+            && !self.inode.is_plinked();
+        if !several {
+            return Ok(None);
+        }
+        plink::add(self.sb, self.inode, self.target, &staged.dentry, write).map(Some)
+    }
+
     /// Makes the published instance the top slot.
     fn install(
         &self,
         published: ARef<LowerDentry>,
-        number: kernel::rbtree::RBTreeNode<(u16, u64), u64>,
+        room: inode::Room,
+        number: RBTreeNode<(u16, u64), u64>,
     ) -> Result {
         let info = self.sb.data();
         let lower = published.inode().ok_or(EIO)?.ino();
-        let mut rest = KVec::new();
-        if self.inode.is_dir() {
-            for slot in self.inode.stack()?.iter() {
-                rest.push(slot.clone(), GFP_KERNEL)?;
-            }
-        }
         let slot = Slot::new(self.target.clone(), published);
-        let stack = inode::in_order(&info.table, info.table.generation, slot, rest)?;
-        info.ino.keep(number, self.target.fs, lower, self.inode.ino());
+        let stack = room.fill(&info.table, slot)?;
+        info.ino
+            .keep(number, self.target.fs, lower, self.inode.ino());
         self.inode.publish(stack);
         self.inode.refresh()
     }

@@ -80,9 +80,9 @@ pub(crate) fn make(
     let branch = target(dir, &entry.dentry.parent())?;
     let slot = dir.slot_on(branch.id)?.ok_or(ESTALE)?;
     let write = branch.want_write()?;
-    let made = with_name(info, &entry, slot, &write, |whiteouted| {
+    let inode = with_name(info, &entry, slot, &write, |whiteouted| {
         let at = slot.path();
-        let dentry = info.cred.scope_for_creation(dir, entry.dentry, mode, idmap, || {
+        let made = info.cred.scope_for_creation(dir, entry.dentry, mode, idmap, || {
             let creating = Creating::new(at, entry.name, &write)?;
             match make {
                 Make::File => creating.create(mode),
@@ -91,20 +91,19 @@ pub(crate) fn make(
                 Make::Symlink(text) => creating.symlink(text),
             }
         })?;
-        if matches!(make, Make::Dir) && (whiteouted || info.settings.diropq == Diropq::Always) {
-            let marked = info
-                .cred
-                .scope(|| whiteout::make_opaque(&branch, &dentry, &write));
-            if let Err(error) = marked {
-                info.cred.scope(|| unmake(slot, entry.name, &write));
-                return Err(error);
+        let opaque = whiteouted || info.settings.diropq == Diropq::Always;
+        let complete = || -> Result<ARef<Inode>> {
+            if matches!(make, Make::Dir) && opaque {
+                info.cred
+                    .scope(|| whiteout::make_opaque(&branch, &made, &write))?;
             }
-        }
-        Ok(dentry)
+            let mut slots = KVec::new();
+            slots.push(Slot::new(branch.clone(), made.clone()), GFP_KERNEL)?;
+            inode::get(sb, info.table.generation, slots)
+        };
+        complete().inspect_err(|_| info.cred.scope(|| unmake(slot, entry.name, &write)))
     })?;
-    let mut slots = KVec::new();
-    slots.push(Slot::new(branch.clone(), made), GFP_KERNEL)?;
-    let inode = inode::get(sb, info.table.generation, slots)?;
+    drop(write);
     dir.refresh()?;
     Ok(inode)
 }
@@ -113,15 +112,15 @@ pub(crate) fn make(
 /// of the name afterwards. `make` is told whether there is one.
 ///
 /// An error in the end undoes what was made.
-fn with_name<F>(
+fn with_name<F, R>(
     info: &SbInfo,
     entry: &Entry<'_, Union>,
     slot: &Slot,
     write: &WriteAccess<'_>,
     make: F,
-) -> Result<ARef<LowerDentry>>
+) -> Result<R>
 where
-    F: FnOnce(bool) -> Result<ARef<LowerDentry>>,
+    F: FnOnce(bool) -> Result<R>,
 {
     let whiteouted = slot.branch().access.honours_whiteouts()
         && info
@@ -194,13 +193,7 @@ pub(crate) fn link(old: &Dentry, dir: &Inode, entry: Entry<'_, Union>) -> Result
     drop(write);
     if top.is_unhashed() {
         // It was an unnamed file, or the name it was found by is gone.
-        let stack = inode::in_order(
-            &info.table,
-            info.table.generation,
-            Slot::new(branch, linked),
-            KVec::new(),
-        )?;
-        inode.publish(stack);
+        inode.publish(room.fill(&info.table, Slot::new(branch.clone(), linked))?);
     }
     if inode.is_plinked() {
         inode.set_nlink(inode.nlink().saturating_add(1));

@@ -34,7 +34,10 @@ use crate::fs::{
         Got,
         Private, //
     },
-    stack::StackCell, //
+    stack::{
+        StackCell,
+        StackSpace, //
+    }, //
 };
 use crate::logic::ino;
 use core::convert::Infallible;
@@ -199,7 +202,7 @@ pub(crate) fn get(sb: &SuperBlock, generation: u64, mut slots: KVec<Slot>) -> Re
     let lower: ARef<LowerDentry> = top.dentry().clone();
     let lower_inode = lower.inode().ok_or(ESTALE)?;
     let number = info.ino.number(branch.fs, lower_inode.ino())?;
-    let stack = Stack::new(generation, top, slots)?;
+    let stack = StackSpace::new()?.fill(generation, top, slots)?;
     let nlink = link_count(&stack)?;
     let mut stack = Some(stack);
     let found = Inode::get(
@@ -236,22 +239,45 @@ pub(crate) fn get(sb: &SuperBlock, generation: u64, mut slots: KVec<Slot>) -> Re
     }
 }
 
-/// A stack of `slot` and `rest`, which is in order, with `slot` at its place among them.
-pub(crate) fn in_order(
-    table: &BranchTable,
-    generation: u64,
-    slot: Slot,
-    mut rest: KVec<Slot>,
-) -> Result<KBox<Stack>> {
-    let place = table.index_of(slot.branch().id).ok_or(ESTALE)?;
-    let at = rest
-        .iter()
-        .position(|other| table.index_of(other.branch().id).is_none_or(|i| i > place))
-        .unwrap_or(rest.len());
-    rest.reserve(1, GFP_KERNEL)?;
-    rest.insert_within_capacity(at, slot).map_err(|_| EIO)?;
-    let top = rest.remove(0).map_err(|_| EIO)?;
-    Stack::new(generation, top, rest)
+/// Memory for a new stack, taken before a change that must not fail after it.
+pub(crate) struct Room {
+    space: StackSpace<Arc<Branch>>,
+    rest: KVec<Slot>,
+}
+
+impl Room {
+    /// For one slot.
+    pub(crate) fn alone() -> Result<Self> {
+        Ok(Room {
+            space: StackSpace::new()?,
+            rest: KVec::with_capacity(1, GFP_KERNEL)?,
+        })
+    }
+
+    /// For one more slot than `stack` has.
+    pub(crate) fn beside(stack: &Stack) -> Result<Self> {
+        let mut rest = KVec::with_capacity(stack.len().saturating_add(1), GFP_KERNEL)?;
+        for slot in stack.iter() {
+            rest.push(slot.clone(), GFP_KERNEL)?;
+        }
+        Ok(Room {
+            space: StackSpace::new()?,
+            rest,
+        })
+    }
+
+    /// The stack, with `slot` at its place in the order of `table`. Allocates nothing.
+    pub(crate) fn fill(self, table: &BranchTable, slot: Slot) -> Result<KBox<Stack>> {
+        let Room { space, mut rest } = self;
+        let place = table.index_of(slot.branch().id).ok_or(ESTALE)?;
+        let at = rest
+            .iter()
+            .position(|other| table.index_of(other.branch().id).is_none_or(|i| i > place))
+            .unwrap_or(rest.len());
+        rest.insert_within_capacity(at, slot).map_err(|_| EIO)?;
+        let top = rest.remove(0).map_err(|_| EIO)?;
+        space.fill(table.generation, top, rest)
+    }
 }
 
 /// The root inode, for the roots of all branches.
@@ -264,7 +290,7 @@ pub(crate) fn get_root(
     let branch = top.branch().clone();
     let lower: ARef<LowerDentry> = top.dentry().clone();
     let lower_inode = lower.inode().ok_or(ESTALE)?;
-    let stack = Stack::new(generation, top, slots)?;
+    let stack = StackSpace::new()?.fill(generation, top, slots)?;
     let nlink = link_count(&stack)?;
     let mut stack = Some(stack);
     let fill = |inode: &Inode| {

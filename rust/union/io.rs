@@ -66,7 +66,9 @@ fn open_slot(file: &File<Union>, slot: &Slot) -> Result<BackingFile> {
 impl Operations for Union {
     fn open(file: &File<Union>) -> Result<KBox<OpenFile>> {
         let inode = file.inode();
-        if file.writable() || file.flags() & O_TRUNC != 0 {
+        // A read-only open may cut the file, too, but only after checks that are still to come;
+        // then `setattr` promotes it.
+        if file.writable() {
             let wanted = if file.flags() & O_TRUNC != 0 {
                 Data::Before(0)
             } else {

@@ -240,8 +240,7 @@ fn settle(object: &Inode, branch: &Arc<Branch>) -> Result {
     if object.is_dir() && stack.len() > 1 {
         let info = object.sb().data();
         let slot = Slot::new(branch.clone(), stack.top().dentry().clone());
-        let alone = inode::in_order(&info.table, info.table.generation, slot, KVec::new())?;
-        object.publish(alone);
+        object.publish(inode::Room::alone()?.fill(&info.table, slot)?);
         object.data().listing.lock().take();
     }
     Ok(())
