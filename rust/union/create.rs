@@ -149,11 +149,9 @@ fn unmake(slot: &Slot, name: &[u8], write: &WriteAccess<'_>) {
     let result = || -> Result {
         let removing = Removing::new(slot.path(), name, write)?;
         if removing.child().is_dir() {
-            drop(removing);
             // It holds an opaque mark at most.
-            let dir = Removing::new(slot.path(), name, write)?;
-            let child: ARef<LowerDentry> = dir.child().into();
-            drop(dir);
+            let child: ARef<LowerDentry> = removing.child().into();
+            drop(removing);
             match Removing::new(slot.branch().at(&child), whname::OPAQUE, write)
                 .and_then(Removing::unlink)
             {
@@ -184,6 +182,7 @@ pub(crate) fn link(old: &Dentry, dir: &Inode, entry: Entry<'_, Union>) -> Result
     copyup::promote_dir(&entry.dentry.parent(), &branch)?;
     let lock = inode.promotion_lock();
     let slot = dir.slot_on(branch.id)?.ok_or(ESTALE)?;
+    let room = inode::Room::alone()?;
     let write = branch.want_write()?;
     let top: ARef<LowerDentry> = inode.stack()?.top().dentry().clone();
     let linked = with_name(info, &entry, slot, &write, |_| {
