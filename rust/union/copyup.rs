@@ -49,6 +49,7 @@ use super::{
 use crate::fs::{
     cred::Cred,
     dirop::{
+        self,
         Creating,
         Renaming, //
     },
@@ -90,11 +91,48 @@ pub(crate) fn promote(dentry: &Dentry, wanted: Data) -> Result {
         let inode = dentry.object()?;
         let stack = inode.stack()?;
         if stack.writable() {
-            return Ok(());
+            return if inode.is_plinked() {
+                give_name(dentry, stack.top())
+            } else {
+                Ok(())
+            };
         }
         let target = choose(dentry, stack)?;
         promote_step(dentry, &target, wanted)?;
     }
+}
+
+/// Makes sure that `dentry`, one of several names of an object whose top instance is `top`, is
+/// there on the branch of `top`: a promotion made only the name that it came by.
+pub(crate) fn give_name(dentry: &Dentry, top: &Slot) -> Result {
+    if dentry.is_unhashed() {
+        return Ok(());
+    }
+    let parent = dentry.parent();
+    let branch = top.branch();
+    promote_dir(&parent, branch)?;
+    let inode = dentry.object()?;
+    let info = inode.sb().data();
+    let _lock = inode.promotion_lock();
+    if dentry.is_unhashed() || !dentry.parent().is(&parent) {
+        // Removed, or moved by somebody who gave it its name.
+        return Ok(());
+    }
+    let name = dentry.name()?;
+    let dir = parent.object()?.slot_on(branch.id)?.ok_or(ESTALE)?;
+    info.cred.scope(|| {
+        let found = dirop::lookup_positive(dir.dentry(), &name)?;
+        let lower = top.inode()?;
+        if found.is_some_and(|found| dirop::same_inode(&found, lower)) {
+            return Ok(());
+        }
+        let write = branch.want_write()?;
+        dentry.set_guard(None);
+        let times = meta::DirTimes::of(dir)?;
+        Creating::new(dir.path(), &name, &write)?.link(top.dentry())?;
+        times.restore(dir, &write);
+        Ok(())
+    })
 }
 
 /// Makes sure that the directory `dentry` has an instance on `target`.
@@ -180,6 +218,12 @@ fn promote_one(
     if parent.is_some_and(|parent| !dentry.parent().is(parent)) {
         return Ok(());
     }
+    // It was removed before we had the lock: then the copy gets no name.
+    let gone = dentry.is_unhashed() || inode.nlink() == 0;
+    if gone && inode.is_dir() {
+        return Err(ENOENT);
+    }
+    let parent = parent.filter(|_| !gone);
     let copy_up = CopyUp {
         sb: inode.sb(),
         inode,
@@ -228,6 +272,7 @@ impl CopyUp<'_> {
             inode::Room::alone()?
         };
         let staged = self.stage()?;
+        let lock = self.sb.data().replace.lock();
         // Read-only since a moment ago: then nothing can be removed there either.
         let write = self.target.want_write()?;
         // From here on the name appears on the target; the guard, which waits for that, has
@@ -250,6 +295,7 @@ impl CopyUp<'_> {
             }
         };
         drop(write);
+        drop(lock);
         self.install(dentry, room, number)
     }
 
@@ -322,18 +368,16 @@ impl CopyUp<'_> {
         Ok(staged)
     }
 
-    /// Gives the instance its name.
+    /// Gives the instance its name. [`super::sb::SbInfo::replace`] is held.
     fn publish(
         &self,
         parent: &Dentry,
         staged: &Staged,
         write: &WriteAccess<'_>,
     ) -> Result<Published> {
-        let info = self.sb.data();
         let name = self.dentry.name()?;
         let dir = parent.object()?.slot_on(self.target.id)?.ok_or(ESTALE)?;
         let at = self.target.at(dir.dentry());
-        let lock = info.replace.lock();
         // A rename may have taken its place meanwhile; then the copy gets no name either.
         if self.dentry.is_unhashed() || self.inode.nlink() == 0 {
             return self.keep_links(staged, write).map(Published::Nameless);
@@ -350,7 +394,6 @@ impl CopyUp<'_> {
                     .and_then(Renaming::commit)
             }
         };
-        drop(lock);
         match published {
             Ok(published) => {
                 times.restore(dir, write);

@@ -80,7 +80,7 @@ pub(crate) fn make(
     let branch = target(dir, &entry.dentry.parent())?;
     let slot = dir.slot_on(branch.id)?.ok_or(ESTALE)?;
     let write = branch.want_write()?;
-    let inode = with_name(info, &entry, slot, &write, |whiteouted| {
+    let made = with_name(info, &entry, slot, &write, |whiteouted| {
         let at = slot.path();
         let made = info.cred.scope_for_creation(dir, entry.dentry, mode, idmap, || {
             let creating = Creating::new(at, entry.name, &write)?;
@@ -91,21 +91,47 @@ pub(crate) fn make(
                 Make::Symlink(text) => creating.symlink(text),
             }
         })?;
-        let opaque = whiteouted || info.settings.diropq == Diropq::Always;
-        let complete = || -> Result<ARef<Inode>> {
-            if matches!(make, Make::Dir) && opaque {
-                info.cred
-                    .scope(|| whiteout::make_opaque(&branch, &made, &write))?;
-            }
-            let mut slots = KVec::new();
-            slots.push(Slot::new(branch.clone(), made.clone()), GFP_KERNEL)?;
-            inode::get(sb, info.table.generation, slots)
-        };
-        complete().inspect_err(|_| info.cred.scope(|| unmake(slot, entry.name, &write)))
+        if matches!(make, Make::Dir) && (whiteouted || info.settings.diropq == Diropq::Always) {
+            info.cred.scope(|| {
+                whiteout::make_opaque(&branch, &made, &write)
+                    .inspect_err(|_| unmake(slot, entry.name, &write))
+            })?;
+        }
+        Ok((made, whiteouted))
     })?;
     drop(write);
+    let (made, whiteouted) = made;
+    let find = || -> Result<ARef<Inode>> {
+        let mut slots = KVec::new();
+        slots.push(Slot::new(branch.clone(), made.clone()), GFP_KERNEL)?;
+        inode::get(sb, info.table.generation, slots)
+    };
+    let inode = find().inspect_err(|_| {
+        take_back(info, slot, entry.name, whiteouted);
+        entry.dentry.unhash();
+    })?;
     dir.refresh()?;
     Ok(inode)
+}
+
+/// Takes back what was made and made visible: there was no memory for its inode.
+fn take_back(info: &SbInfo, slot: &Slot, name: &[u8], whiteouted: bool) {
+    let branch = slot.branch();
+    let result = info.cred.scope(|| {
+        let write = branch.want_write()?;
+        if whiteouted {
+            whiteout::create(branch, slot.dentry(), name, &write)?;
+        }
+        unmake(slot, name, &write);
+        Ok::<(), Error>(())
+    });
+    if let Err(error) = result {
+        pr_warn!(
+            "cannot undo the creation of {:?}: {:?}\n",
+            kernel::str::BStr::from_bytes(name),
+            error
+        );
+    }
 }
 
 /// Runs `make`, which puts `entry` into the directory instance `slot`, and removes the whiteout

@@ -103,6 +103,9 @@ impl InodeInfo {
     }
 }
 
+/// [`InodeInfo::lock`], held.
+pub(crate) type PromotionLock<'a> = kernel::sync::lock::mutex::MutexGuard<'a, ()>;
+
 /// Says for its lifetime that an inode is being renamed.
 pub(crate) struct Moving<'a>(&'a Inode);
 
@@ -119,7 +122,7 @@ impl Inode {
     }
 
     /// The object's lock, see the module documentation.
-    pub(crate) fn promotion_lock(&self) -> kernel::sync::lock::mutex::MutexGuard<'_, ()> {
+    pub(crate) fn promotion_lock(&self) -> PromotionLock<'_> {
         self.data().lock.lock()
     }
 

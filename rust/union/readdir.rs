@@ -270,8 +270,7 @@ impl Operations for Union {
                     pass_through(&real, out, &mut |name, lower| match name {
                         b"." => Some(own),
                         b".." => Some(parent),
-                        // The prefix alone is a name like any other to a listing.
-                        _ if whname::is_reserved(name) && name.len() > whname::PREFIX.len() => None,
+                        _ if whname::is_reserved(name) => None,
                         _ => info
                             .ino
                             .number(fs, lower)

@@ -14,6 +14,7 @@ use super::{
         Stack, //
     },
     copyup,
+    inode::PromotionLock,
     lookup::{
         self,
         Depth, //
@@ -108,8 +109,7 @@ fn hidden_at(dir: &Stack, at: usize, name: &[u8]) -> Result<bool> {
 /// Removes the name of a non-directory.
 pub(crate) fn unlink(dir: &Inode, entry: Entry<'_, Union>) -> Result {
     let inode = entry.dentry.object()?;
-    let lock = inode.promotion_lock();
-    with_whiteout(dir, &entry, |removal, slot, write| {
+    let lock = with_whiteout(dir, &entry, |removal, slot, write| {
         let Some(instance) = &removal.instance else {
             return Ok(());
         };
@@ -117,11 +117,11 @@ pub(crate) fn unlink(dir: &Inode, entry: Entry<'_, Union>) -> Result {
         same(&removing, instance)?;
         removing.unlink()
     })?;
-    inode.name_removed()?;
-    let result = cleanup_last(inode);
-    drop(lock);
+    // Before the lock goes: a promotion that waits for it must see that the name is gone.
     entry.dentry.unhash();
-    result?;
+    inode.name_removed()?;
+    cleanup_last(inode)?;
+    drop(lock);
     inode.refresh()?;
     dir.refresh()
 }
@@ -130,9 +130,8 @@ pub(crate) fn unlink(dir: &Inode, entry: Entry<'_, Union>) -> Result {
 pub(crate) fn rmdir(dir: &Inode, entry: Entry<'_, Union>) -> Result {
     let inode = entry.dentry.object()?;
     let info = dir.sb().data();
-    let lock = inode.promotion_lock();
     info.cred.scope(|| readdir::check_empty(inode))?;
-    with_whiteout(dir, &entry, |removal, slot, write| {
+    let lock = with_whiteout(dir, &entry, |removal, slot, write| {
         let Some(instance) = &removal.instance else {
             return Ok(());
         };
@@ -146,11 +145,10 @@ pub(crate) fn rmdir(dir: &Inode, entry: Entry<'_, Union>) -> Result {
             other => other,
         }
     })?;
-    inode.name_removed()?;
-    let result = cleanup_last(inode);
-    drop(lock);
     entry.dentry.unhash();
-    result?;
+    inode.name_removed()?;
+    cleanup_last(inode)?;
+    drop(lock);
     dir.refresh()
 }
 
@@ -166,14 +164,25 @@ fn same(removing: &Removing<'_>, instance: &LowerDentry) -> Result {
 
 /// Plans the removal of `entry`, makes the whiteout that it needs, then runs `remove`. The
 /// whiteout goes again after an error.
-fn with_whiteout<F>(dir: &Inode, entry: &Entry<'_, Union>, remove: F) -> Result
+///
+/// Gives the lock of the removed object, still held.
+fn with_whiteout<'a, F>(dir: &Inode, entry: &Entry<'a, Union>, remove: F) -> Result<PromotionLock<'a>>
 where
     F: FnOnce(&Removal, &Slot, &WriteAccess<'_>) -> Result,
 {
     let cred = &dir.sb().data().cred;
-    let removal = cred.scope(|| Removal::plan(dir, entry.name))?;
+    let inode = entry.dentry.object()?;
+    let (lock, removal) = loop {
+        let lock = inode.promotion_lock();
+        let removal = cred.scope(|| Removal::plan(dir, entry.name))?;
+        if dir.slot_on(removal.branch.id)?.is_some() {
+            break (lock, removal);
+        }
+        // Promotions take locks of their own, one at a time.
+        drop(lock);
+        copyup::promote_dir(&entry.dentry.parent(), &removal.branch)?;
+    };
     let branch = &removal.branch;
-    copyup::promote_dir(&entry.dentry.parent(), branch)?;
     let slot = dir.slot_on(branch.id)?.ok_or(ESTALE)?;
     let write = branch.want_write()?;
     cred.scope(|| {
@@ -191,7 +200,9 @@ where
                 }
             }
         })
-    })
+    })?;
+    drop(write);
+    Ok(lock)
 }
 
 /// The last name of `inode` may be gone: then its number may come again on the branch, and its

@@ -35,7 +35,6 @@ use super::{
 use crate::fs::{
     dirop::{
         self,
-        Creating,
         Renaming, //
     },
     inode_ops::Entry,
@@ -214,24 +213,12 @@ fn bring(end: &End<'_>, branch: &Arc<Branch>) -> Result {
         return copyup::promote_dir(end.dentry, branch);
     }
     copyup::promote(end.dentry, Data::All)?;
-    copyup::promote_dir(&end.dentry.parent(), branch)?;
-    let stack = object.stack()?;
-    if stack.top().branch().id != branch.id {
+    if object.stack()?.top().branch().id != branch.id {
         // On another writable branch, below what it is to replace.
         return Err(EXDEV);
     }
-    // One of several names, of which only others are on the branch: it gets this one, too.
-    let dir = end.dir.slot_on(branch.id)?.ok_or(ESTALE)?;
-    end.dir.sb().data().cred.scope(|| {
-        let found = dirop::lookup_positive(dir.dentry(), end.name)?;
-        if found.is_some_and(|found| dirop::same_inode(&found, stack.top_inode())) {
-            return Ok(());
-        }
-        let write = branch.want_write()?;
-        end.dentry.set_guard(None);
-        Creating::new(dir.path(), end.name, &write)?.link(stack.top().dentry())?;
-        Ok(())
-    })
+    // Of several names it may be one that is not there.
+    copyup::give_name(end.dentry, object.stack()?.top())
 }
 
 /// The renamed object has no instance below the top one any more.

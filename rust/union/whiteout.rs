@@ -141,9 +141,9 @@ pub(crate) fn purge(branch: &Branch, dir: &LowerDentry, name: &[u8], write: &Wri
     }
 }
 
-/// Removes all non-directories from `dir`.
-fn empty(dir: PathRef<'_>, write: &WriteAccess<'_>) -> Result {
-    let mut names: KVVec<KVec<u8>> = KVVec::new();
+/// The names in `dir`.
+fn names(dir: PathRef<'_>) -> Result<KVVec<KVec<u8>>> {
+    let mut names = KVVec::new();
     KernelFile::dir(dir, true)?.each_entry(&mut |name, _, _| {
         if name != b"." && name != b".." {
             let mut copy = KVec::new();
@@ -152,7 +152,12 @@ fn empty(dir: PathRef<'_>, write: &WriteAccess<'_>) -> Result {
         }
         Ok(())
     })?;
-    for name in names.iter() {
+    Ok(names)
+}
+
+/// Removes all non-directories from `dir`.
+fn empty(dir: PathRef<'_>, write: &WriteAccess<'_>) -> Result {
+    for name in names(dir)?.iter() {
         Removing::new(dir, name, write)?.unlink()?;
     }
     Ok(())
@@ -196,13 +201,13 @@ pub(crate) fn prepare(
         plinks: own_object(at, whname::PLINK_DIR, Kind::Dir, &write)?,
         orphans: own_object(at, whname::ORPHAN_DIR, Kind::Dir, &write)?,
     };
-    clean_orphans(
-        PathRef {
+    for dir in [&work.orphans, &work.plinks] {
+        let at = PathRef {
             mount: &root.mount,
-            dentry: &work.orphans,
-        },
-        &write,
-    )?;
+            dentry: dir,
+        };
+        clean(at, &write)?;
+    }
     Ok(work)
 }
 
@@ -231,39 +236,28 @@ fn own_object(
     Ok(made)
 }
 
-/// Removes what is left among the orphans: objects that never got their name, directories that
-/// were removed already. What does not go is left and logged.
-fn clean_orphans(dir: PathRef<'_>, write: &WriteAccess<'_>) -> Result {
-    let mut names: KVVec<(KVec<u8>, bool)> = KVVec::new();
-    KernelFile::dir(dir, true)?.each_entry(&mut |name, _, _| {
-        if whname::is_reserved(name) {
-            let mut copy = KVec::new();
-            copy.extend_from_slice(name, GFP_KERNEL)?;
-            names.push((copy, false), GFP_KERNEL)?;
-        }
-        Ok(())
-    })?;
-    for (name, _) in names.iter() {
+/// Removes what is left in a bookkeeping directory: objects that never got their name, directories
+/// that were removed already, pseudo-links of an earlier mount. What does not go is left and
+/// logged.
+fn clean(dir: PathRef<'_>, write: &WriteAccess<'_>) -> Result {
+    for name in names(dir)?.iter() {
         let result = || -> Result {
             let Some(found) = dirop::lookup_positive(dir.dentry, name)? else {
                 return Ok(());
             };
-            if found.is_dir() {
-                empty(
-                    PathRef {
-                        mount: dir.mount,
-                        dentry: &found,
-                    },
-                    write,
-                )?;
-                Removing::new(dir, name, write)?.rmdir()
-            } else {
-                Removing::new(dir, name, write)?.unlink()
+            if !found.is_dir() {
+                return Removing::new(dir, name, write)?.unlink();
             }
+            let inside = PathRef {
+                mount: dir.mount,
+                dentry: &found,
+            };
+            empty(inside, write)?;
+            Removing::new(dir, name, write)?.rmdir()
         };
         if let Err(error) = result() {
             pr_warn!(
-                "cannot remove left-over {:?} from the directory of orphans: {:?}\n",
+                "cannot remove left-over {:?}: {:?}\n",
                 kernel::str::BStr::from_bytes(name),
                 error
             );

@@ -131,9 +131,10 @@ pub(crate) fn set_acl(dentry: &Dentry, request: acl::Request, idmap: IdMap<'_>) 
         return Err(EOPNOTSUPP);
     }
     let write = top.branch().want_write()?;
+    // The mounter might keep the bit; it is the caller who asks.
+    let strip = request.which() == Which::Access && acl::drops_sgid(inode, idmap);
     let result = inode.sb().data().cred.scope(|| {
-        // The mounter may keep the bit; whether the caller may is decided here.
-        if request.which() == Which::Access && acl::drops_sgid(inode, idmap) {
+        if strip {
             Change::new()
                 .mode(inode.mode() & !0o2000)
                 .apply(&top.branch().root.mount, top.dentry())?;
