@@ -43,11 +43,7 @@ impl fmt::Display for SysError {
         } else {
             shown
         };
-        write!(
-            f,
-            "{} {shown}: {:?} ({}) at {}",
-            self.call, self.errno, self.errno, self.place
-        )
+        write!(f, "{} {shown}: {} at {}", self.call, self.errno, self.place)
     }
 }
 
@@ -55,9 +51,6 @@ impl std::error::Error for SysError {}
 
 /// Result of a system call on a path.
 pub(crate) type Res<T> = Result<T, SysError>;
-
-/// Path arguments of this module.
-pub(crate) type P<'a> = &'a Path;
 
 /// Adds call, path and caller to an errno.
 #[track_caller]
@@ -81,9 +74,9 @@ pub(crate) fn on_fd<T>(call: &'static str, result: io::Result<T>) -> Res<T> {
 #[track_caller]
 pub(crate) fn errno<T>(result: Res<T>, wanted: Errno) {
     match result {
-        Ok(_) => panic!("succeeded, but {wanted:?} is wanted"),
+        Ok(_) => panic!("succeeded, but {wanted} is wanted"),
         Err(e) if e.errno == wanted => {}
-        Err(e) => panic!("{wanted:?} is wanted, but: {e}"),
+        Err(e) => panic!("{wanted} is wanted, but: {e}"),
     }
 }
 

@@ -50,8 +50,8 @@ impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{}: {:?} ({}); mount API log: {:?}",
-            self.step, self.errno, self.errno, self.log
+            "{}: {}; mount API log: {:?}",
+            self.step, self.errno, self.log
         )
     }
 }

@@ -14,11 +14,22 @@ use rustix::{
     },
 };
 
+/// Leaves the working directory when dropped. A joined thread may still be on its way out of the
+/// kernel, and must not keep a mount busy then.
+struct Leave;
+
+impl Drop for Leave {
+    fn drop(&mut self) {
+        let _ = rustix::process::chdir("/");
+    }
+}
+
 /// Runs `f` in a thread with working directory and umask of its own.
 pub(crate) fn apart<T: Send>(f: impl FnOnce() -> T + Send) -> T {
     let body = || {
         // SAFETY: only the file system context is unshared, which no Rust object refers to.
         unsafe { unshare_unsafe(UnshareFlags::FS) }.expect("unshare(CLONE_FS)");
+        let _leave = Leave;
         f()
     };
     match thread::scope(|scope| scope.spawn(body).join()) {

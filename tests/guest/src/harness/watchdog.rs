@@ -89,7 +89,10 @@ fn give_up(armed: &Armed) -> ! {
     let (passed, failed) = *ENDED.lock().unwrap_or_else(|e| e.into_inner());
     // As libtest says it, for programs that read along; then our last line.
     let failed = failed + 1;
-    let _ = writeln!(out, "test result: FAILED. {passed} passed; {failed} failed;");
+    let _ = writeln!(
+        out,
+        "test result: FAILED. {passed} passed; {failed} failed;"
+    );
     let _ = writeln!(out, "{passed} passed, {failed} failed");
     let _ = out.flush();
     std::process::exit(EXIT)

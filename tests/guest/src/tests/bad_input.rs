@@ -532,7 +532,7 @@ fn nothing_is_pinned(cx: &Ctx) -> Result<()> {
     // Good branches on three file systems, then a bad one.
     let list = [
         Private::tmpfs(&cx.name(), "")?,
-        Private::disk(Kind::Ext4, &cx.name(), 16 << 20)?,
+        Private::disk(Kind::Ext4, &cx.name(), 32 << 20)?,
         Private::tmpfs(&cx.name(), "")?,
     ];
     let path = |i: usize| list[i].path().display().to_string();

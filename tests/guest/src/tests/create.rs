@@ -9,11 +9,10 @@ use rustix::fs::{openat, AtFlags};
 use crate::harness::prelude::*;
 
 cases! {
-    WRITABLE: files, open_flags, directories, nodes, symbolic_links, unnamed_files,
-        over_whiteouts, hard_links, hard_link_of_a_lower_file;
+    WRITABLE: files, open_flags, directories, nodes, symbolic_links, unnamed_files, over_whiteouts;
     BASIC: parents_are_copied_up, parents_keep_times, owner_and_umask, setgid_directories,
         unprivileged_users, no_writable_branch, policy_top_down_parent, in_a_removed_directory,
-        trailing_slashes, dangling_symlinks, hard_link_errors, unnamed_file_that_stays_unnamed,
+        trailing_slashes, dangling_symlinks, unnamed_file_that_stays_unnamed,
         unnamed_file_over_lower_name, sockets_and_fifos_work, exclusive_and_existing,
         ro_mount_refuses;
 }
@@ -143,7 +142,7 @@ fn nodes(cx: &Ctx) -> Result<()> {
 }
 
 fn symbolic_links(cx: &Ctx) -> Result<()> {
-    let long = "y/".repeat(1500);
+    let long = "y/".repeat(500); // XFS takes 1023 bytes.
     let u = cx
         .union()
         .rw(Tree::new())
@@ -261,77 +260,6 @@ fn over_whiteouts(cx: &Ctx) -> Result<()> {
         assert_eq!(text(at("hard"))?, "src");
         assert_eq!(text(at("rename"))?, "moved");
     }
-    Ok(())
-}
-
-fn hard_links(cx: &Ctx) -> Result<()> {
-    let u = cx
-        .union()
-        .rw(Tree::new().file("a", "a"))
-        .ro(Tree::new().dir("d"))
-        .mount()?;
-    sys::link(u.at("a"), u.at("b"))?;
-    sys::link(u.at("a"), u.at("d/c"))?;
-    let ino = sys::lstat(u.at("a"))?.st_ino;
-    for name in ["a", "b", "d/c"] {
-        let stat = sys::lstat(u.at(name))?;
-        assert_eq!((stat.st_ino, stat.st_nlink), (ino, 3), "{name}");
-    }
-    sys::append(u.at("d/c"), "+")?;
-    assert_eq!(text(u.at("b"))?, "a+");
-    sys::unlink(u.at("a"))?;
-    assert_eq!(sys::lstat(u.at("b"))?.st_nlink, 2);
-    sys::drop_caches();
-    let (b, c) = (sys::lstat(u.at("b"))?, sys::lstat(u.at("d/c"))?);
-    assert_eq!((b.st_ino, b.st_nlink), (c.st_ino, 2));
-    Ok(())
-}
-
-fn hard_link_of_a_lower_file(cx: &Ctx) -> Result<()> {
-    let u = cx
-        .union()
-        .rw(Tree::new())
-        .ro(Tree::new().file("d/f", "low").file("d/e/x", ""))
-        .mount()?;
-    let ino = sys::lstat(u.at("d/f"))?.st_ino;
-    sys::link(u.at("d/f"), u.at("d/e/g"))?;
-    let check = |when: &str| -> Result<()> {
-        for name in ["d/f", "d/e/g"] {
-            let stat = sys::lstat(u.at(name))?;
-            assert_eq!((stat.st_ino, stat.st_nlink), (ino, 2), "{name} {when}");
-        }
-        Ok(())
-    };
-    check("at once")?;
-    sys::append(u.at("d/e/g"), " new")?;
-    assert_eq!(text(u.at("d/f"))?, "low new");
-    sys::append(u.at("d/f"), " too")?;
-    assert_eq!(text(u.at("d/e/g"))?, "low new too");
-    check("after writes")?;
-    sys::drop_caches();
-    check("after eviction")?;
-    assert_eq!(text(u.at("d/f"))?, "low new too");
-    sys::unlink(u.at("d/f"))?;
-    assert_eq!(sys::lstat(u.at("d/e/g"))?.st_nlink, 1);
-    assert_eq!(text(u.at("d/e/g"))?, "low new too");
-    errno(sys::lstat(u.at("d/f")), Errno::NOENT);
-    Ok(())
-}
-
-fn hard_link_errors(cx: &Ctx) -> Result<()> {
-    let u = cx
-        .union()
-        .rw(Tree::new().file("top", ""))
-        .ro(Tree::new().file("low", "").dir("d"))
-        .mount()?;
-    errno(sys::link(u.at("top"), u.at("low")), Errno::EXIST);
-    errno(sys::link(u.at("low"), u.at("top")), Errno::EXIST);
-    errno(sys::link(u.at("d"), u.at("e")), Errno::PERM);
-    errno(sys::link(u.at("absent"), u.at("e")), Errno::NOENT);
-    errno(sys::link(u.at("low"), u.at("no/e")), Errno::NOENT);
-    errno(sys::link(u.br(1, "low"), u.at("e")), Errno::XDEV);
-    errno(sys::link(u.at("low"), u.br(0, "e")), Errno::XDEV);
-    assert!(!exists(u.br(0, "low")), "a refused link copies nothing");
     Ok(())
 }
 

@@ -9,11 +9,17 @@ mod concurrency;
 mod copyup;
 mod create;
 mod file;
+mod hardlink;
 mod lookup;
+mod mapping;
+mod model;
 mod mount;
+mod options;
 mod readdir;
 mod remove;
 mod rename;
+mod rename_dir;
+mod udba;
 mod whiteout;
 mod xattr;
 
@@ -28,14 +34,20 @@ pub(crate) fn all() -> Vec<Case> {
         create::cases(),
         remove::cases(),
         rename::cases(),
+        rename_dir::cases(),
         attr::cases(),
         xattr::cases(),
         acl::cases(),
         file::cases(),
+        mapping::cases(),
         copyup::cases(),
+        hardlink::cases(),
         mount::cases(),
+        options::cases(),
+        udba::cases(),
         bad_input::cases(),
         concurrency::cases(),
+        model::cases(),
     ]
     .into_iter()
     .flatten()

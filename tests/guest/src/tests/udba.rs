@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Users who change a branch directly, behind the union's back (`udba=reval`, the default).
+
+use crate::harness::prelude::*;
+
+cases! {
+    BASIC: new_files_are_found, removed_files_are_missed, changed_content_and_attributes,
+        replaced_files, whiteouts_made_and_removed;
+}
+
+/// A union of a writable and a read-only branch, after everything was looked at once.
+fn known(cx: &Ctx) -> Result<Union> {
+    let u = cx
+        .union()
+        .opt("udba=reval")
+        .rw(Tree::new().file("top", "top").dir("d"))
+        .ro(Tree::new()
+            .file("low", "low")
+            .file("d/x", "x")
+            .file("e/y", "y"))
+        .mount()?;
+    for name in ["top", "low", "d/x", "e/y"] {
+        text(u.at(name))?;
+    }
+    for name in ["new", "d/new", "e/new"] {
+        errno(sys::lstat(u.at(name)), Errno::NOENT);
+    }
+    Ok(u)
+}
+
+fn new_files_are_found(cx: &Ctx) -> Result<()> {
+    let u = known(cx)?;
+    sys::write(u.br(0, "new"), "0")?;
+    sys::write(u.br(0, "d/new"), "0")?;
+    assert_eq!(text(u.at("new"))?, "0");
+    assert_eq!(text(u.at("d/new"))?, "0");
+    // A file on the upper branch hides the lower one that was seen before.
+    sys::write(u.br(0, "low"), "now above")?;
+    assert_eq!(text(u.at("low"))?, "now above");
+    Ok(())
+}
+
+fn removed_files_are_missed(cx: &Ctx) -> Result<()> {
+    let u = known(cx)?;
+    sys::unlink(u.br(0, "top"))?;
+    errno(sys::lstat(u.at("top")), Errno::NOENT);
+    sys::unlink(u.br(1, "low"))?;
+    cx.changed_by_hand(&u.br(1, ""))?;
+    errno(sys::lstat(u.at("low")), Errno::NOENT);
+    sys::write(u.at("top"), "again")?;
+    sys::write(u.at("low"), "again")?;
+    assert_eq!(text(u.br(0, "low"))?, "again");
+    Ok(())
+}
+
+fn changed_content_and_attributes(cx: &Ctx) -> Result<()> {
+    let u = known(cx)?;
+    sys::write(u.br(0, "top"), "longer than before")?;
+    sys::chmod(u.br(0, "top"), 0o600)?;
+    assert_eq!(text(u.at("top"))?, "longer than before");
+    let stat = sys::lstat(u.at("top"))?;
+    assert_eq!((stat.st_size, sys::mode(&stat)), (18, 0o600));
+    users::as_user(1001, 1001, || {
+        errno(sys::open_ro(u.at("top")), Errno::ACCESS)
+    });
+    sys::append(u.br(1, "low"), "+")?;
+    cx.changed_by_hand(&u.br(1, ""))?;
+    assert_eq!(sys::lstat(u.at("low"))?.st_size, 4);
+    sys::append(u.at("low"), "!")?;
+    assert_eq!(
+        text(u.at("low"))?,
+        "low+!",
+        "what is copied up is what is there now"
+    );
+    Ok(())
+}
+
+fn replaced_files(cx: &Ctx) -> Result<()> {
+    let u = known(cx)?;
+    sys::write(u.br(0, "tmp"), "replaced")?;
+    sys::rename(u.br(0, "tmp"), u.br(0, "top"))?;
+    assert_eq!(text(u.at("top"))?, "replaced");
+    sys::unlink(u.br(0, "top"))?;
+    sys::mkdir(u.br(0, "top"))?;
+    assert_eq!(names(u.at("top"))?, set([]));
+    Ok(())
+}
+
+fn whiteouts_made_and_removed(cx: &Ctx) -> Result<()> {
+    let u = known(cx)?;
+    sys::write(u.br(0, ".wh.low"), "")?;
+    errno(sys::lstat(u.at("low")), Errno::NOENT);
+    sys::unlink(u.br(0, ".wh.low"))?;
+    sys::drop_caches();
+    assert_eq!(text(u.at("low"))?, "low");
+    Ok(())
+}
