@@ -114,7 +114,9 @@ impl<T: Mountable> Registration<T> {
             fs_type <- Opaque::try_ffi_init(move |slot: *mut bindings::file_system_type| {
                 let fs_type = bindings::file_system_type {
                     name: kernel::str::as_char_ptr_in_const_context(name),
-                    fs_flags: 0,
+                    // Names move while the file system still holds what excludes a look at
+                    // half of the move.
+                    fs_flags: bindings::FS_RENAME_DOES_D_MOVE as c_int,
                     init_fs_context: Some(context::Table::<T>::init_fs_context),
                     kill_sb: Some(sb::Table::<T>::kill_sb),
                     owner: module.as_ptr(),

@@ -32,6 +32,25 @@ bool ruaufs_helper_d_unhashed(const struct dentry *dentry)
 	return d_unhashed(dentry);
 }
 
+/* The parent of @dentry if its name is @name, else NULL; under RCU. */
+const struct dentry *ruaufs_helper_d_named(const struct dentry *dentry,
+					   const struct qstr *name)
+{
+	const struct dentry *parent;
+	const unsigned char *bytes;
+	unsigned int seq, len;
+
+	do {
+		seq = read_seqcount_begin(&dentry->d_seq);
+		parent = READ_ONCE(dentry->d_parent);
+		bytes = READ_ONCE(dentry->d_name.name);
+		len = READ_ONCE(dentry->d_name.len);
+		if (len != name->len || memcmp(bytes, name->name, len))
+			parent = NULL;
+	} while (read_seqcount_retry(&dentry->d_seq, seq));
+	return parent;
+}
+
 void ruaufs_helper_inode_lock(struct inode *inode)
 {
 	inode_lock(inode);
@@ -82,6 +101,20 @@ void ruaufs_helper_copy_attr(struct inode *to, struct inode *from,
 	to->i_bytes = from->i_bytes;
 	i_size_write(to, i_size_read(from));
 	spin_unlock(&to->i_lock);
+}
+
+/* Sets the link count, unless that would revive an object without names. */
+bool ruaufs_helper_set_nlink(struct inode *inode, unsigned int nlink,
+			     bool revive)
+{
+	bool set;
+
+	spin_lock(&inode->i_lock);
+	set = revive || inode->i_nlink;
+	if (set && inode->i_nlink != nlink)
+		set_nlink(inode, nlink);
+	spin_unlock(&inode->i_lock);
+	return set;
 }
 
 /* Safe under RCU: plain reads of both inodes. */
@@ -391,6 +424,38 @@ bool ruaufs_helper_sgid_must_go(struct mnt_idmap *idmap, struct inode *inode)
 int ruaufs_helper_cap_for_trusted(void)
 {
 	return ns_capable_noaudit(&init_user_ns, CAP_SYS_ADMIN);
+}
+
+/*
+ * Times of @from, which are marked as seen: its next change gets a time of its
+ * own, however soon it comes.
+ */
+void ruaufs_helper_fill_mgtime(struct kstat *stat, u32 request,
+			       struct inode *from)
+{
+	if (is_mgtime(from))
+		fill_mg_cmtime(stat, request, from);
+}
+
+/* The flags that bind users; a file system without flags has none. */
+int ruaufs_helper_copy_fileattr(const struct path *from,
+				const struct path *to)
+{
+	const u32 mask = FS_APPEND_FL | FS_IMMUTABLE_FL | FS_SYNC_FL |
+			 FS_NOATIME_FL;
+	struct file_kattr old = { .flags_valid = true };
+	struct file_kattr new = { .flags_valid = true };
+	int err = vfs_fileattr_get(from->dentry, &old);
+
+	if (err || !(old.flags & mask))
+		return err == -ENOIOCTLCMD || err == -ENOTTY ||
+		       err == -EOPNOTSUPP ? 0 : err;
+	err = vfs_fileattr_get(to->dentry, &new);
+	if (err)
+		return err == -ENOIOCTLCMD || err == -ENOTTY ||
+		       err == -EOPNOTSUPP ? 0 : err;
+	fileattr_fill_flags(&new, (new.flags & ~mask) | (old.flags & mask));
+	return vfs_fileattr_set(mnt_idmap(to->mnt), to->dentry, &new);
 }
 
 /* security_file_ioctl() takes a file: open one for the check, as ioctl does. */

@@ -11,6 +11,8 @@
 /* dentries */
 struct dentry *ruaufs_helper_dget(struct dentry *dentry);
 bool ruaufs_helper_d_unhashed(const struct dentry *dentry);
+const struct dentry *ruaufs_helper_d_named(const struct dentry *dentry,
+					   const struct qstr *name);
 
 /* inodes */
 void ruaufs_helper_inode_lock(struct inode *inode);
@@ -22,6 +24,8 @@ bool ruaufs_helper_inode_is_new(struct inode *inode);
 loff_t ruaufs_helper_i_size_read(const struct inode *inode);
 void ruaufs_helper_copy_attr(struct inode *to, struct inode *from,
 			     struct mnt_idmap *from_idmap);
+bool ruaufs_helper_set_nlink(struct inode *inode, unsigned int nlink,
+			     bool revive);
 bool ruaufs_helper_attr_moved(const struct inode *ours,
 			      const struct inode *theirs);
 void ruaufs_helper_copy_flags(struct inode *to, const struct inode *from);
@@ -88,6 +92,10 @@ void ruaufs_helper_posix_acl_release(struct posix_acl *acl);
 const char *ruaufs_helper_acl_name(int type);
 bool ruaufs_helper_sgid_must_go(struct mnt_idmap *idmap, struct inode *inode);
 int ruaufs_helper_cap_for_trusted(void);
+void ruaufs_helper_fill_mgtime(struct kstat *stat, u32 request,
+			       struct inode *from);
+int ruaufs_helper_copy_fileattr(const struct path *from,
+				const struct path *to);
 int ruaufs_helper_fileattr_get(const struct path *path,
 			       struct file_kattr *fa);
 int ruaufs_helper_fileattr_set(const struct path *path,

@@ -85,8 +85,10 @@ impl<T: FileSystem> InodeCache<T> {
             return core::ptr::null_mut();
         }
         let cell: *mut InodeCell<T> = object.cast();
+        // SAFETY: Valid by the caller's contract; set before the first inode is made.
+        let depth = unsafe { (*sb).s_stack_depth };
         // SAFETY: The object is ours alone and large enough; inodes do not move.
-        match unsafe { T::Inode::init().__init(&raw mut (*cell).data) } {
+        match unsafe { T::Inode::init(depth).__init(&raw mut (*cell).data) } {
             Ok(()) => cell.cast(),
             Err(error) => match error {},
         }

@@ -50,7 +50,8 @@ use crate::fs::{
     file::File,
     inode_ops::{
         Entry,
-        Make, //
+        Make,
+        MoveNames, //
     },
     path::{
         IdMap,
@@ -131,8 +132,9 @@ impl fs::inode_ops::Operations for Union {
         from: (&Inode, Entry<'_, Union>),
         to: (&Inode, Entry<'_, Union>),
         flags: u32,
+        names: MoveNames<'_, Union>,
     ) -> Result {
-        rename::rename(from, to, flags)
+        rename::rename(from, to, flags, names)
     }
 
     fn getattr(inode: &Inode, stat: &mut fs_attr::Stat<'_>, idmap: IdMap<'_>) -> Result {

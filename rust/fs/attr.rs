@@ -58,6 +58,15 @@ impl Stat<'_> {
         }
     }
 
+    /// Takes over the times of the foreign inode `from`, which our inode copied, as seen: its next
+    /// change gets a time of its own.
+    pub(crate) fn mark_times(&mut self, from: &Inode) {
+        // SAFETY: By the type invariant; `from` is valid.
+        unsafe {
+            bindings::ruaufs_helper_fill_mgtime(self.stat, self.request, from.as_ptr());
+        }
+    }
+
     /// Fills in what the foreign file system says of `path`, then puts what is ours over it:
     /// device, number, link count and owner of `inode`.
     pub(crate) fn fill_from<T: FileSystem>(
@@ -139,6 +148,13 @@ impl Change {
             )
         })
     }
+}
+
+/// Copies the flags that bind users (append-only, immutable, ...) from one foreign object to
+/// another, as far as their file systems know them. The caller holds write access to the mount.
+pub(crate) fn copy_flags(from: PathRef<'_>, to: PathRef<'_>) -> Result {
+    // SAFETY: Both paths are valid.
+    to_result(unsafe { bindings::ruaufs_helper_copy_fileattr(&from.raw(), &to.raw()) })
 }
 
 /// `struct iattr` as a setattr callback gets it.

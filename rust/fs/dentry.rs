@@ -257,6 +257,7 @@ impl<T: FileSystem> Dentry<T> {
 ///
 /// Only comparisons are offered; none of them takes a reference.
 pub(crate) struct Walk<'a, T: FileSystem> {
+    dir: &'a Inode<T>,
     dentry: &'a Dentry<T>,
     inode: Option<&'a Inode<T>>,
     name: &'a bindings::qstr,
@@ -305,22 +306,34 @@ impl<T: FileSystem> Walk<'_, T> {
         }
     }
 
-    /// Whether `lower`, found under this name, still has it and still leads to `inode`.
-    pub(crate) fn still_named(&self, lower: &Dentry, inode: &Inode, alone: bool) -> bool {
-        if lower.is_unhashed() || !lower.inode().is_some_and(|found| ptr::eq(found, inode)) {
+    /// The instances of the directory that the name is in.
+    pub(crate) fn dir(&self) -> &Inode<T> {
+        self.dir
+    }
+
+    /// Whether `lower` still leads to `inode`, and, if it is the only name of it, still has this
+    /// name in one of the directories `dirs`.
+    pub(crate) fn still_named(
+        &self,
+        lower: &Dentry,
+        inode: &Inode,
+        dirs: &RcuStack<'_>,
+        alone: bool,
+    ) -> bool {
+        if !lower.inode().is_some_and(|found| ptr::eq(found, inode)) {
             return false;
         }
-        // SAFETY: A racy read of the hash and length in one word: a concurrent rename makes it
-        // differ, or is noticed by the next walk.
-        let (ours, theirs) = unsafe {
-            (
-                self.name.__bindgen_anon_1.hash_len >> 32,
-                (&raw const (*lower.as_ptr()).__bindgen_anon_1.d_name.__bindgen_anon_1.hash_len)
-                    .read_volatile()
-                    >> 32,
-            )
-        };
-        !alone || ours == theirs
+        if !alone {
+            return true;
+        }
+        if lower.is_unhashed() {
+            // The name it was found by is gone, and another one is left.
+            return !inode.is_dir() && inode.nlink() > 0;
+        }
+        let _rcu = rcu::read_lock();
+        // SAFETY: The dentry is alive; the helper reads name and parent consistently under RCU.
+        let parent = unsafe { bindings::ruaufs_helper_d_named(lower.as_ptr(), self.name) };
+        !parent.is_null() && dirs.dentries().any(|dir| ptr::eq(dir, parent))
     }
 }
 
@@ -366,7 +379,7 @@ impl<T: Mountable> Table<T> {
     /// Called by the path walk with a dentry of ours, its name and `LOOKUP_*` flags; under
     /// `LOOKUP_RCU` nothing is referenced and nothing may sleep.
     unsafe extern "C" fn d_revalidate(
-        _dir: *mut bindings::inode,
+        dir: *mut bindings::inode,
         name: *const bindings::qstr,
         dentry: *mut bindings::dentry,
         flags: c_uint,
@@ -375,6 +388,7 @@ impl<T: Mountable> Table<T> {
         let walk = unsafe {
             let inode = (&raw const (*dentry).d_inode).read_volatile();
             Walk {
+                dir: Inode::from_raw(dir),
                 dentry: Dentry::<T>::from_raw(dentry),
                 inode: (!inode.is_null()).then(|| Inode::from_raw(inode)),
                 name: &*name,

@@ -322,6 +322,8 @@ impl<'a> Renaming<'a> {
 
     /// Renames, and gives the dentry that was the source.
     pub(crate) fn commit(mut self) -> Result<ARef<Dentry>> {
+        // That the target is absent was seen under the lock; not all file systems know the flag.
+        self.rd.flags &= !bindings::RENAME_NOREPLACE;
         // SAFETY: By the type invariant everything is locked.
         to_result(unsafe { bindings::vfs_rename(&mut self.rd) })?;
         Ok(self.source().into())

@@ -49,8 +49,9 @@ use kernel::{
 
 /// Data that a file system keeps beside each inode.
 pub(crate) trait Private: Send + Sync + Sized {
-    /// Initialises the data of a fresh inode.
-    fn init() -> impl PinInit<Self, Infallible>;
+    /// Initialises the data of a fresh inode of a super block in which `depth` file systems are
+    /// stacked.
+    fn init(depth: i32) -> impl PinInit<Self, Infallible>;
 
     /// The last reference to the inode is gone (`destroy_inode()`): gives up references to other
     /// objects. RCU walkers may still look at what is built for it; memory is freed by `Drop`,
@@ -274,9 +275,14 @@ impl<T: FileSystem> Inode<T> {
 
     /// Sets the link count that stat(2) shows.
     pub(crate) fn set_nlink(&self, nlink: u32) {
-        // SAFETY: The inode is valid. Bookkeeping of unlinked inodes is per super block and
-        // atomic.
-        unsafe { bindings::set_nlink(self.as_ptr(), nlink) };
+        // SAFETY: The inode is valid; the helper takes `i_lock`.
+        unsafe { bindings::ruaufs_helper_set_nlink(self.as_ptr(), nlink, true) };
+    }
+
+    /// Sets the link count, unless the object has no name any more.
+    pub(crate) fn update_nlink(&self, nlink: u32) {
+        // SAFETY: As above.
+        unsafe { bindings::ruaufs_helper_set_nlink(self.as_ptr(), nlink, false) };
     }
 
     /// Forgets cached ACLs; the next permission check asks for them.

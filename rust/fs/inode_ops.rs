@@ -57,6 +57,28 @@ pub(crate) enum Make<'a> {
     Symlink(&'a CStr),
 }
 
+/// The two names of a rename, to be moved once.
+pub(crate) struct MoveNames<'a, T> {
+    old: &'a Dentry<T>,
+    new: &'a Dentry<T>,
+    exchange: bool,
+}
+
+impl<T> MoveNames<'_, T> {
+    /// Moves them.
+    pub(crate) fn commit(self) {
+        // SAFETY: The callback that has this value runs with both parents locked, and the rename
+        // mutex if they differ, as `d_move()` and `d_exchange()` demand.
+        unsafe {
+            if self.exchange {
+                bindings::d_exchange(self.old.as_ptr(), self.new.as_ptr());
+            } else {
+                bindings::d_move(self.old.as_ptr(), self.new.as_ptr());
+            }
+        }
+    }
+}
+
 /// Callbacks on inodes.
 pub(crate) trait Operations: super::FileSystem {
     /// Looks a name up: the inode, or `None` if the name is absent.
@@ -91,11 +113,13 @@ pub(crate) trait Operations: super::FileSystem {
     /// Removes an empty directory.
     fn rmdir(dir: &Inode<Self>, entry: Entry<'_, Self>) -> Result;
 
-    /// Renames, with the flags of renameat2(2).
+    /// Renames, with the flags of renameat2(2). `names` moves our dentries; it is called after
+    /// the foreign names have moved, and nothing fails after it.
     fn rename(
         from: (&Inode<Self>, Entry<'_, Self>),
         to: (&Inode<Self>, Entry<'_, Self>),
         flags: u32,
+        names: MoveNames<'_, Self>,
     ) -> Result;
 
     /// stat(2).
@@ -392,10 +416,16 @@ impl<T: Mountable> Table<T> {
     ) -> c_int {
         // SAFETY: Valid by the contract of the callback.
         from_result(|| unsafe {
+            let names = MoveNames {
+                old: Dentry::from_raw(old),
+                new: Dentry::from_raw(new),
+                exchange: flags & bindings::RENAME_EXCHANGE != 0,
+            };
             T::rename(
                 (Inode::from_raw(old_dir), Self::entry(old)),
                 (Inode::from_raw(new_dir), Self::entry(new)),
                 flags,
+                names,
             )?;
             Ok(0)
         })

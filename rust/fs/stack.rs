@@ -42,8 +42,9 @@ use kernel::{
         atomic::{
             Acquire,
             Atomic,
-            Relaxed,
-            Release, //
+            AtomicFlag,
+            Full,
+            Relaxed, //
         },
     },
 };
@@ -84,7 +85,7 @@ pub(crate) struct Stack<P> {
     top: ManuallyDrop<Slot<P>>,
     rest: KVec<ManuallyDrop<Slot<P>>>,
     previous: *mut Stack<P>,
-    released: bool,
+    released: AtomicFlag,
 }
 
 /// Memory for a [`Stack`].
@@ -114,7 +115,7 @@ impl<P> StackSpace<P> {
             // layout of what it wraps.
             rest: unsafe { KVec::from_raw_parts(slots.cast(), len, capacity) },
             previous: ptr::null_mut(),
-            released: false,
+            released: AtomicFlag::new(false),
         }))
     }
 }
@@ -156,14 +157,16 @@ impl<P> Stack<P> {
     }
 
     /// Gives up the references, not the memory.
-    fn release(&mut self) {
-        if core::mem::replace(&mut self.released, true) {
+    fn release(&self) {
+        if self.released.xchg(true, Full) {
             return;
         }
-        for slot in Iterator::chain(core::iter::once(&mut self.top), self.rest.iter_mut()) {
-            // SAFETY: By the type invariant they are alive, and `released` keeps us from coming
-            // here again.
-            unsafe { ManuallyDrop::drop(slot) };
+        // RCU walkers may still read the pointers, so the slots are dropped as copies of
+        // themselves, and nothing is written here.
+        for slot in Iterator::chain(core::iter::once(&self.top), self.rest.iter()) {
+            // SAFETY: By the type invariant they are alive; `released` keeps us from coming here
+            // again, and everybody else from using them.
+            drop(unsafe { ptr::read(&raw const **slot) });
         }
     }
 }
@@ -219,11 +222,17 @@ impl<P> StackCell<P> {
     }
 
     /// Publishes `new`; the stack before it stays readable.
-    ///
-    /// Callers exclude each other.
-    pub(crate) fn publish(&self, mut new: KBox<Stack<P>>) {
-        new.previous = self.current.load(Relaxed);
-        self.current.store(KBox::into_raw(new), Release);
+    pub(crate) fn publish(&self, new: KBox<Stack<P>>) {
+        let new = KBox::into_raw(new);
+        let mut current = self.current.load(Acquire);
+        loop {
+            // SAFETY: Nobody else knows `new` yet.
+            unsafe { (*new).previous = current };
+            match self.current.cmpxchg(current, new, Full) {
+                Ok(_) => return,
+                Err(other) => current = other,
+            }
+        }
     }
 
     /// The current stack, for a walk under RCU that holds no reference.

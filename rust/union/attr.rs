@@ -30,9 +30,7 @@ use kernel::prelude::*;
 /// stat(2).
 pub(crate) fn getattr(inode: &Inode, stat: &mut Stat<'_>, idmap: IdMap<'_>) -> Result {
     let stack = inode.stack()?;
-    if inode.attr_moved(stack.top_inode()) {
-        inode.refresh()?;
-    }
+    inode.refresh_if_moved()?;
     // Blocks and the time of birth are known to the branch alone. A directory's size means
     // nothing, and programs ask for it all the time.
     if !inode.is_dir() || !stat.is_basic() {
@@ -40,6 +38,7 @@ pub(crate) fn getattr(inode: &Inode, stat: &mut Stat<'_>, idmap: IdMap<'_>) -> R
         return cred.scope(|| stat.fill_from(stack.top().path(), inode, idmap));
     }
     stat.fill(inode, idmap);
+    stat.mark_times(stack.top_inode());
     Ok(())
 }
 

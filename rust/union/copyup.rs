@@ -47,6 +47,7 @@ use super::{
     SuperBlock, //
 };
 use crate::fs::{
+    attr,
     cred::Cred,
     dirop::{
         self,
@@ -282,12 +283,16 @@ impl CopyUp<'_> {
             Some(parent) => self.publish(parent, &staged, &write),
             None => self.keep_links(&staged, &write).map(Published::Nameless),
         };
-        let dentry = match published {
-            Ok(Published::Named(dentry)) => dentry,
+        let (dentry, number) = match published {
+            Ok(Published::Named(dentry)) => (dentry, Some(number)),
             Ok(Published::Nameless(link)) => {
                 // The open file keeps the instance, or the other names do.
                 self.discard(&staged, &write);
-                link.unwrap_or_else(|| staged.dentry.clone())
+                match link {
+                    Some(link) => (link, Some(number)),
+                    // Nobody will look for it.
+                    None => (staged.dentry.clone(), None),
+                }
             }
             Err(error) => {
                 self.discard(&staged, &write);
@@ -324,7 +329,7 @@ impl CopyUp<'_> {
             let write = self.target.want_write()?;
             meta::copy(self.source, self.target, &dentry, &write)?;
             drop(write);
-            if source.size() != 0 {
+            if dentry.inode().is_some_and(|copy| copy.size() != 0) {
                 file.sync()?;
             }
             return Ok(Staged { dentry, temp: None });
@@ -352,7 +357,7 @@ impl CopyUp<'_> {
             if kind == Kind::Regular {
                 let file = KernelFile::write(self.target.at(&staged.dentry))?;
                 data::copy(self.source, self.target, &file, &staged.dentry, self.wanted)?;
-                if source.size() != 0 {
+                if staged.dentry.inode().is_some_and(|copy| copy.size() != 0) {
                     file.sync()?;
                 }
             }
@@ -397,6 +402,13 @@ impl CopyUp<'_> {
         match published {
             Ok(published) => {
                 times.restore(dir, write);
+                if !self.inode.is_dir() {
+                    // Last of all, as an immutable object gets no name.
+                    let to = self.target.at(&published);
+                    if let Err(error) = attr::copy_flags(self.source.path(), to) {
+                        pr_warn!("cannot copy the flags of a file: {:?}\n", error);
+                    }
+                }
                 Ok(Published::Named(linked.unwrap_or(published)))
             }
             Err(error) => {
@@ -430,15 +442,18 @@ impl CopyUp<'_> {
         &self,
         published: ARef<LowerDentry>,
         room: inode::Room,
-        number: RBTreeNode<(u16, u64), u64>,
+        number: Option<RBTreeNode<(u16, u64), u64>>,
     ) -> Result {
         let info = self.sb.data();
         let lower = published.inode().ok_or(EIO)?.ino();
         let slot = Slot::new(self.target.clone(), published);
         let stack = room.fill(&info.table, slot)?;
-        info.ino
-            .keep(number, self.target.fs, lower, self.inode.ino());
+        if let Some(number) = number {
+            info.ino
+                .keep(number, self.target.fs, lower, self.inode.ino());
+        }
         self.inode.publish(stack);
+        self.inode.count_anew();
         self.inode.refresh()
     }
 

@@ -110,7 +110,7 @@ pub(crate) fn make(
         take_back(info, slot, entry.name, whiteouted);
         entry.dentry.unhash();
     })?;
-    dir.refresh()?;
+    dir.changed()?;
     Ok(inode)
 }
 
@@ -208,18 +208,13 @@ pub(crate) fn link(old: &Dentry, dir: &Inode, entry: Entry<'_, Union>) -> Result
     copyup::promote_dir(&entry.dentry.parent(), &branch)?;
     let lock = inode.promotion_lock();
     let slot = dir.slot_on(branch.id)?.ok_or(ESTALE)?;
-    let room = inode::Room::alone()?;
     let write = branch.want_write()?;
     let top: ARef<LowerDentry> = inode.stack()?.top().dentry().clone();
-    let linked = with_name(info, &entry, slot, &write, |_| {
+    with_name(info, &entry, slot, &write, |_| {
         info.cred
             .scope(|| Creating::new(slot.path(), entry.name, &write)?.link(&top))
     })?;
     drop(write);
-    if top.is_unhashed() {
-        // It was an unnamed file, or the name it was found by is gone.
-        inode.publish(room.fill(&info.table, Slot::new(branch.clone(), linked))?);
-    }
     if inode.is_plinked() {
         inode.set_nlink(inode.nlink().saturating_add(1));
     } else {
@@ -227,7 +222,7 @@ pub(crate) fn link(old: &Dentry, dir: &Inode, entry: Entry<'_, Union>) -> Result
     }
     drop(lock);
     inode.refresh()?;
-    dir.refresh()
+    dir.changed()
 }
 
 /// Makes an unnamed file and opens it.

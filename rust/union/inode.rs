@@ -40,18 +40,23 @@ use crate::fs::{
     }, //
 };
 use crate::logic::ino;
-use core::convert::Infallible;
+use core::{
+    convert::Infallible,
+    pin::Pin, //
+};
 use kernel::{
-    new_mutex,
     prelude::*,
+    static_lock_class,
     sync::{
         aref::ARef,
         atomic::{
             Acquire,
             Atomic,
+            Relaxed,
             Release, //
         },
         Arc,
+        LockClassKey,
         Mutex, //
     }, //
 };
@@ -71,16 +76,41 @@ pub(crate) struct InodeInfo {
     moving: Atomic<bool>,
     /// It has a pseudo-link: the link count is kept here, not by the branch.
     plinked: Atomic<bool>,
+    /// Names that were hidden by whiteouts while the object was on a branch that is not written:
+    /// the branch still counts them.
+    hidden: Atomic<u32>,
+    /// Changes of the directory by us; branches with coarse time stamps do not show all.
+    changes: Atomic<u64>,
+}
+
+/// A lock class for each depth of stacking: a union on a union takes both locks.
+fn lock_class(depth: i32) -> Pin<&'static LockClassKey> {
+    if depth <= 1 {
+        static_lock_class!()
+    } else {
+        static_lock_class!()
+    }
+}
+
+/// As [`lock_class`], for [`InodeInfo::listing`].
+fn listing_class(depth: i32) -> Pin<&'static LockClassKey> {
+    if depth <= 1 {
+        static_lock_class!()
+    } else {
+        static_lock_class!()
+    }
 }
 
 impl Private for InodeInfo {
-    fn init() -> impl PinInit<Self, Infallible> {
+    fn init(depth: i32) -> impl PinInit<Self, Infallible> {
         pin_init!(InodeInfo {
             stack: StackCell::new(),
-            lock <- new_mutex!((), "ruaufs_inode"),
-            listing <- new_mutex!(None, "ruaufs_listing"),
+            lock <- Mutex::new((), c"ruaufs_inode", lock_class(depth)),
+            listing <- Mutex::new(None, c"ruaufs_listing", listing_class(depth)),
             moving: Atomic::new(false),
             plinked: Atomic::new(false),
+            hidden: Atomic::new(0),
+            changes: Atomic::new(0),
         })
     }
 
@@ -159,26 +189,54 @@ impl Inode {
         let top = stack.top();
         self.copy_attr(stack.top_inode(), top.branch().root.mount.idmap());
         self.copy_flags(stack.top_inode());
-        if !self.is_plinked() && self.nlink() != 0 {
-            let nlink = link_count(stack)?;
-            if nlink != self.nlink() {
-                self.set_nlink(nlink);
-            }
+        if !self.is_plinked() {
+            let hidden = self.data().hidden.load(Relaxed);
+            self.update_nlink(link_count(stack)?.saturating_sub(hidden).max(1));
         }
         Ok(())
     }
 
-    /// Takes one name away from the link count.
-    pub(crate) fn name_removed(&self) -> Result {
+    /// As [`Inode::refresh`], if the top instance was changed since.
+    pub(crate) fn refresh_if_moved(&self) -> Result {
+        if self.attr_moved(self.stack()?.top_inode()) {
+            self.forget_acls();
+            self.refresh()?;
+        }
+        Ok(())
+    }
+
+    /// The directory was changed by us.
+    pub(crate) fn changed(&self) -> Result {
+        self.data().changes.fetch_add(1, Relaxed);
+        self.refresh()
+    }
+
+    /// Counts the changes of the directory by us.
+    pub(crate) fn changes(&self) -> u64 {
+        self.data().changes.load(Relaxed)
+    }
+
+    /// Takes one name away from the link count. It may have been hidden only: then the branch still
+    /// counts it.
+    pub(crate) fn name_removed(&self, whiteouted_only: bool) -> Result {
         let nlink = if self.is_dir() {
             0
-        } else if self.is_plinked() || !self.stack()?.writable() {
+        } else if self.is_plinked() {
             self.nlink().saturating_sub(1)
         } else {
-            self.stack()?.top_inode().nlink()
+            if whiteouted_only {
+                self.data().hidden.fetch_add(1, Relaxed);
+            }
+            let hidden = self.data().hidden.load(Relaxed);
+            self.stack()?.top_inode().nlink().saturating_sub(hidden)
         };
         self.set_nlink(nlink);
         Ok(())
+    }
+
+    /// The object was promoted: its new top instance counts its own names.
+    pub(crate) fn count_anew(&self) {
+        self.data().hidden.store(0, Relaxed);
     }
 }
 
@@ -224,16 +282,15 @@ pub(crate) fn get(sb: &SuperBlock, generation: u64, mut slots: KVec<Slot>) -> Re
         (Got::Cached(inode), Some(stack)) => {
             let lock = inode.promotion_lock();
             let known = inode.stack()?;
-            // A directory may have gained or lost an instance behind our back; the name of a
-            // file with several may be gone. After a promotion, which the scan may have missed,
-            // the top inode differs, and what is known is newer.
+            // A directory may have gained or lost an instance behind our back. After a promotion,
+            // which the scan may have missed, the top inode differs, and what is known is newer.
             let same_top = core::ptr::eq(known.top_inode(), lower_inode);
             let same = known.len() == stack.len()
                 && known
                     .iter()
                     .zip(stack.iter())
                     .all(|(a, b)| a.dentry().is(b.dentry()));
-            if same_top && !same && (inode.is_dir() || known.top().dentry().is_unhashed()) {
+            if same_top && !same && inode.is_dir() {
                 inode.publish(stack);
             }
             drop(lock);

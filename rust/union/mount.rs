@@ -479,7 +479,7 @@ fn finish(
     // It names the mount, nothing else.
     let si = crate::fs::sb::random_id();
     let revalidate = settings.udba != Udba::None;
-    let data = KBox::pin_init(SbInfo::new(table, cred, settings, as_aufs, si), GFP_KERNEL)?;
+    let data = KBox::pin_init(SbInfo::new(table, cred, settings, as_aufs, si, depth), GFP_KERNEL)?;
     Ok(Mounted {
         data,
         stack_depth: depth,

@@ -31,6 +31,7 @@ use crate::fs::{
         Operations,
         Whence, //
     },
+    dirop,
     file::File,
     inode::Stamp,
     io::KernelFile, //
@@ -61,6 +62,8 @@ pub(crate) struct Listing {
     names: Snapshot,
     /// The change stamps of the instances, topmost first.
     stamps: KVec<Stamp>,
+    /// [`Inode::changes`].
+    changes: u64,
 }
 
 /// What an open directory reads from.
@@ -68,9 +71,16 @@ enum Source {
     /// Nothing yet.
     None,
     /// The only instance.
-    One(Arc<KernelFile>),
+    One(Arc<One>),
     /// All instances, merged.
     Merged(Arc<Listing>),
+}
+
+/// The only instance of a directory.
+struct One {
+    file: KernelFile,
+    /// The number of its file system among those of the union.
+    fs: u16,
 }
 
 /// An open directory.
@@ -162,10 +172,11 @@ pub(crate) fn check_empty_below(inode: &Inode, skip: usize) -> Result {
 fn listing(inode: &Inode) -> Result<Arc<Listing>> {
     let stack = inode.stack()?;
     let now = stamps(stack)?;
+    let changes = inode.changes();
     {
         let cached = inode.data().listing.lock();
         if let Some(cached) = cached.as_ref() {
-            if *cached.stamps == *now {
+            if *cached.stamps == *now && cached.changes == changes {
                 return Ok(cached.clone());
             }
         }
@@ -176,6 +187,7 @@ fn listing(inode: &Inode) -> Result<Arc<Listing>> {
             names: merge::merge(&layers, false)?,
             // From before it was read: a change meanwhile makes the next reader read again.
             stamps: now,
+            changes,
         },
         GFP_KERNEL,
     )?;
@@ -205,6 +217,11 @@ fn emit(sb: &SuperBlock, listing: &Listing, out: &mut Emitter<'_>) -> Result {
     Ok(())
 }
 
+/// Whether the instance that an open directory reads is all there is.
+fn still_alone(stack: &Stack, one: &One) -> bool {
+    stack.len() == 1 && dirop::same_inode(&one.file.dentry(), stack.top_inode())
+}
+
 /// The position of the entry with a cookie.
 fn position(cookie: u64) -> i64 {
     i64::try_from(cookie)
@@ -230,8 +247,8 @@ impl Operations for Union {
         let known = {
             let source = dir.source.lock();
             match &*source {
-                Source::One(real) if !fresh || inode.stack()?.len() == 1 => {
-                    Some(Source::One(real.clone()))
+                Source::One(one) if !fresh || still_alone(inode.stack()?, one) => {
+                    Some(Source::One(one.clone()))
                 }
                 Source::Merged(listing) if !fresh => Some(Source::Merged(listing.clone())),
                 _ => None,
@@ -242,13 +259,14 @@ impl Operations for Union {
             None => {
                 let stack = inode.stack()?;
                 let source = if stack.len() == 1 {
-                    let real = info.cred.scope(|| open_slot(stack.top()))?;
-                    Source::One(Arc::new(real, GFP_KERNEL)?)
+                    let file = info.cred.scope(|| open_slot(stack.top()))?;
+                    let fs = stack.top().branch().fs;
+                    Source::One(Arc::new(One { file, fs }, GFP_KERNEL)?)
                 } else {
                     Source::Merged(listing(inode)?)
                 };
                 let kept = match &source {
-                    Source::One(real) => Source::One(real.clone()),
+                    Source::One(one) => Source::One(one.clone()),
                     Source::Merged(listing) => Source::Merged(listing.clone()),
                     Source::None => Source::None,
                 };
@@ -260,20 +278,19 @@ impl Operations for Union {
         match source {
             Source::None => Ok(()),
             Source::Merged(listing) => emit(sb, &listing, out),
-            Source::One(real) => {
-                let fs = inode.stack()?.top().branch().fs;
+            Source::One(one) => {
                 let own = inode.ino();
                 let parent: ARef<super::Dentry> = file.dentry().parent();
                 let parent = parent.object()?.ino();
                 let mut failed = Ok(());
                 let result = info.cred.scope(|| {
-                    pass_through(&real, out, &mut |name, lower| match name {
+                    pass_through(&one.file, out, &mut |name, lower| match name {
                         b"." => Some(own),
                         b".." => Some(parent),
                         _ if whname::is_reserved(name) => None,
                         _ => info
                             .ino
-                            .number(fs, lower)
+                            .number(one.fs, lower)
                             .map_err(|error| failed = Err(error))
                             .ok(),
                     })
@@ -290,12 +307,12 @@ impl Operations for Union {
         whence: Whence,
     ) -> Result<i64> {
         let source = match &*dir.source.lock() {
-            Source::One(real) => Some(real.clone()),
+            Source::One(one) => Some(one.clone()),
             _ => None,
         };
-        if let Some(real) = source {
+        if let Some(one) = source {
             let cred = &file.inode().sb().data().cred;
-            return cred.scope(|| real.seek(file.pos(), offset, whence));
+            return cred.scope(|| one.file.seek(file.pos(), offset, whence));
         }
         let base = match whence {
             Whence::Start => 0,

@@ -109,7 +109,7 @@ fn hidden_at(dir: &Stack, at: usize, name: &[u8]) -> Result<bool> {
 /// Removes the name of a non-directory.
 pub(crate) fn unlink(dir: &Inode, entry: Entry<'_, Union>) -> Result {
     let inode = entry.dentry.object()?;
-    let lock = with_whiteout(dir, &entry, |removal, slot, write| {
+    let (lock, removal) = with_whiteout(dir, &entry, |removal, slot, write| {
         let Some(instance) = &removal.instance else {
             return Ok(());
         };
@@ -119,11 +119,11 @@ pub(crate) fn unlink(dir: &Inode, entry: Entry<'_, Union>) -> Result {
     })?;
     // Before the lock goes: a promotion that waits for it must see that the name is gone.
     entry.dentry.unhash();
-    inode.name_removed()?;
-    cleanup_last(inode)?;
+    inode.name_removed(removal.instance.is_none())?;
+    cleanup_last(inode);
     drop(lock);
     inode.refresh()?;
-    dir.refresh()
+    dir.changed()
 }
 
 /// Removes an empty directory.
@@ -131,7 +131,7 @@ pub(crate) fn rmdir(dir: &Inode, entry: Entry<'_, Union>) -> Result {
     let inode = entry.dentry.object()?;
     let info = dir.sb().data();
     info.cred.scope(|| readdir::check_empty(inode))?;
-    let lock = with_whiteout(dir, &entry, |removal, slot, write| {
+    let (lock, removal) = with_whiteout(dir, &entry, |removal, slot, write| {
         let Some(instance) = &removal.instance else {
             return Ok(());
         };
@@ -146,10 +146,10 @@ pub(crate) fn rmdir(dir: &Inode, entry: Entry<'_, Union>) -> Result {
         }
     })?;
     entry.dentry.unhash();
-    inode.name_removed()?;
-    cleanup_last(inode)?;
+    inode.name_removed(removal.instance.is_none())?;
+    cleanup_last(inode);
     drop(lock);
-    dir.refresh()
+    dir.changed()
 }
 
 /// `ESTALE` unless what is about to be removed is what was found.
@@ -165,8 +165,12 @@ fn same(removing: &Removing<'_>, instance: &LowerDentry) -> Result {
 /// Plans the removal of `entry`, makes the whiteout that it needs, then runs `remove`. The
 /// whiteout goes again after an error.
 ///
-/// Gives the lock of the removed object, still held.
-fn with_whiteout<'a, F>(dir: &Inode, entry: &Entry<'a, Union>, remove: F) -> Result<PromotionLock<'a>>
+/// Gives the lock of the removed object, still held, and what was planned.
+fn with_whiteout<'a, F>(
+    dir: &Inode,
+    entry: &Entry<'a, Union>,
+    remove: F,
+) -> Result<(PromotionLock<'a>, Removal)>
 where
     F: FnOnce(&Removal, &Slot, &WriteAccess<'_>) -> Result,
 {
@@ -202,25 +206,27 @@ where
         })
     })?;
     drop(write);
-    Ok(lock)
+    Ok((lock, removal))
 }
 
 /// The last name of `inode` may be gone: then its number may come again on the branch, and its
-/// pseudo-link has no use.
-pub(crate) fn cleanup_last(inode: &Inode) -> Result {
+/// pseudo-link has no use. What does not go is left for the next mount.
+pub(crate) fn cleanup_last(inode: &Inode) {
     if inode.nlink() != 0 {
-        return Ok(());
+        return;
     }
     let info = inode.sb().data();
-    let stack = inode.stack()?;
+    let Ok(stack) = inode.stack() else {
+        return;
+    };
     let top = stack.top();
-    if top.branch().writable() {
-        if inode.is_plinked() {
-            let write = top.branch().want_write()?;
+    if inode.is_plinked() {
+        if let Ok(write) = top.branch().want_write() {
             info.cred
                 .scope(|| plink::remove(inode.sb(), inode, top.branch(), &write));
         }
+    }
+    if top.branch().work.is_some() {
         info.ino.forget(top.branch().fs, stack.top_inode().ino());
     }
-    Ok(())
 }

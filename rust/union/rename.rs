@@ -37,7 +37,10 @@ use crate::fs::{
         self,
         Renaming, //
     },
-    inode_ops::Entry,
+    inode_ops::{
+        Entry,
+        MoveNames, //
+    },
     path::WriteAccess, //
 };
 use crate::logic::{
@@ -81,6 +84,7 @@ pub(crate) fn rename(
     from: (&Inode, Entry<'_, Union>),
     to: (&Inode, Entry<'_, Union>),
     flags: u32,
+    names: MoveNames<'_, Union>,
 ) -> Result {
     if flags & !(NOREPLACE | EXCHANGE) != 0 {
         return Err(EINVAL);
@@ -108,13 +112,17 @@ pub(crate) fn rename(
         bring(&to, &branch)?;
     }
 
+    // What may fail for lack of memory comes before the first change.
+    let mut room = Some(inode::Room::alone()?);
+    let mut victim_room = Some(inode::Room::alone()?);
     let lock = object.promotion_lock();
-    let _moving = object.moving();
-    let _victim_moving = victim.map(Inode::moving);
+    let moving = object.moving();
+    let victim_moving = victim.map(Inode::moving);
     let replace = info.replace.lock();
     let write = branch.want_write()?;
     let old = from.dir.slot_on(branch.id)?.ok_or(ESTALE)?;
     let new = to.dir.slot_on(branch.id)?.ok_or(ESTALE)?;
+    let victim_here = victim.map_or(Ok(None), |victim| victim.slot_on(branch.id))?.is_some();
     let job = Job {
         from: &from,
         to: &to,
@@ -130,33 +138,43 @@ pub(crate) fn rename(
             job.rename(object, victim)
         }
     })?;
-    // What is known of the names belongs to the branch itself from here on.
+    // The branch has changed: from here on nothing fails. What is known of the names belongs to
+    // the branch itself.
     from.dentry.set_guard(None);
     to.dentry.set_guard(None);
-    settle(object, &branch)?;
+    settle(object, &branch, &mut room);
     if let Some(victim) = victim {
         if exchange {
-            settle(victim, &branch)?;
+            settle(victim, &branch, &mut victim_room);
         } else {
-            victim.name_removed()?;
+            log(victim.name_removed(!victim_here));
         }
     }
+    names.commit();
     drop(write);
     drop(replace);
+    drop(victim_moving);
+    drop(moving);
     drop(lock);
     if let Some(victim) = victim {
         if !exchange {
             let lock = victim.promotion_lock();
-            remove::cleanup_last(victim)?;
+            remove::cleanup_last(victim);
             drop(lock);
-            if victim.nlink() != 0 {
-                victim.refresh()?;
-            }
         }
+        log(victim.refresh());
     }
-    object.refresh()?;
-    from.dir.refresh()?;
-    to.dir.refresh()
+    for changed in [object, from.dir, to.dir] {
+        log(changed.changed());
+    }
+    Ok(())
+}
+
+/// A rename that was done is not undone for what comes after it.
+fn log(result: Result) {
+    if let Err(error) = result {
+        pr_warn!("after a rename: {:?}\n", error);
+    }
 }
 
 /// `EXDEV` if `inode` is a directory that cannot leave its branches: one with contents below its
@@ -222,15 +240,17 @@ fn bring(end: &End<'_>, branch: &Arc<Branch>) -> Result {
 }
 
 /// The renamed object has no instance below the top one any more.
-fn settle(object: &Inode, branch: &Arc<Branch>) -> Result {
-    let stack = object.stack()?;
-    if object.is_dir() && stack.len() > 1 {
-        let info = object.sb().data();
-        let slot = Slot::new(branch.clone(), stack.top().dentry().clone());
-        object.publish(inode::Room::alone()?.fill(&info.table, slot)?);
-        object.data().listing.lock().take();
-    }
-    Ok(())
+fn settle(object: &Inode, branch: &Arc<Branch>, room: &mut Option<inode::Room>) {
+    let mut publish = || -> Result {
+        let stack = object.stack()?;
+        if object.is_dir() && stack.len() > 1 {
+            let slot = Slot::new(branch.clone(), stack.top().dentry().clone());
+            let room = room.take().ok_or(ENOMEM)?;
+            object.publish(room.fill(&object.sb().data().table, slot)?);
+        }
+        Ok(())
+    };
+    log(publish());
 }
 
 /// A rename whose ends are on one branch.

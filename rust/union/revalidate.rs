@@ -44,17 +44,19 @@ impl Operations for Union {
         }
         let top = stack.top_inode();
         // With several names, the top instance may have been found under another one.
-        let alone = top.is_dir() || top.nlink() <= 1;
-        if !walk.guard_holds(Some(top)) || !walk.still_named(stack.top(), top, alone) {
+        let alone = top.is_dir() || (top.nlink() <= 1 && !inode.is_plinked());
+        let Some(dirs) = walk.dir().data().rcu_stack() else {
+            return Validity::NeedRef;
+        };
+        if !walk.guard_holds(Some(top)) || !walk.still_named(stack.top(), top, &dirs, alone) {
             return Validity::Stale;
         }
         if inode.attr_moved(top) {
             if walk.is_rcu() {
                 return Validity::NeedRef;
             }
-            inode.forget_acls();
             // Without a stack there is nothing to refresh from; the next use says so.
-            if inode.refresh().is_err() {
+            if inode.refresh_if_moved().is_err() {
                 return Validity::Stale;
             }
         }

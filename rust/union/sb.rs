@@ -28,9 +28,10 @@ use crate::logic::{
     options::Settings,
     whname, //
 };
+use core::pin::Pin;
 use kernel::{
-    new_mutex,
     prelude::*,
+    static_lock_class,
     sync::{
         aref::ARef,
         atomic::{
@@ -38,6 +39,7 @@ use kernel::{
             Relaxed, //
         },
         Arc,
+        LockClassKey,
         Mutex, //
     }, //
 };
@@ -69,6 +71,15 @@ pub(crate) struct SbInfo {
     temp: Atomic<u32>,
 }
 
+/// A lock class for each depth of stacking: a union on a union takes both locks.
+fn replace_class(depth: i32) -> Pin<&'static LockClassKey> {
+    if depth <= 1 {
+        static_lock_class!()
+    } else {
+        static_lock_class!()
+    }
+}
+
 impl SbInfo {
     /// The state of a union about to be mounted.
     pub(crate) fn new(
@@ -77,7 +88,10 @@ impl SbInfo {
         settings: Settings,
         as_aufs: bool,
         si: u64,
+        depth: i32,
     ) -> impl PinInit<Self> {
+        // CAST: Any beginning will do; two unions on one branch should differ.
+        let start = si as u32;
         pin_init!(SbInfo {
             table,
             cred,
@@ -86,8 +100,8 @@ impl SbInfo {
             si,
             ino <- InoTable::new(),
             plinks <- Plinks::new(),
-            replace <- new_mutex!((), "ruaufs_replace"),
-            temp: Atomic::new(0),
+            replace <- Mutex::new((), c"ruaufs_replace", replace_class(depth)),
+            temp: Atomic::new(start),
         })
     }
 

@@ -27,7 +27,11 @@ pub(crate) fn options(info: &SbInfo, out: &Seq<'_>) -> Result {
             (true, _) => b":",
             (false, _) => b",br=",
         });
-        out.escaped(&branch.shown.to_bytes()?);
+        match branch.shown.to_bytes() {
+            Ok(path) => out.escaped(&path),
+            // A path that is too long must not hide all other mounts.
+            Err(_) => out.bytes(b"?"),
+        }
         out.bytes(b"=");
         branch.access.write_to(&mut write);
     }
