@@ -213,7 +213,12 @@ fn promote_one(
     let lock = inode.promotion_lock();
     let stack = inode.stack()?;
     // Somebody else won, or the name moved before we had the lock: the caller looks again.
-    if stack.writable() || stack.on(target.id).is_some() {
+    let done = if inode.is_dir() {
+        stack.on(target.id).is_some()
+    } else {
+        stack.writable()
+    };
+    if done {
         return Ok(());
     }
     if parent.is_some_and(|parent| !dentry.parent().is(parent)) {
