@@ -61,21 +61,6 @@ void ruaufs_helper_inode_unlock(struct inode *inode)
 	inode_unlock(inode);
 }
 
-void ruaufs_helper_inode_lock_shared(struct inode *inode)
-{
-	inode_lock_shared(inode);
-}
-
-void ruaufs_helper_inode_unlock_shared(struct inode *inode)
-{
-	inode_unlock_shared(inode);
-}
-
-unsigned int ruaufs_helper_inode_state(struct inode *inode)
-{
-	return inode_state_read_once(inode);
-}
-
 bool ruaufs_helper_inode_is_new(struct inode *inode)
 {
 	return inode_state_read_once(inode) & I_NEW;
@@ -237,22 +222,6 @@ void ruaufs_helper_put_cred(const struct cred *cred)
 	put_cred(cred);
 }
 
-struct file *ruaufs_helper_get_file(struct file *file)
-{
-	return get_file(file);
-}
-
-/* The branch keeps the access time; its mount options decide about it. */
-void ruaufs_helper_file_accessed_path(struct file *file, struct file *real)
-{
-	struct inode *inode = file_inode(file);
-
-	if (file->f_flags & O_NOATIME)
-		return;
-	touch_atime(&real->f_path);
-	inode_set_atime_to_ts(inode, inode_get_atime(file_inode(real)));
-}
-
 #define RUAUFS_SETFL (O_APPEND | O_NONBLOCK | O_NDELAY | O_DIRECT)
 
 int ruaufs_helper_change_flags(struct file *file, unsigned int flags)
@@ -296,19 +265,9 @@ void ruaufs_helper_put_write_access(struct inode *inode)
 	put_write_access(inode);
 }
 
-bool ruaufs_helper_can_direct_io(const struct file *file)
-{
-	return file->f_mode & FMODE_CAN_ODIRECT;
-}
-
 int ruaufs_helper_iterate(struct file *file, struct dir_context *ctx)
 {
 	return iterate_dir(file, ctx);
-}
-
-int ruaufs_helper_finish_open_simple(struct file *file, int error)
-{
-	return finish_open_simple(file, error);
 }
 
 int ruaufs_helper_real_flush(struct file *file, fl_owner_t id)
@@ -387,20 +346,10 @@ void ruaufs_helper_kstat_map_owner(struct kstat *stat, struct mnt_idmap *idmap,
 	stat->gid = vfsgid_into_kgid(i_gid_into_vfsgid(idmap, inode));
 }
 
-struct posix_acl *ruaufs_helper_get_cached_acl_rcu(struct inode *inode,
-						   int type)
-{
-	return get_cached_acl_rcu(inode, type);
-}
-
-struct posix_acl *ruaufs_helper_real_acl(const struct path *path, int type,
-					 bool with_lsm)
+struct posix_acl *ruaufs_helper_real_acl(const struct path *path, int type)
 {
 	if (!IS_POSIXACL(d_inode(path->dentry)))
 		return NULL;
-	if (with_lsm)
-		return vfs_get_acl(mnt_idmap(path->mnt), path->dentry,
-				   posix_acl_xattr_name(type));
 	return get_inode_acl(d_inode(path->dentry), type);
 }
 

@@ -17,9 +17,6 @@ const struct dentry *ruaufs_helper_d_named(const struct dentry *dentry,
 /* inodes */
 void ruaufs_helper_inode_lock(struct inode *inode);
 void ruaufs_helper_inode_unlock(struct inode *inode);
-void ruaufs_helper_inode_lock_shared(struct inode *inode);
-void ruaufs_helper_inode_unlock_shared(struct inode *inode);
-unsigned int ruaufs_helper_inode_state(struct inode *inode);
 bool ruaufs_helper_inode_is_new(struct inode *inode);
 loff_t ruaufs_helper_i_size_read(const struct inode *inode);
 void ruaufs_helper_copy_attr(struct inode *to, struct inode *from,
@@ -53,16 +50,12 @@ struct cred *ruaufs_helper_cred_for_creator(const struct cred *mounter,
 void ruaufs_helper_put_cred(const struct cred *cred);
 
 /* files */
-struct file *ruaufs_helper_get_file(struct file *file);
-void ruaufs_helper_file_accessed_path(struct file *file, struct file *real);
 int ruaufs_helper_change_flags(struct file *file, unsigned int flags);
 void ruaufs_helper_init_sync_kiocb(struct kiocb *iocb, struct file *file);
 size_t ruaufs_helper_iov_iter_count(const struct iov_iter *iter);
 long ruaufs_helper_get_write_access(struct inode *inode);
 void ruaufs_helper_put_write_access(struct inode *inode);
-bool ruaufs_helper_can_direct_io(const struct file *file);
 int ruaufs_helper_iterate(struct file *file, struct dir_context *ctx);
-int ruaufs_helper_finish_open_simple(struct file *file, int error);
 int ruaufs_helper_real_flush(struct file *file, fl_owner_t id);
 bool ruaufs_helper_fatal_signal_pending(void);
 int ruaufs_helper_fiemap(struct inode *inode, struct fiemap_extent_info *info,
@@ -84,10 +77,7 @@ void ruaufs_helper_set_owner(struct iattr *attr, const struct inode *from,
 			     struct mnt_idmap *idmap);
 void ruaufs_helper_kstat_map_owner(struct kstat *stat, struct mnt_idmap *idmap,
 				   struct inode *inode);
-struct posix_acl *ruaufs_helper_get_cached_acl_rcu(struct inode *inode,
-						   int type);
-struct posix_acl *ruaufs_helper_real_acl(const struct path *path, int type,
-					 bool with_lsm);
+struct posix_acl *ruaufs_helper_real_acl(const struct path *path, int type);
 void ruaufs_helper_posix_acl_release(struct posix_acl *acl);
 const char *ruaufs_helper_acl_name(int type);
 bool ruaufs_helper_sgid_must_go(struct mnt_idmap *idmap, struct inode *inode);

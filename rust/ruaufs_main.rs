@@ -74,7 +74,10 @@ impl Ruaufs {
         if !module_parameters::aufs_alias.value() {
             return None;
         }
-        let made = KBox::pin_init(Registration::new(c"aufs", module, cache.clone()), GFP_KERNEL);
+        let made = KBox::pin_init(
+            Registration::new(c"aufs", module, cache.clone()),
+            GFP_KERNEL,
+        );
         match made {
             Ok(alias) => Some(alias),
             Err(error) => {

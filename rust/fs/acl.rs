@@ -65,9 +65,8 @@ impl Acl {
     pub(crate) fn of(path: PathRef<'_>, which: Which) -> Result<Option<Acl>> {
         let raw = path.raw();
         // SAFETY: The path is valid.
-        let acl = from_err_ptr(unsafe {
-            bindings::ruaufs_helper_real_acl(&raw, which.as_raw(), false)
-        })?;
+        let acl = unsafe { bindings::ruaufs_helper_real_acl(&raw, which.as_raw()) };
+        let acl = from_err_ptr(acl)?;
         // INVARIANT: The call gave a reference.
         Ok(NonNull::new(acl).map(Acl))
     }

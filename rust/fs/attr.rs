@@ -78,7 +78,12 @@ impl Stat<'_> {
         // SAFETY: By the type invariant; `path` is valid. The LSM was asked about our inode.
         unsafe {
             let raw = path.raw();
-            to_result(bindings::vfs_getattr_nosec(&raw, self.stat, self.request, self.flags))?;
+            to_result(bindings::vfs_getattr_nosec(
+                &raw,
+                self.stat,
+                self.request,
+                self.flags,
+            ))?;
             bindings::generic_fill_statx_attr(inode.as_ptr(), self.stat);
             let ours = inode.as_ptr();
             (*self.stat).dev = (*(*ours).i_sb).s_dev;

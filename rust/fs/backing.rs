@@ -26,8 +26,7 @@ use kernel::{
 };
 
 /// Flags of open(2) that F_SETFL can change.
-const CHANGEABLE: u32 =
-    bindings::O_APPEND | bindings::O_NONBLOCK | bindings::O_DIRECT;
+const CHANGEABLE: u32 = bindings::O_APPEND | bindings::O_NONBLOCK | bindings::O_DIRECT;
 
 /// An open file of a foreign file system.
 ///
@@ -109,11 +108,7 @@ impl BackingFile {
     /// The dentry it was opened through.
     pub(crate) fn dentry(&self) -> &super::dentry::Dentry {
         // SAFETY: An open file holds its dentry.
-        unsafe {
-            super::dentry::Dentry::from_raw(
-                (*self.as_ptr()).__bindgen_anon_1.f_path.dentry,
-            )
-        }
+        unsafe { super::dentry::Dentry::from_raw((*self.as_ptr()).__bindgen_anon_1.f_path.dentry) }
     }
 
     /// Whether it is a file of `inode`.

@@ -39,8 +39,8 @@ use kernel::{
             AlwaysRefCounted, //
         },
         atomic::{
-            Atomic,
             Acquire,
+            Atomic,
             Full, //
         },
         rcu, //
@@ -227,18 +227,6 @@ impl<T: FileSystem> Dentry<T> {
         self.set_guard(NonNull::new(guard).map(|guard| unsafe { ARef::from_raw(guard.cast()) }));
     }
 
-    /// Stamps the dentry with the generation of what was found.
-    pub(crate) fn set_generation(&self, generation: u64) {
-        // SAFETY: One word that only we use.
-        unsafe { (&raw mut (*self.as_ptr()).d_time).write_volatile(generation as usize) };
-    }
-
-    /// The generation stamped last.
-    pub(crate) fn generation(&self) -> u64 {
-        // SAFETY: One word that only we use.
-        unsafe { (&raw const (*self.as_ptr()).d_time).read_volatile() as u64 }
-    }
-
     /// Makes the positive dentry of a just created object. The parent is locked by the VFS.
     pub(crate) fn instantiate(&self, inode: ARef<Inode<T>>) {
         // SAFETY: `self` is the negative dentry that the VFS handed to a creating callback (see
@@ -273,16 +261,6 @@ impl<T: FileSystem> Walk<'_, T> {
     /// The inode that the name leads to.
     pub(crate) fn inode(&self) -> Option<&Inode<T>> {
         self.inode
-    }
-
-    /// The generation stamped on the dentry.
-    pub(crate) fn generation(&self) -> u64 {
-        self.dentry.generation()
-    }
-
-    /// The super block.
-    pub(crate) fn sb(&self) -> &SuperBlock<T> {
-        self.dentry.sb()
     }
 
     /// Whether the guard, if there is one, is still absent, or is what leads to `top`.

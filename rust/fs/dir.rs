@@ -37,10 +37,7 @@ struct Collector<'a> {
 }
 
 /// See [`KernelFile::each_entry`].
-pub(super) fn collect(
-    file: &KernelFile,
-    f: &mut dyn FnMut(&[u8], u64, u8) -> Result,
-) -> Result {
+pub(super) fn collect(file: &KernelFile, f: &mut dyn FnMut(&[u8], u64, u8) -> Result) -> Result {
     /// # Safety
     ///
     /// Called by a file system's `iterate_shared()` with the context given to `iterate_dir()`.

@@ -130,12 +130,7 @@ impl<'a> Creating<'a> {
     pub(crate) fn create(self, mode: u16) -> Result<ARef<Dentry>> {
         // SAFETY: The child is negative, its parent is locked.
         to_result(unsafe {
-            bindings::vfs_create(
-                self.0.idmap(),
-                self.0.child.as_ptr(),
-                mode,
-                ptr::null_mut(),
-            )
+            bindings::vfs_create(self.0.idmap(), self.0.child.as_ptr(), mode, ptr::null_mut())
         })?;
         self.done()
     }
@@ -348,8 +343,7 @@ impl Drop for Renaming<'_> {
 pub(crate) fn lookup(dir: &Dentry, name: &[u8]) -> Result<Option<ARef<Dentry>>> {
     let mut qstr = name::qstr(name);
     // SAFETY: `dir` is a valid directory, the name outlives the call.
-    let dentry =
-        from_err_ptr(unsafe { bindings::lookup_noperm_unlocked(&mut qstr, dir.as_ptr()) });
+    let dentry = from_err_ptr(unsafe { bindings::lookup_noperm_unlocked(&mut qstr, dir.as_ptr()) });
     match dentry {
         // SAFETY: Never null; the reference is ours.
         Ok(dentry) => Ok(Some(unsafe {

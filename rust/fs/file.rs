@@ -415,7 +415,12 @@ impl<T: Mountable> Table<T> {
                 let this = File::<T>::from_raw(file);
                 if let Some(real) = T::real_for_sync(this, this.data())? {
                     T::cred(this.inode().sb()).scope(|| {
-                        to_result(bindings::vfs_fsync_range(real.as_ptr(), start, end, datasync))
+                        to_result(bindings::vfs_fsync_range(
+                            real.as_ptr(),
+                            start,
+                            end,
+                            datasync,
+                        ))
                     })?;
                 }
             }

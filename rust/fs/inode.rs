@@ -306,6 +306,9 @@ impl<T: FileSystem> Inode<T> {
             matches: F,
             fill: G,
         }
+        /// # Safety
+        ///
+        /// Called by `iget5_locked()` with an inode of our super block and our key.
         unsafe extern "C" fn test<T: FileSystem, F: Fn(&Inode<T>) -> bool, G>(
             inode: *mut bindings::inode,
             key: *mut c_void,
@@ -316,6 +319,9 @@ impl<T: FileSystem> Inode<T> {
                 c_int::from((*inode).i_ino == key.ino && (key.matches)(Inode::from_raw(inode)))
             }
         }
+        /// # Safety
+        ///
+        /// Called by `iget5_locked()` with a fresh inode and our key.
         unsafe extern "C" fn set<T: FileSystem, F, G: FnMut(&Inode<T>)>(
             inode: *mut bindings::inode,
             key: *mut c_void,

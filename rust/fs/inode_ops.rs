@@ -79,13 +79,13 @@ impl<T> MoveNames<'_, T> {
     }
 }
 
+/// An inode just made, and its open file.
+pub(crate) type Opened<T> = (ARef<Inode<T>>, KBox<<T as super::FileSystem>::File>);
+
 /// Callbacks on inodes.
 pub(crate) trait Operations: super::FileSystem {
     /// Looks a name up: the inode, or `None` if the name is absent.
-    fn lookup(
-        dir: &Inode<Self>,
-        entry: Entry<'_, Self>,
-    ) -> Result<Option<ARef<Inode<Self>>>>;
+    fn lookup(dir: &Inode<Self>, entry: Entry<'_, Self>) -> Result<Option<ARef<Inode<Self>>>>;
 
     /// Makes an object under a name that is absent and gives its inode.
     fn make(
@@ -102,7 +102,7 @@ pub(crate) trait Operations: super::FileSystem {
         file: &file::File<Self>,
         mode: u16,
         idmap: IdMap<'_>,
-    ) -> Result<(ARef<Inode<Self>>, KBox<Self::File>)>;
+    ) -> Result<Opened<Self>>;
 
     /// Makes another name for the inode of `old`.
     fn link(old: &Dentry<Self>, dir: &Inode<Self>, entry: Entry<'_, Self>) -> Result;
@@ -126,11 +126,7 @@ pub(crate) trait Operations: super::FileSystem {
     fn getattr(inode: &Inode<Self>, stat: &mut attr::Stat<'_>, idmap: IdMap<'_>) -> Result;
 
     /// chmod(2), chown(2), truncate(2), utimensat(2).
-    fn setattr(
-        dentry: &Dentry<Self>,
-        request: attr::Request<'_>,
-        idmap: IdMap<'_>,
-    ) -> Result;
+    fn setattr(dentry: &Dentry<Self>, request: attr::Request<'_>, idmap: IdMap<'_>) -> Result;
 
     /// The foreign dentry whose text a symbolic link shows.
     fn link_source(inode: &Inode<Self>) -> Result<ARef<Dentry>>;
@@ -260,11 +256,10 @@ impl<T: Mountable> Table<T> {
                 // SAFETY: The call consumes the inode reference; the dentry is unhashed.
                 unsafe {
                     let other = bindings::d_splice_alias(inode, dentry);
-                    if !other.is_null() && !kernel::error::from_err_ptr(other).is_err() {
+                    if !other.is_null() && kernel::error::from_err_ptr(other).is_ok() {
                         let (this, other): (&Dentry<T>, &Dentry<T>) =
                             (Dentry::from_raw(dentry), Dentry::from_raw(other));
                         other.take_guard(this);
-                        other.set_generation(this.generation());
                     }
                     other
                 }
@@ -287,7 +282,13 @@ impl<T: Mountable> Table<T> {
         unsafe {
             let entry = Self::entry(dentry);
             let this = entry.dentry;
-            let inode = T::make(Inode::from_raw(dir), entry, make, mode, IdMap::from_raw(idmap))?;
+            let inode = T::make(
+                Inode::from_raw(dir),
+                entry,
+                make,
+                mode,
+                IdMap::from_raw(idmap),
+            )?;
             this.instantiate(inode);
         }
         Ok(())
@@ -381,10 +382,7 @@ impl<T: Mountable> Table<T> {
     /// # Safety
     ///
     /// Called by the VFS with the parent and the victim locked.
-    unsafe extern "C" fn unlink(
-        dir: *mut bindings::inode,
-        dentry: *mut bindings::dentry,
-    ) -> c_int {
+    unsafe extern "C" fn unlink(dir: *mut bindings::inode, dentry: *mut bindings::dentry) -> c_int {
         // SAFETY: Valid by the contract of the callback.
         from_result(|| unsafe {
             T::unlink(Inode::from_raw(dir), Self::entry(dentry))?;
@@ -525,8 +523,9 @@ impl<T: Mountable> Table<T> {
         unsafe {
             let inode = Inode::<T>::from_raw(inode);
             match T::link_source(inode) {
-                Ok(source) => T::cred(inode.sb())
-                    .scope(|| bindings::vfs_get_link(source.as_ptr(), done)),
+                Ok(source) => {
+                    T::cred(inode.sb()).scope(|| bindings::vfs_get_link(source.as_ptr(), done))
+                }
                 Err(error) => error.to_ptr::<c_char>().cast_const(),
             }
         }
@@ -607,9 +606,10 @@ impl<T: Mountable> Table<T> {
             let inode = Inode::<T>::from_raw(inode);
             let source = T::link_source(inode)?;
             let source = source.positive()?;
-            to_result(T::cred(inode.sb()).scope(|| {
-                bindings::ruaufs_helper_fiemap(source.as_ptr(), info, start, len)
-            }))?;
+            to_result(
+                T::cred(inode.sb())
+                    .scope(|| bindings::ruaufs_helper_fiemap(source.as_ptr(), info, start, len)),
+            )?;
             Ok(0)
         })
     }

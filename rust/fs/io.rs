@@ -121,9 +121,8 @@ impl KernelFile {
     /// `EOPNOTSUPP`, `EXDEV` or `EINVAL` if the file systems cannot do that.
     pub(crate) fn clone_to(&self, to: &KernelFile, len: i64) -> Result {
         // SAFETY: Both files are open.
-        let done = unsafe {
-            bindings::vfs_clone_file_range(self.as_ptr(), 0, to.as_ptr(), 0, len, 0)
-        };
+        let done =
+            unsafe { bindings::vfs_clone_file_range(self.as_ptr(), 0, to.as_ptr(), 0, len, 0) };
         if done < 0 {
             return Err(Error::from_errno(done as c_int));
         }

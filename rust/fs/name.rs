@@ -41,7 +41,10 @@ impl Deref for CBytes {
 pub(super) unsafe fn bytes<'a>(name: &bindings::qstr) -> &'a [u8] {
     // SAFETY: `name` points to `len` bytes (and a NUL); stable by the caller's contract.
     unsafe {
-        core::slice::from_raw_parts(name.name, name.__bindgen_anon_1.__bindgen_anon_1.len as usize)
+        core::slice::from_raw_parts(
+            name.name,
+            name.__bindgen_anon_1.__bindgen_anon_1.len as usize,
+        )
     }
 }
 

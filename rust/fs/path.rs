@@ -72,10 +72,8 @@ impl Mount {
     pub(crate) fn idmap(&self) -> IdMap<'_> {
         // SAFETY: The mount is valid. An idmap is set before a mount is visible, or the mount is
         // private and never gets another.
-        IdMap(
-            unsafe { bindings::ruaufs_helper_mnt_idmap(self.as_ptr()) },
-            PhantomData,
-        )
+        let idmap = unsafe { bindings::ruaufs_helper_mnt_idmap(self.as_ptr()) };
+        IdMap(idmap, PhantomData)
     }
 
     /// Whether the super block is read-only right now.
@@ -100,12 +98,6 @@ impl Mount {
     pub(crate) fn stack_depth(&self) -> i32 {
         // SAFETY: Set when the super block was made.
         unsafe { (*self.sb_ptr()).s_stack_depth }
-    }
-
-    /// The `s_magic` of the super block.
-    pub(crate) fn magic(&self) -> usize {
-        // SAFETY: Set when the super block was made.
-        unsafe { (*self.sb_ptr()).s_magic as usize }
     }
 
     /// The largest file size of the super block.

@@ -69,18 +69,6 @@ impl<T: FileSystem> SuperBlock<T> {
         // SAFETY: By the type invariant it is a live `KBox` of the type.
         unsafe { &*(*self.as_ptr()).s_fs_info.cast() }
     }
-
-    /// Whether it is mounted read-only.
-    pub(crate) fn is_read_only(&self) -> bool {
-        // SAFETY: The super block is valid.
-        unsafe { bindings::ruaufs_helper_sb_rdonly(self.as_ptr()) }
-    }
-
-    /// How many file systems are stacked in it.
-    pub(crate) fn stack_depth(&self) -> i32 {
-        // SAFETY: The super block is valid.
-        unsafe { (*self.as_ptr()).s_stack_depth }
-    }
 }
 
 /// The most file systems that may be stacked.

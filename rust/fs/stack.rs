@@ -79,7 +79,6 @@ impl<P> Slot<P> {
 ///
 /// The references of the slots are alive, unless the stack was released by its [`StackCell`].
 pub(crate) struct Stack<P> {
-    generation: u64,
     /// The inode of the top slot: what most readers want, without a walk through the dentry.
     top_inode: *mut bindings::inode,
     top: ManuallyDrop<Slot<P>>,
@@ -101,14 +100,12 @@ impl<P> StackSpace<P> {
     /// somebody else can have brought about.
     pub(crate) fn fill(
         self,
-        generation: u64,
-        top: Slot<P>,
+            top: Slot<P>,
         rest: KVec<Slot<P>>,
     ) -> Result<KBox<Stack<P>>> {
         let top_inode = top.dentry.inode().ok_or(ESTALE)?.as_ptr();
         let (slots, len, capacity) = rest.into_raw_parts();
         Ok(self.0.write(Stack {
-            generation,
             top_inode,
             top: ManuallyDrop::new(top),
             // SAFETY: The parts of a vector that was just taken apart; `ManuallyDrop` has the
@@ -121,11 +118,6 @@ impl<P> StackSpace<P> {
 }
 
 impl<P> Stack<P> {
-    /// The generation of the branch table that the slots were found with.
-    pub(crate) fn generation(&self) -> u64 {
-        self.generation
-    }
-
     /// The top slot.
     pub(crate) fn top(&self) -> &Slot<P> {
         &self.top
@@ -241,7 +233,6 @@ impl<P> StackCell<P> {
         // inode could be found last. Fields that are read are never written after publication.
         let stack = unsafe { self.current.load(Acquire).as_ref()? };
         Some(RcuStack {
-            generation: stack.generation,
             top_inode: stack.top_inode,
             top: stack.top.dentry.as_ptr(),
             rest: (
@@ -281,7 +272,6 @@ impl<P> Drop for StackCell<P> {
 
 /// What RCU walk may see of a stack.
 pub(crate) struct RcuStack<'a> {
-    generation: u64,
     top_inode: *mut bindings::inode,
     top: *mut bindings::dentry,
     rest: (*const u8, usize, usize, usize),
@@ -289,11 +279,6 @@ pub(crate) struct RcuStack<'a> {
 }
 
 impl RcuStack<'_> {
-    /// The generation of the branch table that the slots were found with.
-    pub(crate) fn generation(&self) -> u64 {
-        self.generation
-    }
-
     /// The inode of the top slot, for comparison and plain reads.
     pub(crate) fn top_inode(&self) -> &Inode {
         // SAFETY: Inodes are freed after a grace period, and the walk began before the stack's
@@ -313,7 +298,11 @@ impl RcuStack<'_> {
         let rest = (0..len).map(move |i| {
             // SAFETY: `rest` describes an array of `len` slots of `size` bytes with a dentry
             // reference (one pointer) at `offset`, whose memory lives as long as the stack's.
-            unsafe { base.add(i * size + offset).cast::<*mut bindings::dentry>().read() }
+            unsafe {
+                base.add(i * size + offset)
+                    .cast::<*mut bindings::dentry>()
+                    .read()
+            }
         });
         Iterator::chain(core::iter::once(self.top), rest)
     }

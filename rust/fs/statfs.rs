@@ -58,7 +58,10 @@ impl Statfs {
     pub(crate) fn add(&mut self, other: &Statfs) {
         let size = self.block_size.min(other.block_size).max(1);
         let (ours, theirs) = (self.block_size / size, other.block_size / size);
-        let sum = |a: u64, b: u64| a.saturating_mul(ours).saturating_add(b.saturating_mul(theirs));
+        let sum = |a: u64, b: u64| {
+            a.saturating_mul(ours)
+                .saturating_add(b.saturating_mul(theirs))
+        };
         self.blocks = sum(self.blocks, other.blocks);
         self.blocks_free = sum(self.blocks_free, other.blocks_free);
         self.blocks_available = sum(self.blocks_available, other.blocks_available);

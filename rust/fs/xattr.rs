@@ -82,9 +82,7 @@ pub(crate) fn remove(path: PathRef<'_>, name: &CStr) -> Result {
 /// gives the size that is needed.
 pub(crate) fn list(dentry: &Dentry, names: &mut [u8]) -> Result<usize> {
     // SAFETY: All are valid; the buffer has the given length.
-    count(unsafe {
-        bindings::vfs_listxattr(dentry.as_ptr(), buffer(names).cast(), names.len())
-    })
+    count(unsafe { bindings::vfs_listxattr(dentry.as_ptr(), buffer(names).cast(), names.len()) })
 }
 
 /// What is to happen with an attribute at copy-up.
@@ -148,8 +146,7 @@ impl<T: Mountable> Table<T> {
         set: Some(Self::set),
         ..pin_init::zeroed()
     };
-    pub(super) const HANDLERS: &'static Handlers =
-        &Handlers([&Self::HANDLER, core::ptr::null()]);
+    pub(super) const HANDLERS: &'static Handlers = &Handlers([&Self::HANDLER, core::ptr::null()]);
 
     /// # Safety
     ///
@@ -170,7 +167,11 @@ impl<T: Mountable> Table<T> {
                 } else {
                     core::slice::from_raw_parts_mut(buffer.cast(), size)
                 };
-                (Dentry::<T>::from_raw(dentry), CStr::from_char_ptr(name), buffer)
+                (
+                    Dentry::<T>::from_raw(dentry),
+                    CStr::from_char_ptr(name),
+                    buffer,
+                )
             };
             Ok(c_int::try_from(T::get_xattr(dentry, name, buffer)?)?)
         })
@@ -198,7 +199,11 @@ impl<T: Mountable> Table<T> {
                 } else {
                     Setting::Value(core::slice::from_raw_parts(value.cast(), size), flags)
                 };
-                (Dentry::<T>::from_raw(dentry), CStr::from_char_ptr(name), setting)
+                (
+                    Dentry::<T>::from_raw(dentry),
+                    CStr::from_char_ptr(name),
+                    setting,
+                )
             };
             T::set_xattr(dentry, name, setting)?;
             Ok(0)

@@ -153,8 +153,6 @@ impl Stack {
 
 /// The branches of a union, topmost first.
 pub(crate) struct BranchTable {
-    /// Differs for each table of a mounted union.
-    pub(crate) generation: u64,
     /// The branches.
     pub(crate) order: KVec<Arc<Branch>>,
 }

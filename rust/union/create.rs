@@ -82,15 +82,17 @@ pub(crate) fn make(
     let write = branch.want_write()?;
     let made = with_name(info, &entry, slot, &write, |whiteouted| {
         let at = slot.path();
-        let made = info.cred.scope_for_creation(dir, entry.dentry, mode, idmap, || {
-            let creating = Creating::new(at, entry.name, &write)?;
-            match make {
-                Make::File => creating.create(mode),
-                Make::Dir => creating.mkdir(mode),
-                Make::Node(kind, rdev) => creating.mknod(kind, rdev),
-                Make::Symlink(text) => creating.symlink(text),
-            }
-        })?;
+        let made = info
+            .cred
+            .scope_for_creation(dir, entry.dentry, mode, idmap, || {
+                let creating = Creating::new(at, entry.name, &write)?;
+                match make {
+                    Make::File => creating.create(mode),
+                    Make::Dir => creating.mkdir(mode),
+                    Make::Node(kind, rdev) => creating.mknod(kind, rdev),
+                    Make::Symlink(text) => creating.symlink(text),
+                }
+            })?;
         if matches!(make, Make::Dir) && (whiteouted || info.settings.diropq == Diropq::Always) {
             info.cred.scope(|| {
                 whiteout::make_opaque(&branch, &made, &write)
@@ -104,7 +106,7 @@ pub(crate) fn make(
     let find = || -> Result<ARef<Inode>> {
         let mut slots = KVec::new();
         slots.push(Slot::new(branch.clone(), made.clone()), GFP_KERNEL)?;
-        inode::get(sb, info.table.generation, slots)
+        inode::get(sb, slots)
     };
     let inode = find().inspect_err(|_| {
         take_back(info, slot, entry.name, whiteouted);
@@ -244,10 +246,7 @@ pub(crate) fn tmpfile(
         })?;
     drop(write);
     let mut slots = KVec::new();
-    slots.push(
-        Slot::new(branch, ARef::from(real.dentry())),
-        GFP_KERNEL,
-    )?;
-    let inode = inode::get(sb, info.table.generation, slots)?;
+    slots.push(Slot::new(branch, ARef::from(real.dentry())), GFP_KERNEL)?;
+    let inode = inode::get(sb, slots)?;
     Ok((inode, KBox::new(OpenFile::new(real), GFP_KERNEL)?))
 }

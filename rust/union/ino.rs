@@ -91,7 +91,7 @@ impl InoTable {
 
     /// Makes room for a later [`InoTable::keep`], which then cannot fail.
     pub(crate) fn reserve() -> Result<RBTreeNode<Lower, u64>> {
-        Ok(RBTreeNode::new((0, 0), 0, GFP_KERNEL)?)
+        RBTreeNode::new((0, 0), 0, GFP_KERNEL)
     }
 
     /// A branch's object takes over the number that its original had.

@@ -256,14 +256,14 @@ pub(crate) fn link_count(stack: &Stack) -> Result<u32> {
 }
 
 /// The union's inode for the instances `slots`, which are not empty: a cached one or a new one.
-pub(crate) fn get(sb: &SuperBlock, generation: u64, mut slots: KVec<Slot>) -> Result<ARef<Inode>> {
+pub(crate) fn get(sb: &SuperBlock, mut slots: KVec<Slot>) -> Result<ARef<Inode>> {
     let info = sb.data();
     let top = slots.remove(0).map_err(|_| EIO)?;
     let branch = top.branch().clone();
     let lower: ARef<LowerDentry> = top.dentry().clone();
     let lower_inode = lower.inode().ok_or(ESTALE)?;
     let number = info.ino.number(branch.fs, lower_inode.ino())?;
-    let stack = StackSpace::new()?.fill(generation, top, slots)?;
+    let stack = StackSpace::new()?.fill(top, slots)?;
     let nlink = link_count(&stack)?;
     let mut stack = Some(stack);
     let found = Inode::get(
@@ -336,21 +336,20 @@ impl Room {
             .unwrap_or(rest.len());
         rest.insert_within_capacity(at, slot).map_err(|_| EIO)?;
         let top = rest.remove(0).map_err(|_| EIO)?;
-        space.fill(table.generation, top, rest)
+        space.fill(top, rest)
     }
 }
 
 /// The root inode, for the roots of all branches.
 pub(crate) fn get_root(
     sb: &SuperBlock,
-    generation: u64,
     mut slots: KVec<Slot>,
 ) -> Result<ARef<Inode>> {
     let top = slots.remove(0).map_err(|_| EIO)?;
     let branch = top.branch().clone();
     let lower: ARef<LowerDentry> = top.dentry().clone();
     let lower_inode = lower.inode().ok_or(ESTALE)?;
-    let stack = StackSpace::new()?.fill(generation, top, slots)?;
+    let stack = StackSpace::new()?.fill(top, slots)?;
     let nlink = link_count(&stack)?;
     let mut stack = Some(stack);
     let fill = |inode: &Inode| {

@@ -125,7 +125,11 @@ pub(crate) fn probe(dir: &Stack, skip: usize, name: &[u8], depth: Depth) -> Resu
 fn mark(found: Option<ARef<LowerDentry>>) -> Result<Mark> {
     match found {
         None => Ok(Mark::Absent),
-        Some(found) if found.inode().is_some_and(|inode| inode.kind() == crate::fs::inode::Kind::Regular) => {
+        Some(found)
+            if found
+                .inode()
+                .is_some_and(|inode| inode.kind() == crate::fs::inode::Kind::Regular) =>
+        {
             Ok(Mark::Present)
         }
         Some(_) => Err(EIO),
@@ -150,10 +154,8 @@ pub(crate) fn lookup(dir: &Inode, entry: Entry<'_, Union>) -> Result<Option<ARef
         .cred
         .scope(|| probe(stack, 0, entry.name, Depth::All))?;
     entry.dentry.set_guard(answer.guard);
-    entry.dentry.set_generation(info.table.generation);
     if answer.slots.is_empty() {
         return Ok(None);
     }
-    inode::get(sb, info.table.generation, answer.slots).map(Some)
+    inode::get(sb, answer.slots).map(Some)
 }
-

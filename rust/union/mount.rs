@@ -166,7 +166,9 @@ impl Options {
             whole?;
             pr_warn!("branch {}: {}\n", text(&spec.path), text(&line));
         }
-        Ok(self.branches.push(Wanted { place, spec, path }, GFP_KERNEL)?)
+        Ok(self
+            .branches
+            .push(Wanted { place, spec, path }, GFP_KERNEL)?)
     }
 
     /// Takes one option.
@@ -362,7 +364,10 @@ fn new_branch(
         return Err(refuse(EINVAL, fmt!("the mount is idmapped")));
     }
     if path.dentry.folds_case() {
-        return Err(refuse(EINVAL, fmt!("the directory ignores the case of names")));
+        return Err(refuse(
+            EINVAL,
+            fmt!("the directory ignores the case of names"),
+        ));
     }
     for other in order {
         let (a, b) = (&*path.dentry, &*other.root.dentry);
@@ -372,10 +377,7 @@ fn new_branch(
         if a.is_below(b) || b.is_below(a) {
             return Err(refuse(
                 EINVAL,
-                fmt!(
-                    "is overlapped by branch {}",
-                    text(&other.shown.to_bytes()?)
-                ),
+                fmt!("is overlapped by branch {}", text(&other.shown.to_bytes()?)),
             ));
         }
     }
@@ -409,19 +411,25 @@ fn new_branch(
             }
             Refused::Error(error) => refuse(
                 error,
-                fmt!("cannot make its bookkeeping objects (.wh..wh.*): {:?}", error),
+                fmt!(
+                    "cannot make its bookkeeping objects (.wh..wh.*): {:?}",
+                    error
+                ),
             ),
         })?)
     } else {
         None
     };
 
-    let known = |branch: &&Arc<Branch>| {
-        core::ptr::eq(branch.root.mount.sb_ptr(), path.mount.sb_ptr())
-    };
+    let known =
+        |branch: &&Arc<Branch>| core::ptr::eq(branch.root.mount.sb_ptr(), path.mount.sb_ptr());
     let fs = match order.iter().find(known) {
         Some(other) => other.fs,
-        None => order.iter().map(|branch| branch.fs.saturating_add(1)).max().unwrap_or(0),
+        None => order
+            .iter()
+            .map(|branch| branch.fs.saturating_add(1))
+            .max()
+            .unwrap_or(0),
     };
     Ok(Branch {
         id: BranchId::nth(u16::try_from(n)?),
@@ -475,11 +483,17 @@ fn finish(
     let max_bytes = top.root.mount.max_bytes();
     let time_granularity = top.root.mount.time_granularity();
     let as_aufs = context.type_name().to_bytes() == b"aufs";
-    let table = Arc::new(BranchTable { generation: 1, order }, GFP_KERNEL)?;
+    let table = Arc::new(
+        BranchTable { order },
+        GFP_KERNEL,
+    )?;
     // It names the mount, nothing else.
     let si = crate::fs::sb::random_id();
     let revalidate = settings.udba != Udba::None;
-    let data = KBox::pin_init(SbInfo::new(table, cred, settings, as_aufs, si, depth), GFP_KERNEL)?;
+    let data = KBox::pin_init(
+        SbInfo::new(table, cred, settings, as_aufs, si, depth),
+        GFP_KERNEL,
+    )?;
     Ok(Mounted {
         data,
         stack_depth: depth,

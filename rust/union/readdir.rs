@@ -300,12 +300,7 @@ impl Operations for Union {
         }
     }
 
-    fn seek_dir(
-        file: &File<Union>,
-        dir: &OpenDir,
-        offset: i64,
-        whence: Whence,
-    ) -> Result<i64> {
+    fn seek_dir(file: &File<Union>, dir: &OpenDir, offset: i64, whence: Whence) -> Result<i64> {
         let source = match &*dir.source.lock() {
             Source::One(one) => Some(one.clone()),
             _ => None,

@@ -122,7 +122,9 @@ pub(crate) fn rename(
     let write = branch.want_write()?;
     let old = from.dir.slot_on(branch.id)?.ok_or(ESTALE)?;
     let new = to.dir.slot_on(branch.id)?.ok_or(ESTALE)?;
-    let victim_here = victim.map_or(Ok(None), |victim| victim.slot_on(branch.id))?.is_some();
+    let victim_here = victim
+        .map_or(Ok(None), |victim| victim.slot_on(branch.id))?
+        .is_some();
     let job = Job {
         from: &from,
         to: &to,
@@ -209,7 +211,12 @@ fn target(
     // What is put above must not be hidden by what it replaces, nor by the directory it is put
     // into, which exists from its top instance downwards.
     let mut limit = position(to.dir.stack()?.top().branch())?;
-    if to.dir.stack()?.iter().any(|slot| position(slot.branch()) == Ok(best)) {
+    if to
+        .dir
+        .stack()?
+        .iter()
+        .any(|slot| position(slot.branch()) == Ok(best))
+    {
         limit = best;
     }
     if let Some(victim) = victim {
@@ -217,7 +224,11 @@ fn target(
     }
     if limit < best {
         best = limit;
-        while !table.order.get(best).is_some_and(|branch| branch.writable()) {
+        while !table
+            .order
+            .get(best)
+            .is_some_and(|branch| branch.writable())
+        {
             best = best.checked_sub(1).ok_or(EROFS)?;
         }
     }

@@ -20,9 +20,9 @@ use super::{
 use crate::fs::{
     cred::Cred,
     io,
+    sb::Operations, //
     seq::Seq,
     statfs::Statfs,
-    sb::Operations, //
 };
 use crate::logic::{
     options::Settings,
@@ -122,7 +122,7 @@ impl Operations for Union {
                 GFP_KERNEL,
             )?;
         }
-        inode::get_root(sb, info.table.generation, slots)
+        inode::get_root(sb, slots)
     }
 
     fn statfs(dentry: &Dentry) -> Result<Statfs> {
@@ -133,7 +133,11 @@ impl Operations for Union {
         if info.settings.sum {
             for (i, branch) in order.iter().enumerate() {
                 // Each file system counts once.
-                if !order.iter().take(i.max(1)).any(|other| other.fs == branch.fs) {
+                if !order
+                    .iter()
+                    .take(i.max(1))
+                    .any(|other| other.fs == branch.fs)
+                {
                     total.add(&Statfs::of(branch.at(&branch.root.dentry))?);
                 }
             }
@@ -145,7 +149,13 @@ impl Operations for Union {
 
     fn sync(sb: &SuperBlock) -> Result {
         let mut result = Ok(());
-        for branch in sb.data().table.order.iter().filter(|branch| branch.writable()) {
+        for branch in sb
+            .data()
+            .table
+            .order
+            .iter()
+            .filter(|branch| branch.writable())
+        {
             // One that fails does not keep the others from being written.
             if let Err(error) = io::sync_fs(branch.at(&branch.root.dentry)) {
                 result = Err(error);

@@ -37,7 +37,10 @@ const TRUSTED: &[u8] = b"trusted.";
 
 /// Whether `name` stands for an ACL.
 pub(crate) fn is_acl(name: &[u8]) -> bool {
-    matches!(name, b"system.posix_acl_access" | b"system.posix_acl_default")
+    matches!(
+        name,
+        b"system.posix_acl_access" | b"system.posix_acl_default"
+    )
 }
 
 /// Reads an attribute; with an empty buffer gives its size.
@@ -117,7 +120,11 @@ pub(crate) fn get_acl(inode: &Inode, which: Which) -> Result<Option<Acl>> {
 pub(crate) fn set_acl(dentry: &Dentry, request: acl::Request, idmap: IdMap<'_>) -> Result {
     let inode = dentry.object()?;
     if request.which() == Which::Default && !inode.is_dir() {
-        return if request.removes() { Ok(()) } else { Err(EACCES) };
+        return if request.removes() {
+            Ok(())
+        } else {
+            Err(EACCES)
+        };
     }
     if !acl::may_change(inode, idmap) {
         return Err(EPERM);

@@ -90,8 +90,7 @@ fn copy_xattrs(source: &Slot, target: &Branch, to: &LowerDentry) -> Result {
         {
             continue;
         }
-        let result =
-            value(from, name).and_then(|value| xattr::set(target.at(to), name, &value, 0));
+        let result = value(from, name).and_then(|value| xattr::set(target.at(to), name, &value, 0));
         match result {
             // Gone since it was listed.
             Err(error) if error == ENODATA => {}
@@ -161,11 +160,7 @@ fn class(name: &[u8]) -> Attrs {
 /// `ENOMEM` and `EDQUOT` are never ignored.
 fn forgive(result: Result, target: &Branch, class: Attrs) -> Result {
     match result {
-        Err(error)
-            if error != ENOMEM
-                && error != EDQUOT
-                && target.access.attrs.contains(class) =>
-        {
+        Err(error) if error != ENOMEM && error != EDQUOT && target.access.attrs.contains(class) => {
             Ok(())
         }
         other => other,
