@@ -19,6 +19,7 @@
 #include <linux/random.h>
 #include <linux/sched/signal.h>
 #include <linux/security.h>
+#include <linux/workqueue.h>
 
 #include "helpers.h"
 
@@ -278,6 +279,35 @@ int ruaufs_helper_real_flush(struct file *file, fl_owner_t id)
 bool ruaufs_helper_fatal_signal_pending(void)
 {
 	return fatal_signal_pending(current);
+}
+
+bool ruaufs_helper_over_fsize_limit(loff_t size)
+{
+	return size > rlimit(RLIMIT_FSIZE);
+}
+
+struct ruaufs_call {
+	struct work_struct work;
+	void (*fn)(void *arg);
+	void *arg;
+};
+
+static void ruaufs_call(struct work_struct *work)
+{
+	struct ruaufs_call *call = container_of(work, struct ruaufs_call, work);
+
+	call->fn(call->arg);
+}
+
+/* Runs @fn in a kernel thread, which has no limits, and waits for it. */
+void ruaufs_helper_call_on_worker(void (*fn)(void *), void *arg)
+{
+	struct ruaufs_call call = { .fn = fn, .arg = arg };
+
+	INIT_WORK_ONSTACK(&call.work, ruaufs_call);
+	queue_work(system_dfl_wq, &call.work);
+	flush_work(&call.work);
+	destroy_work_on_stack(&call.work);
 }
 
 /*

@@ -58,6 +58,8 @@ void ruaufs_helper_put_write_access(struct inode *inode);
 int ruaufs_helper_iterate(struct file *file, struct dir_context *ctx);
 int ruaufs_helper_real_flush(struct file *file, fl_owner_t id);
 bool ruaufs_helper_fatal_signal_pending(void);
+bool ruaufs_helper_over_fsize_limit(loff_t size);
+void ruaufs_helper_call_on_worker(void (*fn)(void *), void *arg);
 int ruaufs_helper_fiemap(struct inode *inode, struct fiemap_extent_info *info,
 			 u64 start, u64 len);
 

@@ -134,6 +134,12 @@ impl Change {
         self
     }
 
+    /// Sets modification and change time to now.
+    pub(crate) fn modified(mut self) -> Self {
+        self.0.ia_valid |= bindings::ATTR_MTIME | bindings::ATTR_CTIME;
+        self
+    }
+
     /// Applies the change to a foreign object. Its `i_rwsem` is taken here.
     ///
     /// The caller holds write access to the mount.

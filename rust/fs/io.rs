@@ -222,6 +222,44 @@ pub(crate) fn killed() -> bool {
     unsafe { bindings::ruaufs_helper_fatal_signal_pending() }
 }
 
+/// Whether the current task may not make a file of `size` bytes (`RLIMIT_FSIZE`).
+pub(crate) fn over_size_limit(size: i64) -> bool {
+    // SAFETY: `current` is always valid.
+    unsafe { bindings::ruaufs_helper_over_fsize_limit(size) }
+}
+
+/// Runs `f` in a kernel thread, to which the limits of the current task do not apply, with the
+/// thread's credentials, and waits for it.
+pub(crate) fn on_worker<R: Send>(f: impl FnOnce() -> R + Send) -> Option<R> {
+    struct Call<F, R> {
+        f: Option<F>,
+        result: Option<R>,
+    }
+
+    /// # Safety
+    ///
+    /// `arg` must be a `Call<F, R>` that nobody else uses.
+    unsafe extern "C" fn run<F: FnOnce() -> R, R>(arg: *mut c_void) {
+        // SAFETY: By the contract.
+        let call = unsafe { &mut *arg.cast::<Call<F, R>>() };
+        call.result = call.f.take().map(|f| f());
+    }
+
+    fn start<F: FnOnce() -> R + Send, R: Send>(call: &mut Call<F, R>) {
+        let arg: *mut Call<F, R> = call;
+        // SAFETY: `run` fits the argument, which lives until the call has ended, and which is
+        // ours alone meanwhile.
+        unsafe { bindings::ruaufs_helper_call_on_worker(Some(run::<F, R>), arg.cast()) };
+    }
+
+    let mut call = Call {
+        f: Some(f),
+        result: None,
+    };
+    start(&mut call);
+    call.result
+}
+
 /// Brings the file system that the mount of `path` belongs to to disk.
 pub(crate) fn sync_fs(path: PathRef<'_>) -> Result {
     // SAFETY: The mount is valid; ours is the only `s_umount` that a caller may hold, and super

@@ -47,6 +47,8 @@ pub(crate) fn setattr(dentry: &Dentry, mut request: Request<'_>, idmap: IdMap<'_
     request.prepare(dentry, idmap)?;
     let inode = dentry.object()?;
     let wanted = request.size().map_or(Data::All, Data::Before);
+    // The copy is made with its final size, or nearly: the branch would see no change then.
+    let modified = request.size().is_some_and(|size| size != inode.size());
     copyup::promote(dentry, wanted)?;
     let stack = inode.stack()?;
     let top = stack.top();
@@ -55,7 +57,10 @@ pub(crate) fn setattr(dentry: &Dentry, mut request: Request<'_>, idmap: IdMap<'_
         None => None,
     };
     let write = top.branch().want_write()?;
-    let change = request.for_branch(inode, idmap);
+    let mut change = request.for_branch(inode, idmap);
+    if modified {
+        change = change.modified();
+    }
     let result = inode
         .sb()
         .data()

@@ -186,8 +186,8 @@ fn promote_step(dentry: &Dentry, target: &Arc<Branch>, wanted: Data) -> Result {
     let mut next: ARef<Dentry> = dentry.into();
     loop {
         if next.is_root() {
-            // It has an instance on each branch.
-            return Ok(());
+            // It has an instance on each branch, unless one above is opaque.
+            return Err(EROFS);
         }
         // What has no name any more is copied without one.
         let nameless = next.is_unhashed() || next.object()?.nlink() == 0;
@@ -330,7 +330,7 @@ impl CopyUp<'_> {
         };
         if let Some(file) = unnamed {
             let dentry = file.dentry();
-            data::copy(self.source, self.target, &file, &dentry, self.wanted)?;
+            data::copy(&self.sb.data().cred, self.source, self.target, &file, &dentry, self.wanted)?;
             let write = self.target.want_write()?;
             meta::copy(self.source, self.target, &dentry, &write)?;
             drop(write);
@@ -361,7 +361,7 @@ impl CopyUp<'_> {
         let fill = || -> Result {
             if kind == Kind::Regular {
                 let file = KernelFile::write(self.target.at(&staged.dentry))?;
-                data::copy(self.source, self.target, &file, &staged.dentry, self.wanted)?;
+                data::copy(&self.sb.data().cred, self.source, self.target, &file, &staged.dentry, self.wanted)?;
                 if staged.dentry.inode().is_some_and(|copy| copy.size() != 0) {
                     file.sync()?;
                 }

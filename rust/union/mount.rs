@@ -78,6 +78,8 @@ enum Place {
 
 /// A branch that was asked for.
 struct Wanted {
+    /// The option that it was asked for by.
+    option: &'static str,
     place: Place,
     spec: BranchSpec,
     path: Path,
@@ -105,6 +107,8 @@ const REFUSED_TYPES: [&[u8]; 8] = [
     b"ecryptfs",
     b"ramfs",
 ];
+/// Types of unions.
+const UNION_TYPES: [&[u8]; 2] = [b"aufs", b"ruaufs"];
 /// Types of file systems that nobody can write.
 const READ_ONLY_TYPES: [&[u8]; 4] = [b"squashfs", b"iso9660", b"cramfs", b"romfs"];
 
@@ -145,12 +149,19 @@ fn check_supported(context: &Context<'_>, key: &[u8], opt: &Opt) -> Result {
 impl Options {
     /// Looks the path of a branch up.
     fn add(&mut self, context: &Context<'_>, place: Place, spec: BranchSpec) -> Result {
+        let option = match place {
+            Place::Next => "br",
+            Place::Index(_) => "add",
+            Place::Bottom => "append",
+            Place::Top => "prepend",
+        };
         let path = Path::lookup_dir(&spec.path).map_err(|error| {
             // aufs, and programs made for it, know no other error here.
             mount_error!(
                 context,
                 EINVAL,
-                "branch {}: not a directory that can be used: {:?}",
+                "option \"{}\": branch {}: not a directory that can be used: {:?}",
+                option,
                 text(&spec.path),
                 error
             )
@@ -168,7 +179,7 @@ impl Options {
         }
         Ok(self
             .branches
-            .push(Wanted { place, spec, path }, GFP_KERNEL)?)
+            .push(Wanted { option, place, spec, path }, GFP_KERNEL)?)
     }
 
     /// Takes one option.
@@ -225,7 +236,14 @@ impl Operations for Union {
                 options.take(context, key, opt)?;
                 Ok(Param::Taken)
             }
-            Err(Bad::Unknown) => Ok(Param::Unknown),
+            // Handled by the VFS.
+            Err(Bad::Unknown) if key == b"source" => Ok(Param::Unknown),
+            Err(Bad::Unknown) => Err(mount_error!(
+                context,
+                EINVAL,
+                "unknown option \"{}\"",
+                text(key)
+            )),
             Err(Bad::NoMemory) => Err(ENOMEM),
             Err(Bad::Invalid { errno, why }) => Err(mount_error!(
                 context,
@@ -265,7 +283,8 @@ impl Operations for Union {
                         return Err(mount_error!(
                             context,
                             EDOM,
-                            "branch {}: bad index {}, there are {} branches",
+                            "option \"{}\": branch {}: bad index {}, there are {} branches",
+                            wanted.option,
                             text(&wanted.spec.path),
                             index,
                             order.len()
@@ -334,7 +353,14 @@ fn new_branch(
     let path = &wanted.path;
     let name = text(&wanted.spec.path);
     let refuse = |errno: Error, why: fmt::Arguments<'_>| -> Error {
-        mount_error!(context, errno, "branch {}: {}", name, why)
+        mount_error!(
+            context,
+            errno,
+            "option \"{}\": branch {}: {}",
+            wanted.option,
+            name,
+            why
+        )
     };
 
     if order.len() >= MAX_BRANCHES {
@@ -359,6 +385,9 @@ fn new_branch(
                 text(fs_type)
             ),
         ));
+    }
+    if path.dentry.is_unhashed() && !path.dentry.is_root() {
+        return Err(refuse(EINVAL, fmt!("the directory was removed")));
     }
     if path.mount.is_idmapped() {
         return Err(refuse(EINVAL, fmt!("the mount is idmapped")));
@@ -393,6 +422,18 @@ fn new_branch(
             EINVAL,
             fmt!("write permission for a read-only file system; use =ro"),
         ));
+    }
+
+    if access.perm == Perm::Rw && UNION_TYPES.contains(&fs_type) {
+        return Err(refuse(
+            EINVAL,
+            fmt!("a union cannot be a writable branch, it has no names for whiteouts; use =ro"),
+        ));
+    }
+    if access.perm == Perm::Rw {
+        path.mount
+            .want_write()
+            .map_err(|error| refuse(error, fmt!("its mount is read-only; use =ro")))?;
     }
 
     let root = path

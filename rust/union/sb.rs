@@ -12,6 +12,7 @@ use super::{
     ino::InoTable,
     inode,
     plink::Plinks,
+    whiteout,
     Dentry,
     Inode,
     SuperBlock,
@@ -117,10 +118,14 @@ impl Operations for Union {
         let info = sb.data();
         let mut slots = KVec::new();
         for branch in info.table.order.iter() {
-            slots.push(
-                Slot::new(branch.clone(), branch.root.dentry.clone()),
-                GFP_KERNEL,
-            )?;
+            let root = &branch.root.dentry;
+            slots.push(Slot::new(branch.clone(), root.clone()), GFP_KERNEL)?;
+            let opaque = info
+                .cred
+                .scope(|| whiteout::hides_below(branch, root, whname::OPAQUE))?;
+            if opaque {
+                break;
+            }
         }
         inode::get_root(sb, slots)
     }

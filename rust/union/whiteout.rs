@@ -80,6 +80,11 @@ pub(crate) fn exists(dir: &LowerDentry, name: &[u8]) -> Result<bool> {
     Ok(dirop::lookup_positive(dir, &whname::whiteout(name)?)?.is_some())
 }
 
+/// Whether `dir` has the mark `name`, and the branch is one whose marks count.
+pub(crate) fn hides_below(branch: &Branch, dir: &LowerDentry, name: &[u8]) -> Result<bool> {
+    Ok(branch.access.honours_whiteouts() && dirop::lookup_positive(dir, name)?.is_some())
+}
+
 /// Removes the whiteout of `name` from `dir`. Fine if there is none.
 pub(crate) fn remove(
     branch: &Branch,
@@ -185,6 +190,17 @@ pub(crate) fn prepare(root: &Path, access: &Access) -> core::result::Result<Work
         mount: &root.mount,
         dentry: &root.dentry,
     };
+    // Before anything is made: the branch of a mount that fails for one of them stays as it is.
+    for (name, kind) in [
+        (whname::BASE, Kind::Regular),
+        (whname::PLINK_DIR, Kind::Dir),
+        (whname::ORPHAN_DIR, Kind::Dir),
+    ] {
+        let found = dirop::lookup_positive(&root.dentry, name)?;
+        if found.is_some_and(|found| found.inode().is_some_and(|inode| inode.kind() != kind)) {
+            return Err(Refused::Foreign(name));
+        }
+    }
     let base = if access.makes_linked_whiteouts() {
         Some(own_object(at, whname::BASE, Kind::Regular, &write)?)
     } else {
@@ -214,13 +230,9 @@ fn own_object(
     name: &'static [u8],
     kind: Kind,
     write: &WriteAccess<'_>,
-) -> core::result::Result<ARef<LowerDentry>, Refused> {
+) -> Result<ARef<LowerDentry>> {
     if let Some(found) = dirop::lookup_positive(root.dentry, name)? {
-        return if found.inode().is_some_and(|inode| inode.kind() == kind) {
-            Ok(found)
-        } else {
-            Err(Refused::Foreign(name))
-        };
+        return Ok(found);
     }
     let creating = Creating::new(root, name, write)?;
     let (made, mode) = if kind == Kind::Dir {

@@ -20,6 +20,7 @@ use super::{
 };
 use crate::fs::{
     attr::Change,
+    cred::Cred,
     io::{
         self,
         Extent,
@@ -31,8 +32,29 @@ use kernel::prelude::*;
 /// Bytes that are copied between two looks for a kill.
 const CHUNK: i64 = 1 << 20;
 
-/// Copies the contents of `source` to `to`, which is empty.
+/// Copies the contents of `source` to `to`, which is empty, with the mounter's credentials `cred`.
+///
+/// The user did not ask for a copy, so the limit of file sizes that a user may have does not
+/// count.
 pub(super) fn copy(
+    cred: &Cred,
+    source: &Slot,
+    target: &Branch,
+    to: &KernelFile,
+    to_dentry: &LowerDentry,
+    wanted: Data,
+) -> Result {
+    let size = source.inode()?.size();
+    if io::over_size_limit(size) {
+        let copied =
+            io::on_worker(|| cred.scope(|| copy_here(source, target, to, to_dentry, wanted)));
+        return copied.unwrap_or(Err(EIO));
+    }
+    copy_here(source, target, to, to_dentry, wanted)
+}
+
+/// As [`copy`], in this task.
+fn copy_here(
     source: &Slot,
     target: &Branch,
     to: &KernelFile,
