@@ -297,7 +297,7 @@ pub(crate) fn truncate(path: impl AsRef<Path>, len: u64) -> Res<()> {
     let path = path.as_ref();
     let c = std::ffi::CString::new(path.as_os_str().as_bytes()).expect("a path has no NUL");
     // SAFETY: `c` is a NUL-terminated string that lives over the call.
-    let ret = unsafe { libc::truncate(c.as_ptr(), len as i64) };
+    let ret = unsafe { libc::truncate(c.as_bytes_with_nul().as_ptr().cast(), len as i64) };
     let result = match ret {
         0 => Ok(()),
         _ => Err(last_errno()),

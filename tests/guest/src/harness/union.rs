@@ -314,6 +314,12 @@ impl Union {
         below(&self.branches[index], rel)
     }
 
+    /// The object of this name on the lowest branch that has one.
+    pub(crate) fn on_branch(&self, rel: &str) -> Option<PathBuf> {
+        let paths = self.branches.iter().rev().map(|b| below(b, rel));
+        paths.into_iter().find(|p| sys::exists(p))
+    }
+
     /// Plain umount(2), which must succeed at once.
     pub(crate) fn umount(mut self) -> Result<()> {
         self.unmount_now()

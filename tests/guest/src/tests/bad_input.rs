@@ -42,7 +42,7 @@ fn ground(cx: &Ctx) -> Result<(Private, String, String)> {
 /// Asserts that both APIs refuse these options with this errno, and that the messages hold one
 /// word of each group.
 #[track_caller]
-fn refused(cx: &Ctx, options: &[&str], errno: E, words: &[&[&str]]) {
+pub(crate) fn refused(cx: &Ctx, options: &[&str], errno: E, words: &[&[&str]]) {
     for api in [Api::Mount2, Api::Fsopen] {
         let before = cx.klog().len();
         let mnt = cx.mount_point().expect("a mount point");
@@ -80,13 +80,13 @@ fn empty_list(cx: &Ctx) -> Result<()> {
         cx,
         &["br="],
         E::INVAL,
-        &[&["br"], &["empty", "no branch", "missing"]],
+        &[&["br"], &["empty", "at least one", "missing"]],
     );
     refused(
         cx,
         &["dirs="],
         E::INVAL,
-        &[&["dirs"], &["empty", "no branch", "missing"]],
+        &[&["dirs"], &["empty", "at least one", "missing"]],
     );
     Ok(())
 }
@@ -412,7 +412,7 @@ fn writable_on_read_only(cx: &Ctx) -> Result<()> {
         cx,
         &[&format!("br={bound}=rw")],
         E::ROFS,
-        &[&[&bound], &["read-only", "readonly", "writ"]],
+        &[&[&bound], &["read-only", "readonly", "EROFS"]],
     );
     assert!(!exists(Path::new(&rw).join(".wh..wh.aufs")));
     scratch::umount(&view)?;

@@ -133,7 +133,7 @@ fn attributes_are_the_branchs(cx: &Ctx) -> Result<()> {
 }
 
 fn symlinks(cx: &Ctx) -> Result<()> {
-    let long = "x/".repeat(50); // genisoimage fails with more.
+    let long = ["x"; 50].join("/"); // genisoimage fails with much more.
     let low = Tree::new()
         .file("d/f", "through")
         .symlink("relative", "d/f")
@@ -152,7 +152,7 @@ fn symlinks(cx: &Ctx) -> Result<()> {
     errno(sys::open(u.at("relative"), nofollow), Errno::LOOP);
     errno(sys::readlink(u.at("d/f")), Errno::INVAL);
     assert_eq!(sys::readlink(u.at("long"))?, long);
-    assert_eq!(sys::lstat(u.at("long"))?.st_size, 100);
+    assert_eq!(sys::lstat(u.at("long"))?.st_size, 99);
     Ok(())
 }
 

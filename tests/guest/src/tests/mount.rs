@@ -138,7 +138,7 @@ fn shown_options_mount_again(cx: &Ctx) -> Result<()> {
         wh.display(),
         low.display()
     );
-    let spec = Spec::new(&[&list, "sum", "udba=none", "dirperm1", "noplink"]).api(Api::Mount2);
+    let spec = Spec::new(&[&list, "sum", "udba=none", "dirperm1"]).api(Api::Mount2);
     let u = Union::mount(cx, spec, Vec::new())?;
     let shown = mounts_line(u.root())?[3].clone();
     u.umount()?;
@@ -147,7 +147,7 @@ fn shown_options_mount_again(cx: &Ctx) -> Result<()> {
         own.iter().any(|o| o.starts_with("si=")),
         "si= is always shown: {shown}"
     );
-    for wanted in ["sum", "udba=none", "noplink"] {
+    for wanted in ["sum", "udba=none"] {
         assert!(own.contains(&wanted), "{wanted} is not shown: {shown}");
     }
     for api in [Api::Mount2, Api::Fsopen] {
@@ -309,6 +309,7 @@ fn helper_mount_8(cx: &Ctx) -> Result<()> {
         errno(sys::create(mnt.join("n")), Errno::ROFS);
         scratch::run("mount", &["-o", "remount,rw", &at])?;
         sys::write(mnt.join("n"), "")?;
+        sys::unlink(mnt.join("n"))?;
         scratch::run("umount", &[&at])?;
     }
     Ok(())

@@ -9,11 +9,14 @@ use crate::harness::{
     union::{mounts_line, Spec},
 };
 
-use super::mount::{mounted, two, usable};
+use super::{
+    bad_input::refused,
+    mount::{mounted, two, usable},
+};
 
 cases! {
     ONCE: default_permissions, colon_form, colon_form_cut_at_equals, spellings_of_the_list,
-        repeated_br, long_lists, options_that_are_accepted, tolerated_mistakes, strange_paths,
+        repeated_br, long_lists, options_that_are_accepted, options_of_later_versions, tolerated_mistakes, strange_paths,
         relative_and_symlinked_paths;
 }
 
@@ -140,20 +143,13 @@ fn options_that_are_accepted(cx: &Ctx) -> Result<()> {
             "dirperm1",
             "nodirperm1",
             "plink",
-            "noplink",
             "udba=none",
             "udba=reval",
             "create=tdp",
             "create_policy=top-down-parent",
             "cpup=tdp",
-            "copyup=bup",
-            "copyup_policy=bottom-up",
-            "dirwh=5",
-            "rdcache=7",
-            "rdblk=def",
-            "rdblk=1024",
-            "rdhash=def",
-            "rdhash=64",
+            "copyup=tdp",
+            "copyup_policy=top-down-parent",
             "diropq=w",
             "diropq=a",
             "warn_perm",
@@ -194,6 +190,34 @@ fn options_that_are_accepted(cx: &Ctx) -> Result<()> {
     u.umount()?;
     let u = mounted(cx, &[&format!("ro,{list}")], Api::Mount2)?;
     errno(sys::create(u.at("new")), Errno::ROFS);
+    Ok(())
+}
+
+/// What aufs has and this version has not is refused by name, rather than ignored.
+fn options_of_later_versions(cx: &Ctx) -> Result<()> {
+    let (rw, ro) = two(cx)?;
+    let list = format!("br={rw}=rw:{ro}=ro");
+    let reason: &[&str] = &["not supported"];
+    for option in [
+        "noplink",
+        "udba=notify",
+        "create=mfs",
+        "create=rr",
+        "cpup=bup",
+        "dirren",
+        "shwh",
+        "rdcache=7",
+        "rdblk=1024",
+        "rdhash=64",
+        "dirwh=5",
+    ] {
+        let key = option.split('=').next().unwrap_or(option);
+        refused(cx, &[&list, option], Errno::INVAL, &[&[key], reason]);
+    }
+    for attr in ["moo", "coo_reg", "coo_all"] {
+        let list = format!("br={rw}=rw:{ro}=rw+{attr}");
+        refused(cx, &[&list], Errno::INVAL, &[&[attr], reason]);
+    }
     Ok(())
 }
 

@@ -23,6 +23,30 @@ fn find<'a>(all: &'a [DirEntry], name: &str) -> &'a DirEntry {
     found.unwrap_or_else(|| panic!("{name} is not listed"))
 }
 
+/// Asserts that an entry is listed with the number that stat gives. iso9660 itself does not do so;
+/// then the union need not, either.
+fn right_number(u: &Union, at: &str, e: &DirEntry) -> Result<()> {
+    let stat = sys::lstat(u.at(at).join(&e.name))?;
+    if e.ino == stat.st_ino {
+        return Ok(());
+    }
+    let there = u
+        .on_branch(&format!("{at}/{}", e.name))
+        .context("on no branch")?;
+    let bare = dir::rest(dir::open_dir(there.parent().context("a root")?)?, 4096)?;
+    let bare = bare
+        .iter()
+        .find(|b| b.name == e.name)
+        .context("not listed")?;
+    let excused = bare.ino != sys::lstat(&there)?.st_ino;
+    assert!(
+        excused,
+        "d_ino of {at}/{}: {} but st_ino {}",
+        e.name, e.ino, stat.st_ino
+    );
+    Ok(())
+}
+
 fn merged_no_duplicates(cx: &Ctx) -> Result<()> {
     let u = cx
         .union()
@@ -68,8 +92,7 @@ fn d_ino_is_st_ino(cx: &Ctx) -> Result<()> {
                 if at.is_empty() && e.name == ".." {
                     continue; // The parent of a mount point is another file system's.
                 }
-                let stat = sys::lstat(u.at(at).join(&e.name))?;
-                assert_eq!(e.ino, stat.st_ino, "d_ino of {at}/{}", e.name);
+                right_number(&u, at, &e)?;
             }
         }
         Ok(())
@@ -119,7 +142,7 @@ fn single_branch_directory(cx: &Ctx) -> Result<()> {
     let all = dir::list(u.at("d"))?;
     assert_eq!(dir::unique(&all, &u.at("d")).len(), 101);
     for e in &all {
-        assert_eq!(e.ino, sys::lstat(u.at("d").join(&e.name))?.st_ino);
+        right_number(&u, "d", e)?;
     }
     Ok(())
 }
@@ -413,14 +436,14 @@ fn bad_seeks(cx: &Ctx) -> Result<()> {
         .mount()?;
     for at in ["d", "single"] {
         let fd = dir::open_dir(u.at(at))?;
-        let all = dir::rest(&fd, 4096)?.len();
-        errno(sys::seek(&fd, SeekFrom::Current(i64::MIN)), Errno::INVAL);
-        sys::seek(&fd, SeekFrom::Start(0))?;
-        assert_eq!(dir::rest(&fd, 4096)?.len(), all, "still usable");
         errno(
             sys::on_fd("read", rustix::io::read(&fd, &mut [0u8; 8][..])),
             Errno::ISDIR,
         );
+        let all = dir::rest(&fd, 4096)?.len();
+        errno(sys::seek(&fd, SeekFrom::Current(i64::MIN)), Errno::INVAL);
+        sys::seek(&fd, SeekFrom::Start(0))?;
+        assert_eq!(dir::rest(&fd, 4096)?.len(), all, "still usable");
         errno(sys::write_fd(&fd, b"x"), Errno::BADF);
     }
     Ok(())

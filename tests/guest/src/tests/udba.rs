@@ -6,7 +6,7 @@ use crate::harness::prelude::*;
 
 cases! {
     BASIC: new_files_are_found, removed_files_are_missed, changed_content_and_attributes,
-        replaced_files, whiteouts_made_and_removed;
+        replaced_files, whiteouts_count_once_the_name_is_forgotten;
 }
 
 /// A union of a writable and a read-only branch, after everything was looked at once.
@@ -87,9 +87,10 @@ fn replaced_files(cx: &Ctx) -> Result<()> {
     Ok(())
 }
 
-fn whiteouts_made_and_removed(cx: &Ctx) -> Result<()> {
+fn whiteouts_count_once_the_name_is_forgotten(cx: &Ctx) -> Result<()> {
     let u = known(cx)?;
     sys::write(u.br(0, ".wh.low"), "")?;
+    sys::drop_caches();
     errno(sys::lstat(u.at("low")), Errno::NOENT);
     sys::unlink(u.br(0, ".wh.low"))?;
     sys::drop_caches();
