@@ -160,6 +160,18 @@ impl<T> Inode<T> {
         unsafe { (*self.as_ptr()).i_rdev }
     }
 
+    /// Whether owner, group and mode are those of `other`.
+    pub(crate) fn looks_like<U>(&self, other: &Inode<U>) -> bool {
+        // SAFETY: Racy reads of single words.
+        let owner = |inode: *mut bindings::inode| unsafe {
+            (
+                (&raw const (*inode).i_uid.val).read_volatile(),
+                (&raw const (*inode).i_gid.val).read_volatile(),
+            )
+        };
+        self.mode() == other.mode() && owner(self.as_ptr()) == owner(other.as_ptr())
+    }
+
     /// The size in bytes.
     pub(crate) fn size(&self) -> i64 {
         // SAFETY: The inode is valid by the type invariant.

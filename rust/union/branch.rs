@@ -82,6 +82,11 @@ impl Branch {
         self.work.is_some() && !self.root.mount.sb_is_read_only()
     }
 
+    /// The inode of its root.
+    pub(crate) fn root_inode(&self) -> Result<&LowerInode> {
+        self.root.dentry.positive()
+    }
+
     /// Its bookkeeping objects. `EROFS` if it is not writable.
     pub(crate) fn work(&self) -> Result<&Work> {
         self.work.as_ref().ok_or(EROFS)

@@ -240,6 +240,15 @@ fn promote_one(
     };
     let result = copy_up.sb.data().cred.scope(|| copy_up.run(parent));
     drop(lock);
+    if copy_up.sb.data().settings.verbose {
+        if let Err(error) = result {
+            pr_info!(
+                "cannot copy {:?} up: {:?}\n",
+                kernel::str::BStr::from_bytes(&dentry.name()?),
+                error
+            );
+        }
+    }
     result
 }
 

@@ -79,7 +79,7 @@ enum Place {
 /// A branch that was asked for.
 struct Wanted {
     /// The option that it was asked for by.
-    option: &'static str,
+    option: KVec<u8>,
     place: Place,
     spec: BranchSpec,
     path: Path,
@@ -148,20 +148,20 @@ fn check_supported(context: &Context<'_>, key: &[u8], opt: &Opt) -> Result {
 
 impl Options {
     /// Looks the path of a branch up.
-    fn add(&mut self, context: &Context<'_>, place: Place, spec: BranchSpec) -> Result {
-        let option = match place {
-            Place::Next => "br",
-            Place::Index(_) => "add",
-            Place::Bottom => "append",
-            Place::Top => "prepend",
-        };
+    fn add(
+        &mut self,
+        context: &Context<'_>,
+        option: &[u8],
+        place: Place,
+        spec: BranchSpec,
+    ) -> Result {
         let path = Path::lookup_dir(&spec.path).map_err(|error| {
             // aufs, and programs made for it, know no other error here.
             mount_error!(
                 context,
                 EINVAL,
                 "option \"{}\": branch {}: not a directory that can be used: {:?}",
-                option,
+                text(option),
                 text(&spec.path),
                 error
             )
@@ -177,25 +177,33 @@ impl Options {
             whole?;
             pr_warn!("branch {}: {}\n", text(&spec.path), text(&line));
         }
-        Ok(self
-            .branches
-            .push(Wanted { option, place, spec, path }, GFP_KERNEL)?)
+        let mut word = KVec::new();
+        word.extend_from_slice(option, GFP_KERNEL)?;
+        let wanted = Wanted {
+            option: word,
+            place,
+            spec,
+            path,
+        };
+        Ok(self.branches.push(wanted, GFP_KERNEL)?)
     }
 
     /// Takes one option.
     fn take(&mut self, context: &Context<'_>, key: &[u8], opt: Opt) -> Result {
         check_supported(context, key, &opt)?;
         self.settings.apply(&opt);
+        // A colon option carries the path in its key.
+        let word = key.split(|&byte| byte == b':').next().unwrap_or(key);
         match opt {
             Opt::Branches(specs) => {
                 for spec in specs {
-                    self.add(context, Place::Next, spec)?;
+                    self.add(context, word, Place::Next, spec)?;
                 }
                 Ok(())
             }
-            Opt::Add { index, spec } => self.add(context, Place::Index(index), spec),
-            Opt::Append(spec) => self.add(context, Place::Bottom, spec),
-            Opt::Prepend(spec) => self.add(context, Place::Top, spec),
+            Opt::Add { index, spec } => self.add(context, word, Place::Index(index), spec),
+            Opt::Append(spec) => self.add(context, word, Place::Bottom, spec),
+            Opt::Prepend(spec) => self.add(context, word, Place::Top, spec),
             Opt::Xino(_) | Opt::Flag(Flag::TruncXino | Flag::TruncXib, _) => {
                 pr_info!(
                     "option \"{}\": inode numbers are computed, no table is kept\n",
@@ -284,7 +292,7 @@ impl Operations for Union {
                             context,
                             EDOM,
                             "option \"{}\": branch {}: bad index {}, there are {} branches",
-                            wanted.option,
+                            text(&wanted.option),
                             text(&wanted.spec.path),
                             index,
                             order.len()
@@ -357,7 +365,7 @@ fn new_branch(
             context,
             errno,
             "option \"{}\": branch {}: {}",
-            wanted.option,
+            text(&wanted.option),
             name,
             why
         )
@@ -520,6 +528,16 @@ fn finish(
     let top = order.first().ok_or(EINVAL)?;
     if top.access.perm != Perm::Rw && !context.read_only() {
         pr_warn!("the first branch should be rw: nothing can be made at the top\n");
+    }
+    if settings.warn_perm {
+        for branch in order.iter().skip(1) {
+            if !branch.root_inode()?.looks_like(top.root_inode()?) {
+                pr_warn!(
+                    "branch {}: owner or mode differs from the first branch's (nowarn_perm hides this)\n",
+                    text(&branch.shown.to_bytes()?)
+                );
+            }
+        }
     }
     let max_bytes = top.root.mount.max_bytes();
     let time_granularity = top.root.mount.time_granularity();
