@@ -16,7 +16,7 @@ KDIR ?= /lib/modules/$(shell uname -r)/build
 T ?=
 
 .PHONY: modules modules_install clean help setup run test shell host-test vm-test
-.PHONY: lint check fmt rust-analyzer clean-cache
+.PHONY: bench lint check fmt rust-analyzer clean-cache
 
 modules:
 
@@ -71,6 +71,9 @@ host-test: setup
 vm-test: setup
 	@scripts/test.sh guest $(T)
 
+bench: setup
+	@scripts/bench.sh $(if $(QUICK),--quick) $(if $(BASE),--base '$(BASE)')
+
 lint check: setup
 	@scripts/lint.sh
 
@@ -86,6 +89,8 @@ help:
 	@echo '  make test           all tests; the last line counts them'
 	@echo '  make shell          a shell in the guest, with the module at hand'
 	@echo '  make vm-test T=x    guest tests whose name contains x'
+	@echo '  make bench          cost beside overlayfs and the bare file system, in instructions'
+	@echo '                      (QUICK=1: fewer; BASE=results.csv: compare with that run)'
 	@echo '  make host-test      tests of the pure logic, on this machine'
 	@echo '  make build          rust/ruaufs.ko for the stock Debian kernel'
 	@echo '  make lint           clippy, rustfmt, layers, shellcheck: no warnings allowed'

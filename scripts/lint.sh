@@ -26,7 +26,7 @@ kernel_lints() {
 
 cargo_lints() {
 	local crate
-	for crate in "$SRC"/tests/{host,guest}; do
+	for crate in "$SRC"/tests/{host,guest,bench}; do
 		[[ -e $crate/Cargo.toml ]] || continue
 		CARGO_TARGET_DIR=$CACHE/target/${crate##*/}-$(key "$SRC") "${in_root[@]}" \
 			cargo clippy --quiet --locked --all-targets \

@@ -13,6 +13,7 @@
 #   --log FILE          where to leave the kernel's log (default: one per checkout,
 #                       in the cache)
 #   --no-module         leave rust/ruaufs.ko behind
+#   --icount            one CPU whose clock counts instructions
 #
 # The guest has its root file system on vda, where changes last as long as it
 # runs, and four empty disks of 2 GiB: /dev/vdb ... vde, also to be had as
@@ -25,6 +26,7 @@
 
 timeout=600
 interactive=
+icount=
 module=$SRC/rust/ruaufs.ko
 log=$CACHE/log/kernel-$(key "$SRC").log
 files=()
@@ -37,6 +39,7 @@ while (($#)); do
 	--env) environment+=("$2"); shift 2 ;;
 	--log) log=$2; shift 2 ;;
 	--no-module) module=; shift ;;
+	--icount) icount=yes; shift ;;
 	--) shift; break ;;
 	*) die "vm.sh: unknown option $1" "see the head of scripts/vm.sh" ;;
 	esac
@@ -81,6 +84,8 @@ done >"$run/payload/environment"
 # A bug of the kernel ends the guest at once (panic=-1, oops=panic): waiting for
 # the time limit would tell no more.  Mitigations cost much under emulation.
 append="console=ttyS0 loglevel=7 panic=-1 oops=panic hung_task_panic=1 mitigations=off"
+# The clock that counts is the TSC; the rest makes one run like another.
+[[ -z $icount ]] || append+=" tsc=reliable nokaslr norandmaps randomize_kstack_offset=off"
 # shellcheck disable=SC2054 # The commas are QEMU's.
 qemu=(
 	qemu-system-x86_64 -nodefaults -no-user-config -no-reboot -display none
@@ -93,7 +98,12 @@ qemu=(
 	-drive "if=none,id=root,format=raw,snapshot=on,file=$GUEST/root.ext4"
 	-device virtio-blk-pci,drive=root,serial=root # First, hence vda.
 )
-case ${RUAUFS_VM_ACCEL:-tcg} in
+case ${icount:-${RUAUFS_VM_ACCEL:-tcg}} in
+yes)
+	# The last -smp is taken.  Each round of a string instruction counts: without
+	# ERMS the kernel copies by words, not by bytes.
+	qemu+=(-accel "tcg,thread=single" -icount "shift=0,sleep=off" -cpu "max,-erms" -smp 1
+		-seed 1 -rtc "base=2026-01-01,clock=vm") ;;
 kvm) qemu+=(-accel kvm -cpu host) ;;
 tcg) qemu+=(-accel "tcg,thread=multi" -cpu max) ;;
 *) die "RUAUFS_VM_ACCEL is neither tcg nor kvm" ;;
