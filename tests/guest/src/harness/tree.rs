@@ -38,7 +38,7 @@ struct Entry {
     path: String,
     what: What,
     mode: Option<u32>,
-    owner: Option<(u32, u32)>,
+    owner: (u32, u32),
     mtime: Time,
     xattrs: Vec<(String, Vec<u8>)>,
 }
@@ -68,7 +68,7 @@ impl Tree {
             path: path.to_owned(),
             what,
             mode: None,
-            owner: None,
+            owner: (0, 0),
             mtime: MTIME,
             xattrs: Vec::new(),
         });
@@ -135,7 +135,7 @@ impl Tree {
     }
 
     pub(crate) fn owner(mut self, uid: u32, gid: u32) -> Self {
-        self.last().owner = Some((uid, gid));
+        self.last().owner = (uid, gid);
         self
     }
 
@@ -203,9 +203,9 @@ fn make(entry: &Entry, path: &Path, root: &Path) -> Result<()> {
             return Ok(());
         }
     };
-    if let Some((uid, gid)) = entry.owner {
-        sys::chown(path, Some(uid), Some(gid))?;
-    }
+    // Also when it is root's: a set-group-id directory gives its group to what is made in it.
+    let (uid, gid) = entry.owner;
+    sys::chown(path, Some(uid), Some(gid))?;
     if !matches!(entry.what, What::Symlink(_)) {
         sys::chmod(path, entry.mode.unwrap_or(default_mode))?;
     }

@@ -8,7 +8,7 @@ use rustix::fs::SeekFrom;
 
 use crate::harness::{
     prelude::*,
-    scratch::{self, Private},
+    scratch,
     snapshot::{Scope, Snapshot},
 };
 
@@ -20,8 +20,8 @@ cases! {
         from_a_middle_branch, parent_that_the_caller_cannot_write, by_a_member_of_the_group,
         under_a_file_size_limit, symbolic_links_and_nodes, with_many_open_descriptors,
         of_a_running_programs_data, descriptor_for_writing_from_before, after_remount,
-        an_empty_file, a_large_file, nothing_when_refused, directories_only_by_attribute;
-    ONCE: no_space_on_tmpfs, no_space_on_ext4, between_file_systems;
+        an_empty_file, a_large_file, directories_only_by_attribute;
+    ONCE: between_file_systems;
 }
 
 fn everything_of_a_file(cx: &Ctx) -> Result<()> {
@@ -500,23 +500,6 @@ fn a_large_file(cx: &Ctx) -> Result<()> {
     Ok(())
 }
 
-fn nothing_when_refused(cx: &Ctx) -> Result<()> {
-    let low = Tree::new().file("d/f", "x").mode(0o644).dir("d/e");
-    let u = cx.union().rw(Tree::new()).ro(low).mount()?;
-    errno(sys::create(u.at("d/f")), Errno::EXIST);
-    errno(sys::mkdir(u.at("d/e")), Errno::EXIST);
-    errno(sys::rmdir(u.at("d")), Errno::NOTEMPTY);
-    errno(sys::rename(u.at("d/f"), u.at("d/e")), Errno::ISDIR);
-    errno(sys::link(u.at("d/f"), u.at("d/e")), Errno::EXIST);
-    users::as_user(1001, 1001, || {
-        errno(sys::open_rw(u.at("d/f")), Errno::ACCESS);
-        errno(sys::chmod(u.at("d/f"), 0o666), Errno::PERM);
-        errno(sys::unlink(u.at("d/f")), Errno::ACCESS);
-    });
-    assert!(!exists(u.br(0, "d")));
-    Ok(())
-}
-
 fn directories_only_by_attribute(cx: &Ctx) -> Result<()> {
     let low = Tree::new().file("d/f", "").file("d/e/g", "").dir("d/h");
     let u = cx.union().rw(Tree::new()).ro(low).mount()?;
@@ -530,52 +513,6 @@ fn directories_only_by_attribute(cx: &Ctx) -> Result<()> {
     );
     assert_eq!(names(u.at("d/e"))?, set(["g"]));
     Ok(())
-}
-
-fn no_space_on_tmpfs(cx: &Ctx) -> Result<()> {
-    no_space(cx, Private::tmpfs(&cx.name(), "size=1m")?)
-}
-
-fn no_space_on_ext4(cx: &Ctx) -> Result<()> {
-    no_space(cx, Private::disk(Kind::Ext4, &cx.name(), 32 << 20)?)
-}
-
-/// A copy-up that does not fit fails and leaves everything as it was.
-fn no_space(cx: &Ctx, full: Private) -> Result<()> {
-    let data = vec![b'x'; 32 << 20];
-    let low = cx.branch(
-        Kind::Tmpfs,
-        "ro",
-        &Tree::new().file("d/big", &data).file("d/small", "s"),
-    )?;
-    let rw = full.path().join("rw");
-    sys::mkdir(&rw)?;
-    let u = cx.union().at(&rw, "rw").at(&low, "ro").mount()?;
-    let before = Snapshot::of(u.root(), Scope::Visible)?;
-    for _ in 0..3 {
-        errno(sys::append(u.at("d/big"), "+"), Errno::NOSPC);
-        errno(sys::chmod(u.at("d/big"), 0o600), Errno::NOSPC);
-        errno(sys::rename(u.at("d/big"), u.at("moved")), Errno::NOSPC);
-        errno(sys::link(u.at("d/big"), u.at("linked")), Errno::NOSPC);
-    }
-    assert_eq!(
-        before.diff(&Snapshot::of(u.root(), Scope::Visible)?),
-        [""; 0]
-    );
-    let held: Vec<_> = Snapshot::of(&rw, Scope::Visible)?
-        .paths()
-        .map(str::to_owned)
-        .collect();
-    let allowed = ["", ".wh..wh.aufs", ".wh..wh.plnk", ".wh..wh.orph", "d"];
-    for path in &held {
-        assert!(allowed.contains(&path.as_str()), "left behind: {path}");
-    }
-    // The space is free again: what fits, works.
-    sys::append(u.at("d/small"), "+")?;
-    sys::write(u.at("new"), vec![1; 200_000])?;
-    assert_eq!(text(u.at("d/small"))?, "s+");
-    u.umount()?;
-    full.umount()
 }
 
 fn between_file_systems(cx: &Ctx) -> Result<()> {

@@ -8,6 +8,7 @@ mod bad_input;
 mod concurrency;
 mod copyup;
 mod create;
+mod failure;
 mod file;
 mod hardlink;
 mod lookup;
@@ -19,6 +20,7 @@ mod readdir;
 mod remove;
 mod rename;
 mod rename_dir;
+mod several_rw;
 mod udba;
 mod whiteout;
 mod xattr;
@@ -41,6 +43,8 @@ pub(crate) fn all() -> Vec<Case> {
         file::cases(),
         mapping::cases(),
         copyup::cases(),
+        failure::cases(),
+        several_rw::cases(),
         hardlink::cases(),
         mount::cases(),
         options::cases(),

@@ -345,7 +345,7 @@ fn op() -> impl Strategy<Value = Op> {
 
 /// Scenarios of at most `length` steps.
 pub(crate) fn scenarios(length: usize) -> impl Strategy<Value = Scenario> {
-    let lower = prop_oneof![Just(Perm::Ro), Just(Perm::RoWh)];
+    let lower = prop_oneof![2 => Just(Perm::Ro), 2 => Just(Perm::RoWh), 1 => Just(Perm::Rw)];
     let lowers = prop::collection::vec(layer(lower), 1..=3);
     let ops = prop::collection::vec(op(), 0..=length);
     let all = (layer(Just(Perm::Rw)), lowers, prop::bool::ANY, ops);

@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Several writable branches: which one an operation uses (policy `tdp`).
+
+use crate::harness::{prelude::*, sys::RenameFlags};
+
+cases! {
+    BASIC: new_objects_go_where_their_directory_is, files_are_changed_where_they_are,
+        removal_happens_where_things_are, renames_between_them, links_between_them,
+        read_only_between_them, renames_into_a_directory_of_the_lower_one,
+        each_has_its_bases, the_upper_one_hides_what_the_lower_one_gets;
+}
+
+/// Top rw, middle rw, bottom ro.
+fn three(cx: &Ctx) -> Result<Union> {
+    let kind = cx.layout.upper();
+    cx.union()
+        .on(
+            kind,
+            "rw",
+            Tree::new().file("top/t", "t").file("both/t", "t"),
+        )
+        .on(
+            kind,
+            "rw",
+            Tree::new()
+                .file("mid/m", "m")
+                .file("both/m", "m")
+                .file("m", "m"),
+        )
+        .on(
+            kind,
+            "ro",
+            Tree::new()
+                .file("low/l", "l")
+                .file("both/l", "l")
+                .file("l", "l"),
+        )
+        .mount()
+}
+
+fn new_objects_go_where_their_directory_is(cx: &Ctx) -> Result<()> {
+    let u = three(cx)?;
+    for (dir, branch) in [("", 0), ("top/", 0), ("both/", 0), ("mid/", 1)] {
+        let name = |n: &str| format!("{dir}{n}");
+        sys::write(u.at(&name("file")), "x")?;
+        sys::mkdir(u.at(&name("dir")))?;
+        sys::symlink("x", u.at(&name("link")))?;
+        sys::mknod(u.at(&name("fifo")), FileType::Fifo, 0o600, 0)?;
+        for n in ["file", "dir", "link", "fifo"] {
+            assert!(
+                exists(u.br(branch, &name(n))),
+                "{dir}{n} belongs on branch {branch}"
+            );
+            assert!(
+                !exists(u.br(1 - branch, &name(n))),
+                "{dir}{n} is on one branch"
+            );
+        }
+    }
+    // A directory that is on the read-only branch alone is made on the nearest writable one.
+    sys::write(u.at("low/new"), "x")?;
+    assert!(exists(u.br(1, "low/new")) && !exists(u.br(0, "low")));
+    Ok(())
+}
+
+fn files_are_changed_where_they_are(cx: &Ctx) -> Result<()> {
+    let u = three(cx)?;
+    for (name, branch) in [("top/t", 0), ("mid/m", 1), ("both/m", 1), ("m", 1)] {
+        sys::append(u.at(name), "+")?;
+        sys::chmod(u.at(name), 0o600)?;
+        sys::set_xattr(u.at(name), "user.a", "b")?;
+        assert!(text(u.br(branch, name))?.ends_with('+'), "{name}");
+        assert!(!exists(u.br(1 - branch, name)), "{name} has not moved");
+    }
+    sys::append(u.at("both/l"), "+")?;
+    assert_eq!(text(u.at("both/l"))?, "l+");
+    assert_eq!(text(u.br(2, "both/l"))?, "l");
+    Ok(())
+}
+
+fn removal_happens_where_things_are(cx: &Ctx) -> Result<()> {
+    let mut u = three(cx)?;
+    sys::unlink(u.at("m"))?;
+    assert!(!exists(u.br(1, "m")) && !exists(u.br(0, ".wh.m")) && !exists(u.br(1, ".wh.m")));
+    sys::unlink(u.at("l"))?;
+    sys::unlink(u.at("both/m"))?;
+    sys::unlink(u.at("both/l"))?;
+    sys::unlink(u.at("both/t"))?;
+    sys::rmdir(u.at("both"))?;
+    sys::unlink(u.at("mid/m"))?;
+    sys::rmdir(u.at("mid"))?;
+    for _ in 0..2 {
+        assert_eq!(names(u.root())?, set(["top", "low"]));
+        for name in ["m", "l", "both", "mid"] {
+            errno(sys::lstat(u.at(name)), Errno::NOENT);
+        }
+        u.again()?;
+    }
+    Ok(())
+}
+
+fn renames_between_them(cx: &Ctx) -> Result<()> {
+    let mut u = three(cx)?;
+    sys::rename(u.at("mid/m"), u.at("top/m"))?;
+    sys::rename(u.at("top/t"), u.at("mid/t"))?;
+    sys::rename(u.at("l"), u.at("mid/l"))?;
+    sys::rename(u.at("m"), u.at("both/t"))?;
+    for _ in 0..2 {
+        assert_eq!(names(u.at("top"))?, set(["m"]));
+        assert_eq!(names(u.at("mid"))?, set(["t", "l"]));
+        assert_eq!(names(u.at("both"))?, set(["t", "m", "l"]));
+        assert_eq!(text(u.at("both/t"))?, "m");
+        assert_eq!(text(u.at("top/m"))?, "m");
+        assert_eq!(text(u.at("mid/t"))?, "t");
+        assert_eq!(text(u.at("mid/l"))?, "l");
+        errno(sys::lstat(u.at("m")), Errno::NOENT);
+        u.again()?;
+    }
+    Ok(())
+}
+
+fn renames_into_a_directory_of_the_lower_one(cx: &Ctx) -> Result<()> {
+    let u = three(cx)?;
+    for (i, name) in ["top/t", "m", "l", "low/l"].into_iter().enumerate() {
+        let data = text(u.at(name))?;
+        let to = format!("mid/new{i}");
+        sys::rename(u.at(name), u.at(&to))?;
+        assert_eq!(text(u.at(&to))?, data);
+        errno(sys::lstat(u.at(name)), Errno::NOENT);
+    }
+    sys::rename_with(u.at("mid/new0"), u.at("both/t"), RenameFlags::EXCHANGE)?;
+    assert_eq!(names(u.at("mid"))?.len(), 5);
+    sys::mkdir(u.at("dir"))?;
+    sys::rename(u.at("dir"), u.at("mid/dir"))?;
+    sys::rename(u.at("mid/dir"), u.at("both/dir"))?;
+    assert!(exists(u.at("both/dir")));
+    Ok(())
+}
+
+fn links_between_them(cx: &Ctx) -> Result<()> {
+    let u = three(cx)?;
+    for (from, to) in [
+        ("top/t", "mid/t2"),
+        ("mid/m", "top/m2"),
+        ("l", "mid/l2"),
+        ("m", "low/m2"),
+    ] {
+        sys::link(u.at(from), u.at(to))?;
+        sys::append(u.at(to), "+")?;
+        sys::append(u.at(from), "-")?;
+        assert!(text(u.at(from))?.ends_with("+-"), "{from}");
+        assert_eq!(text(u.at(from))?, text(u.at(to))?);
+        let (a, b) = (sys::lstat(u.at(from))?, sys::lstat(u.at(to))?);
+        assert_eq!((a.st_ino, a.st_nlink), (b.st_ino, 2), "{from} and {to}");
+    }
+    Ok(())
+}
+
+fn read_only_between_them(cx: &Ctx) -> Result<()> {
+    let kind = cx.layout.upper();
+    let mut u = cx
+        .union()
+        .on(kind, "rw", Tree::new())
+        .on(kind, "ro", Tree::new().file("f", "ro").file("d/x", "ro"))
+        .on(
+            kind,
+            "rw",
+            Tree::new().file("f", "hidden").file("d/y", "rw"),
+        )
+        .mount()?;
+    sys::append(u.at("f"), "+")?;
+    assert_eq!(text(u.br(0, "f"))?, "ro+");
+    assert_eq!(text(u.br(2, "f"))?, "hidden");
+    sys::append(u.at("d/y"), "+")?;
+    assert_eq!(text(u.br(2, "d/y"))?, "rw+");
+    sys::unlink(u.at("d/y"))?;
+    sys::unlink(u.at("f"))?;
+    for _ in 0..2 {
+        assert_eq!(names(u.root())?, set(["d"]));
+        assert_eq!(names(u.at("d"))?, set(["x"]));
+        u.again()?;
+    }
+    Ok(())
+}
+
+fn each_has_its_bases(cx: &Ctx) -> Result<()> {
+    let u = three(cx)?;
+    for branch in [0, 1] {
+        for base in [".wh..wh.aufs", ".wh..wh.plnk", ".wh..wh.orph"] {
+            assert!(exists(u.br(branch, base)), "{base} on branch {branch}");
+        }
+    }
+    assert!(!exists(u.br(2, ".wh..wh.aufs")));
+    // A whiteout is a link of its own branch's base.
+    sys::unlink(u.at("low/l"))?;
+    let branch = usize::from(!exists(u.br(0, "low/.wh.l")));
+    let mark = sys::lstat(u.br(branch, "low/.wh.l"))?;
+    assert_eq!(
+        mark.st_ino,
+        sys::lstat(u.br(branch, ".wh..wh.aufs"))?.st_ino
+    );
+    Ok(())
+}
+
+fn the_upper_one_hides_what_the_lower_one_gets(cx: &Ctx) -> Result<()> {
+    // The name is whiteouted on the top, its directory is on the lower one, too.
+    let kind = cx.layout.upper();
+    let mut u = cx
+        .union()
+        .on(kind, "rw", Tree::new().whiteout("d/f").whiteout("g"))
+        .on(
+            kind,
+            "rw",
+            Tree::new()
+                .file("d/f", "old")
+                .file("g", "old")
+                .file("src", "new"),
+        )
+        .mount()?;
+    sys::write(u.at("d/f"), "new")?;
+    sys::rename(u.at("src"), u.at("g"))?;
+    for _ in 0..2 {
+        assert_eq!(text(u.at("d/f"))?, "new");
+        assert_eq!(text(u.at("g"))?, "new");
+        assert_eq!(names(u.root())?, set(["d", "g"]));
+        u.again()?;
+    }
+    Ok(())
+}
