@@ -318,6 +318,32 @@ impl<T: Mountable> Table<T> {
         }
     }
 
+    /// Calls `f` with the backing file of `file` and a request at `pos`, which moves on with it.
+    ///
+    /// # Safety
+    ///
+    /// `file` must be an open file of `T`, no directory; `pos` must be valid.
+    unsafe fn at_position(
+        file: *mut bindings::file,
+        pos: *mut bindings::loff_t,
+        f: impl FnOnce(*mut bindings::file, *mut bindings::kiocb) -> isize,
+    ) -> isize {
+        // SAFETY: By the caller's contract; the helper fills the whole request.
+        unsafe {
+            let real = match Self::real(file) {
+                Ok(real) => real,
+                Err(error) => return error.to_errno() as isize,
+            };
+            let mut iocb = core::mem::MaybeUninit::<bindings::kiocb>::zeroed();
+            bindings::ruaufs_helper_init_sync_kiocb(iocb.as_mut_ptr(), file);
+            let iocb = iocb.assume_init_mut();
+            iocb.ki_pos = *pos;
+            let ret = f(real.as_ptr(), iocb);
+            *pos = iocb.ki_pos;
+            ret
+        }
+    }
+
     /// # Safety
     ///
     /// Called by the VFS with an open file of ours, a position and a pipe.
@@ -330,24 +356,10 @@ impl<T: Mountable> Table<T> {
     ) -> isize {
         // SAFETY: Valid by the contract of the callback.
         unsafe {
-            let real = match Self::real(file) {
-                Ok(real) => real,
-                Err(error) => return error.to_errno() as isize,
-            };
-            let mut iocb = core::mem::MaybeUninit::<bindings::kiocb>::zeroed();
-            bindings::ruaufs_helper_init_sync_kiocb(iocb.as_mut_ptr(), file);
-            let iocb = iocb.assume_init_mut();
-            iocb.ki_pos = *pos;
-            let ret = bindings::backing_file_splice_read(
-                real.as_ptr(),
-                iocb,
-                pipe,
-                len,
-                flags,
-                &mut Self::ctx(file),
-            );
-            *pos = iocb.ki_pos;
-            ret
+            Self::at_position(file, pos, |real, iocb| {
+                let mut ctx = Self::ctx(file);
+                bindings::backing_file_splice_read(real, iocb, pipe, len, flags, &mut ctx)
+            })
         }
     }
 
@@ -365,24 +377,10 @@ impl<T: Mountable> Table<T> {
         // SAFETY: Valid by the contract of the callback.
         unsafe {
             let _locked = File::<T>::from_raw(file).inode().lock();
-            let real = match Self::real(file) {
-                Ok(real) => real,
-                Err(error) => return error.to_errno() as isize,
-            };
-            let mut iocb = core::mem::MaybeUninit::<bindings::kiocb>::zeroed();
-            bindings::ruaufs_helper_init_sync_kiocb(iocb.as_mut_ptr(), file);
-            let iocb = iocb.assume_init_mut();
-            iocb.ki_pos = *pos;
-            let ret = bindings::backing_file_splice_write(
-                pipe,
-                real.as_ptr(),
-                iocb,
-                len,
-                flags,
-                &mut Self::ctx(file),
-            );
-            *pos = iocb.ki_pos;
-            ret
+            Self::at_position(file, pos, |real, iocb| {
+                let mut ctx = Self::ctx(file);
+                bindings::backing_file_splice_write(pipe, real, iocb, len, flags, &mut ctx)
+            })
         }
     }
 

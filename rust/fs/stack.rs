@@ -98,11 +98,7 @@ impl<P> StackSpace<P> {
 
     /// A stack of `top` and the slots below it. `ESTALE` if `top` is negative, which only
     /// somebody else can have brought about.
-    pub(crate) fn fill(
-        self,
-            top: Slot<P>,
-        rest: KVec<Slot<P>>,
-    ) -> Result<KBox<Stack<P>>> {
+    pub(crate) fn fill(self, top: Slot<P>, rest: KVec<Slot<P>>) -> Result<KBox<Stack<P>>> {
         let top_inode = top.dentry.inode().ok_or(ESTALE)?.as_ptr();
         let (slots, len, capacity) = rest.into_raw_parts();
         Ok(self.0.write(Stack {

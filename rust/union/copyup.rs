@@ -339,7 +339,14 @@ impl CopyUp<'_> {
         };
         if let Some(file) = unnamed {
             let dentry = file.dentry();
-            data::copy(&self.sb.data().cred, self.source, self.target, &file, &dentry, self.wanted)?;
+            data::copy(
+                &self.sb.data().cred,
+                self.source,
+                self.target,
+                &file,
+                &dentry,
+                self.wanted,
+            )?;
             let write = self.target.want_write()?;
             meta::copy(self.source, self.target, &dentry, &write)?;
             drop(write);
@@ -370,7 +377,14 @@ impl CopyUp<'_> {
         let fill = || -> Result {
             if kind == Kind::Regular {
                 let file = KernelFile::write(self.target.at(&staged.dentry))?;
-                data::copy(&self.sb.data().cred, self.source, self.target, &file, &staged.dentry, self.wanted)?;
+                data::copy(
+                    &self.sb.data().cred,
+                    self.source,
+                    self.target,
+                    &file,
+                    &staged.dentry,
+                    self.wanted,
+                )?;
                 if staged.dentry.inode().is_some_and(|copy| copy.size() != 0) {
                     file.sync()?;
                 }

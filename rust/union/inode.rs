@@ -341,10 +341,7 @@ impl Room {
 }
 
 /// The root inode, for the roots of all branches.
-pub(crate) fn get_root(
-    sb: &SuperBlock,
-    mut slots: KVec<Slot>,
-) -> Result<ARef<Inode>> {
+pub(crate) fn get_root(sb: &SuperBlock, mut slots: KVec<Slot>) -> Result<ARef<Inode>> {
     let top = slots.remove(0).map_err(|_| EIO)?;
     let branch = top.branch().clone();
     let lower: ARef<LowerDentry> = top.dentry().clone();

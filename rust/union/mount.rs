@@ -542,10 +542,7 @@ fn finish(
     let max_bytes = top.root.mount.max_bytes();
     let time_granularity = top.root.mount.time_granularity();
     let as_aufs = context.type_name().to_bytes() == b"aufs";
-    let table = Arc::new(
-        BranchTable { order },
-        GFP_KERNEL,
-    )?;
+    let table = Arc::new(BranchTable { order }, GFP_KERNEL)?;
     // It names the mount, nothing else.
     let si = crate::fs::sb::random_id();
     let revalidate = settings.udba != Udba::None;
