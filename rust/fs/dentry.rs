@@ -124,6 +124,12 @@ impl<T> Dentry<T> {
         unsafe { bindings::ruaufs_helper_d_unhashed(self.as_ptr()) }
     }
 
+    /// Whether its file system wants to be asked at each use whether it is still valid.
+    pub(crate) fn is_remote(&self) -> bool {
+        // SAFETY: The dentry is valid; the flag is set when it is made.
+        unsafe { (*self.as_ptr()).d_flags & bindings::dentry_flags_DCACHE_OP_REVALIDATE != 0 }
+    }
+
     /// Whether it is the root of its super block.
     pub(crate) fn is_root(&self) -> bool {
         // SAFETY: A racy read of one word; a root never gets another parent.
@@ -311,7 +317,7 @@ impl<T: FileSystem> Walk<'_, T> {
         let _rcu = rcu::read_lock();
         // SAFETY: The dentry is alive; the helper reads name and parent consistently under RCU.
         let parent = unsafe { bindings::ruaufs_helper_d_named(lower.as_ptr(), self.name) };
-        !parent.is_null() && dirs.dentries().any(|dir| ptr::eq(dir, parent))
+        !parent.is_null() && dirs.has(parent)
     }
 }
 
@@ -378,7 +384,8 @@ impl<T: Mountable> Table<T> {
             Validity::Stale => return 0,
             Validity::NeedRef => return ECHILD.to_errno(),
         }
-        let Some(stack) = walk.inode.and_then(T::stack) else {
+        let stack = walk.inode.and_then(T::stack);
+        let Some(stack) = stack.filter(|stack| stack.is_remote()) else {
             return 1;
         };
         for lower in stack.dentries() {

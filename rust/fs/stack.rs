@@ -81,6 +81,8 @@ impl<P> Slot<P> {
 pub(crate) struct Stack<P> {
     /// The inode of the top slot: what most readers want, without a walk through the dentry.
     top_inode: *mut bindings::inode,
+    /// A foreign file system wants to be asked about its dentries itself.
+    remote: bool,
     top: ManuallyDrop<Slot<P>>,
     rest: KVec<ManuallyDrop<Slot<P>>>,
     previous: *mut Stack<P>,
@@ -100,9 +102,11 @@ impl<P> StackSpace<P> {
     /// somebody else can have brought about.
     pub(crate) fn fill(self, top: Slot<P>, rest: KVec<Slot<P>>) -> Result<KBox<Stack<P>>> {
         let top_inode = top.dentry.inode().ok_or(ESTALE)?.as_ptr();
+        let remote = top.dentry.is_remote() || rest.iter().any(|slot| slot.dentry.is_remote());
         let (slots, len, capacity) = rest.into_raw_parts();
         Ok(self.0.write(Stack {
             top_inode,
+            remote,
             top: ManuallyDrop::new(top),
             // SAFETY: The parts of a vector that was just taken apart; `ManuallyDrop` has the
             // layout of what it wraps.
@@ -230,6 +234,7 @@ impl<P> StackCell<P> {
         let stack = unsafe { self.current.load(Acquire).as_ref()? };
         Some(RcuStack {
             top_inode: stack.top_inode,
+            remote: stack.remote,
             top: stack.top.dentry.as_ptr(),
             rest: (
                 stack.rest.as_ptr().cast(),
@@ -269,6 +274,7 @@ impl<P> Drop for StackCell<P> {
 /// What RCU walk may see of a stack.
 pub(crate) struct RcuStack<'a> {
     top_inode: *mut bindings::inode,
+    remote: bool,
     top: *mut bindings::dentry,
     rest: (*const u8, usize, usize, usize),
     _p: PhantomData<&'a ()>,
@@ -288,10 +294,28 @@ impl RcuStack<'_> {
         unsafe { Dentry::from_raw(self.top) }
     }
 
+    /// Whether a foreign file system wants to be asked about its dentries itself.
+    pub(super) fn is_remote(&self) -> bool {
+        self.remote
+    }
+
+    /// Whether one of the dentries is `dentry`.
+    pub(super) fn has(&self, dentry: *const bindings::dentry) -> bool {
+        // Most names lie in the topmost branch or in the lowest one.
+        ptr::eq(self.top, dentry) || self.rest_dentries().rev().any(|d| ptr::eq(d, dentry))
+    }
+
     /// All dentries, topmost first.
     pub(super) fn dentries(&self) -> impl Iterator<Item = *mut bindings::dentry> + '_ {
+        Iterator::chain(core::iter::once(self.top), self.rest_dentries())
+    }
+
+    /// The dentries below the top one.
+    fn rest_dentries(
+        &self,
+    ) -> impl DoubleEndedIterator<Item = *mut bindings::dentry> + ExactSizeIterator + '_ {
         let (base, len, size, offset) = self.rest;
-        let rest = (0..len).map(move |i| {
+        (0..len).map(move |i| {
             // SAFETY: `rest` describes an array of `len` slots of `size` bytes with a dentry
             // reference (one pointer) at `offset`, whose memory lives as long as the stack's.
             unsafe {
@@ -299,7 +323,6 @@ impl RcuStack<'_> {
                     .cast::<*mut bindings::dentry>()
                     .read()
             }
-        });
-        Iterator::chain(core::iter::once(self.top), rest)
+        })
     }
 }
