@@ -111,7 +111,7 @@ pub(crate) fn give_name(dentry: &Dentry, top: &Slot) -> Result {
     }
     let parent = dentry.parent();
     let branch = top.branch();
-    promote_dir(&parent, branch)?;
+    promote_to(&parent, branch)?;
     let inode = dentry.object()?;
     let info = inode.sb().data();
     let _lock = inode.promotion_lock();
@@ -136,12 +136,24 @@ pub(crate) fn give_name(dentry: &Dentry, top: &Slot) -> Result {
     })
 }
 
-/// Makes sure that the directory `dentry` has an instance on `target`.
-pub(crate) fn promote_dir(dentry: &Dentry, target: &Arc<Branch>) -> Result {
-    while dentry.object()?.slot_on(target.id)?.is_none() {
+/// Makes sure that `dentry` has an instance on `target`, which for a non-directory is its top
+/// one: `target` is not below that.
+pub(crate) fn promote_to(dentry: &Dentry, target: &Arc<Branch>) -> Result {
+    while !is_on(dentry.object()?, target)? {
         promote_step(dentry, target, Data::All)?;
     }
     Ok(())
+}
+
+/// Whether `inode` has no need of an instance on `target`: it has one, or, if it is no directory,
+/// one above that.
+fn is_on(inode: &Inode, target: &Branch) -> Result<bool> {
+    let stack = inode.stack()?;
+    if stack.on(target.id).is_some() {
+        return Ok(true);
+    }
+    let table = &inode.sb().data().table;
+    Ok(!inode.is_dir() && table.index_of(stack.top().branch().id) < table.index_of(target.id))
 }
 
 /// The branch that an object with instances `stack` is to be promoted to.
@@ -161,6 +173,55 @@ pub(crate) fn above(dir: &Inode, top: &Slot, sb: &SuperBlock) -> Result<Arc<Bran
         .and_then(|at| table.order.get(at))
         .cloned()
         .ok_or(EROFS)
+}
+
+/// The branch on which `name` is given to an object of `own`, the branch it can be changed on: one
+/// that is not hidden by what the name is now in `dir`, `victim` or a whiteout.
+pub(crate) fn not_hidden(
+    dir: &Inode,
+    name: &[u8],
+    victim: Option<&Inode>,
+    own: &Branch,
+) -> Result<Arc<Branch>> {
+    let info = dir.sb().data();
+    let table = &info.table;
+    let position = |branch: &Branch| table.index_of(branch.id).ok_or(ESTALE);
+    let mut best = position(own)?;
+    let stack = dir.stack()?;
+    // The directory exists from its top instance downwards, not on each branch.
+    let mut limit = best;
+    if stack.on(own.id).is_none() {
+        limit = limit.min(position(stack.top().branch())?);
+    }
+    if let Some(victim) = victim {
+        limit = limit.min(position(victim.stack()?.top().branch())?);
+    }
+    for slot in stack.iter() {
+        let at = position(slot.branch())?;
+        if at >= limit {
+            break;
+        }
+        let hidden = info.cred.scope(|| {
+            let branch = slot.branch();
+            Ok::<bool, Error>(
+                branch.access.honours_whiteouts() && whiteout::exists(slot.dentry(), name)?,
+            )
+        })?;
+        if hidden {
+            limit = at;
+        }
+    }
+    if limit < best {
+        best = limit;
+        while !table
+            .order
+            .get(best)
+            .is_some_and(|branch| branch.writable())
+        {
+            best = best.checked_sub(1).ok_or(EROFS)?;
+        }
+    }
+    table.order.get(best).cloned().ok_or(EROFS)
 }
 
 /// What policies want to know of the branches, seen from the directory `dir`.
@@ -213,12 +274,7 @@ fn promote_one(
     let lock = inode.promotion_lock();
     let stack = inode.stack()?;
     // Somebody else won, or the name moved before we had the lock: the caller looks again.
-    let done = if inode.is_dir() {
-        stack.on(target.id).is_some()
-    } else {
-        stack.writable()
-    };
-    if done {
+    if is_on(inode, target)? {
         return Ok(());
     }
     if parent.is_some_and(|parent| !dentry.parent().is(parent)) {

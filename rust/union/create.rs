@@ -13,10 +13,7 @@ use super::{
         Branch,
         Slot, //
     },
-    copyup::{
-        self,
-        Data, //
-    },
+    copyup,
     inode,
     io::OpenFile,
     sb::SbInfo,
@@ -62,7 +59,7 @@ fn target(dir: &Inode, dir_dentry: &Dentry) -> Result<Arc<Branch>> {
     let branch = policy::tdp(&facts, None)
         .and_then(|at| sb.data().table.order.get(at))
         .ok_or(EROFS)?;
-    copyup::promote_dir(dir_dentry, branch)?;
+    copyup::promote_to(dir_dentry, branch)?;
     Ok(branch.clone())
 }
 
@@ -204,10 +201,11 @@ fn unmake(slot: &Slot, name: &[u8], write: &WriteAccess<'_>) {
 pub(crate) fn link(old: &Dentry, dir: &Inode, entry: Entry<'_, Union>) -> Result {
     whname::check(entry.name)?;
     let info = dir.sb().data();
-    copyup::promote(old, Data::All)?;
     let inode = old.object()?;
-    let branch = inode.stack()?.top().branch().clone();
-    copyup::promote_dir(&entry.dentry.parent(), &branch)?;
+    let own = copyup::above(old.parent().object()?, inode.stack()?.top(), dir.sb())?;
+    let branch = copyup::not_hidden(dir, entry.name, None, &own)?;
+    copyup::promote_to(old, &branch)?;
+    copyup::promote_to(&entry.dentry.parent(), &branch)?;
     let lock = inode.promotion_lock();
     let slot = dir.slot_on(branch.id)?.ok_or(ESTALE)?;
     let write = branch.want_write()?;

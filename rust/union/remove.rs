@@ -184,7 +184,7 @@ where
         }
         // Promotions take locks of their own, one at a time.
         drop(lock);
-        copyup::promote_dir(&entry.dentry.parent(), &removal.branch)?;
+        copyup::promote_to(&entry.dentry.parent(), &removal.branch)?;
     };
     let branch = &removal.branch;
     let slot = dir.slot_on(branch.id)?.ok_or(ESTALE)?;

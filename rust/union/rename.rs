@@ -19,10 +19,7 @@ use super::{
         Branch,
         Slot, //
     },
-    copyup::{
-        self,
-        Data, //
-    },
+    copyup,
     inode,
     lookup,
     readdir,
@@ -107,7 +104,7 @@ pub(crate) fn rename(
 
     let branch = target(&from, &to, object, victim)?;
     bring(&from, &branch)?;
-    copyup::promote_dir(&to.dentry.parent(), &branch)?;
+    copyup::promote_to(&to.dentry.parent(), &branch)?;
     if exchange {
         bring(&to, &branch)?;
     }
@@ -204,47 +201,16 @@ fn target(
     victim: Option<&Inode>,
 ) -> Result<Arc<Branch>> {
     let sb = from.dir.sb();
-    let table = &sb.data().table;
-    let position = |branch: &Branch| table.index_of(branch.id).ok_or(ESTALE);
-    let stack = object.stack()?;
-    let mut best = position(&*copyup::above(from.dir, stack.top(), sb)?)?;
-    // What is put above must not be hidden by what it replaces, nor by the directory it is put
-    // into, which exists from its top instance downwards.
-    let mut limit = position(to.dir.stack()?.top().branch())?;
-    if to
-        .dir
-        .stack()?
-        .iter()
-        .any(|slot| position(slot.branch()) == Ok(best))
-    {
-        limit = best;
-    }
-    if let Some(victim) = victim {
-        limit = limit.min(position(victim.stack()?.top().branch())?);
-    }
-    if limit < best {
-        best = limit;
-        while !table
-            .order
-            .get(best)
-            .is_some_and(|branch| branch.writable())
-        {
-            best = best.checked_sub(1).ok_or(EROFS)?;
-        }
-    }
-    table.order.get(best).cloned().ok_or(EROFS)
+    let own = copyup::above(from.dir, object.stack()?.top(), sb)?;
+    copyup::not_hidden(to.dir, to.name, victim, &own)
 }
 
 /// Gives the object at `end`, and its directory, an instance on `branch`, under its name.
 fn bring(end: &End<'_>, branch: &Arc<Branch>) -> Result {
     let object = end.dentry.object()?;
+    copyup::promote_to(end.dentry, branch)?;
     if object.is_dir() {
-        return copyup::promote_dir(end.dentry, branch);
-    }
-    copyup::promote(end.dentry, Data::All)?;
-    if object.stack()?.top().branch().id != branch.id {
-        // On another writable branch, below what it is to replace.
-        return Err(EXDEV);
+        return Ok(());
     }
     // Of several names it may be one that is not there.
     copyup::give_name(end.dentry, object.stack()?.top())
