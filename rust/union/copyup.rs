@@ -31,6 +31,8 @@
 mod data;
 mod meta;
 
+pub(crate) use meta::DirTimes;
+
 use super::{
     branch::{
         Branch,
@@ -129,7 +131,7 @@ pub(crate) fn give_name(dentry: &Dentry, top: &Slot) -> Result {
         }
         let write = branch.want_write()?;
         dentry.set_guard(None);
-        let times = meta::DirTimes::of(dir)?;
+        let times = DirTimes::of(dir)?;
         Creating::new(dir.path(), &name, &write)?.link(top.dentry())?;
         times.restore(dir, &write);
         Ok(())
@@ -471,7 +473,7 @@ impl CopyUp<'_> {
         if self.dentry.is_unhashed() || self.inode.nlink() == 0 {
             return self.keep_links(staged, write).map(Published::Nameless);
         }
-        let times = meta::DirTimes::of(dir)?;
+        let times = DirTimes::of(dir)?;
         let linked = self.keep_links(staged, write)?;
         let published = match &staged.temp {
             None => Creating::new(at, &name, write).and_then(|new| new.link(&staged.dentry)),

@@ -262,7 +262,7 @@ impl Job<'_> {
                 || self.shows_below(self.to.dir, self.new, self.to.name)?;
             if below {
                 // Nothing of its own shows from below, so this changes nothing if the rest fails.
-                whiteout::make_opaque(branch, self.instance(object)?.dentry(), self.write)?;
+                self.make_opaque(object)?;
             }
         }
         let old_hidden = old_below && !whiteout::exists(self.old.dentry(), self.from.name)?;
@@ -302,6 +302,15 @@ impl Job<'_> {
         object.slot_on(self.branch.id)?.ok_or(ESTALE)
     }
 
+    /// Makes a directory opaque; for the user it does not change.
+    fn make_opaque(&self, object: &Inode) -> Result {
+        let slot = self.instance(object)?;
+        let times = copyup::DirTimes::of(slot)?;
+        whiteout::make_opaque(self.branch, slot.dentry(), self.write)?;
+        times.restore(slot, self.write);
+        Ok(())
+    }
+
     /// The rename proper.
     fn replace(&self, object: &Inode, victim: Option<&Inode>) -> Result {
         let go = || -> Result {
@@ -316,8 +325,10 @@ impl Job<'_> {
             Ok(())
         };
         match go() {
-            // The directory in the way holds marks; it is empty for the user.
-            Err(error) if error == ENOTEMPTY && victim.is_some_and(Inode::is_dir) => {
+            // The directory in the way holds marks; it is empty for the user. XFS says EEXIST.
+            Err(error)
+                if (error == ENOTEMPTY || error == EEXIST) && victim.is_some_and(Inode::is_dir) =>
+            {
                 let info = self.from.dir.sb().data();
                 whiteout::remove_dir(
                     info,
@@ -351,7 +362,7 @@ impl Job<'_> {
     fn exchange(&self, object: &Inode, other: &Inode) -> Result {
         for (inode, end, slot) in [(object, self.to, self.new), (other, self.from, self.old)] {
             if inode.is_dir() && self.shows_below(end.dir, slot, end.name)? {
-                whiteout::make_opaque(self.branch, self.instance(inode)?.dentry(), self.write)?;
+                self.make_opaque(inode)?;
             }
         }
         let renaming = Renaming::new(

@@ -168,16 +168,16 @@ fn forgive(result: Result, target: &Branch, class: Attrs) -> Result {
 }
 
 /// The times of a directory, to be restored after a name was put into it for its owner.
-pub(super) struct DirTimes(Change);
+pub(crate) struct DirTimes(Change);
 
 impl DirTimes {
     /// Those of `dir`.
-    pub(super) fn of(dir: &Slot) -> Result<Self> {
+    pub(crate) fn of(dir: &Slot) -> Result<Self> {
         Ok(DirTimes(Change::new().times_of(dir.inode()?)))
     }
 
     /// Restores them. That the copy appeared is no news to anybody; a failure does no harm.
-    pub(super) fn restore(self, dir: &Slot, _write: &WriteAccess<'_>) {
+    pub(crate) fn restore(self, dir: &Slot, _write: &WriteAccess<'_>) {
         if let Err(error) = self.0.apply(&dir.branch().root.mount, dir.dentry()) {
             pr_debug!("cannot restore the times of a directory: {:?}\n", error);
         }
