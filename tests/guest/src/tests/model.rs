@@ -84,7 +84,7 @@ fn behaves_like_a_directory(cx: &Ctx) -> Result<()> {
 }
 
 fn starts_as_merged(cx: &Ctx) -> Result<()> {
-    check(scenario::scenarios(0), number("STEPS", 2000)? / 20, cx)
+    check(scenario::scenarios(0), number("STEPS", 2000)? / 40, cx)
 }
 
 /// Plays one scenario on both sides.
