@@ -18,6 +18,7 @@ mod fixture;
 mod memory;
 mod ops;
 mod plot;
+mod profile;
 mod report;
 mod row;
 mod run;

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{ensure, Result};
 
 use crate::{
     catalogue::{self, Op, NOISE, OPS, SCALE, SCALE_FROM, SCALE_TO},
@@ -122,6 +122,8 @@ fn misses(table: &Table, fs: &str, layers: u32, op: &'static Op) -> Vec<Miss> {
 
 pub(crate) fn report(csv: &Path, base: Option<&Path>) -> Result<()> {
     let table = Table::read(csv)?;
+    let counted = table.rows.iter().any(|row| row.subject == Subject::Ruaufs);
+    ensure!(counted, "{} has no figure of ruaufs", csv.display());
     println!(
         "Guest instructions per operation: medians, all that the CPU did in between included."
     );

@@ -18,6 +18,7 @@ use crate::{
     clock::Clock,
     fixture::{self, Counts, Disk, Union},
     memory, ops,
+    profile::Profiler,
     row::{Row, Subject},
     sample,
 };
@@ -39,6 +40,9 @@ pub(crate) struct Options {
     /// Further mount options for ruaufs.
     #[arg(long, default_value = "")]
     options: String,
+    /// Instead of counting, show in which functions of the kernel the instructions are.
+    #[arg(long)]
+    profile: bool,
     /// Take any clock: figures are times.
     #[arg(long)]
     any_clock: bool,
@@ -101,6 +105,7 @@ pub(crate) struct Session<'a> {
     pub(crate) path: PathBuf,
     pub(crate) root: OwnedFd,
     problems: &'a mut Vec<String>,
+    profiler: Option<&'a Profiler>,
 }
 
 pub(crate) fn print(row: &Row) -> Result<()> {
@@ -125,9 +130,32 @@ impl Session<'_> {
                 .is_none_or(|o| op.contains(o.as_str()))
     }
 
+    /// Instructions that `body` executes.
+    pub(crate) fn count(&self, body: impl FnOnce() -> Result<()>) -> Result<f64> {
+        match self.profiler {
+            None => self.clock.count(body),
+            Some(profiler) => {
+                let mut count = Ok(0.0);
+                profiler.run(|| {
+                    count = self.clock.count(body);
+                    Ok(())
+                })?;
+                count
+            }
+        }
+    }
+
     /// Makes a row of samples.
     pub(crate) fn record(&self, op: &str, samples: &[f64]) -> Result<()> {
         if samples.is_empty() {
+            return Ok(());
+        }
+        if let Some(profiler) = self.profiler {
+            let title = format!(
+                "{op}, {}, {} layers, {}",
+                self.fs, self.layers, self.subject
+            );
+            profiler.print(&title, sample::median(samples));
             return Ok(());
         }
         print(&Row {
@@ -161,8 +189,10 @@ impl Session<'_> {
         many().with_context(|| op.to_owned())?;
         fixture::settle();
         let mut samples = Vec::with_capacity(self.plan.samples);
-        for _ in 0..self.plan.samples {
-            let count = self.clock.count(&mut many);
+        // A profile needs enough to see.
+        let rounds = if self.profiler.is_some() { 50 } else { 1 };
+        for _ in 0..rounds * self.plan.samples {
+            let count = self.count(&mut many);
             samples.push(count.with_context(|| op.to_owned())? / batch as f64);
         }
         self.record(op, &samples)
@@ -182,7 +212,7 @@ impl Session<'_> {
         let mut samples = Vec::with_capacity(items.len());
         for item in items {
             before(item).with_context(|| op.to_owned())?;
-            let count = self.clock.count(|| body(item));
+            let count = self.count(|| body(item));
             samples.push(count.with_context(|| op.to_owned())?);
         }
         self.record(op, &samples)
@@ -216,6 +246,7 @@ struct Run<'a> {
     plan: Plan,
     options: &'a Options,
     problems: Vec<String>,
+    profiler: Option<Profiler>,
 }
 
 impl Run<'_> {
@@ -232,6 +263,7 @@ impl Run<'_> {
             path,
             root,
             problems: &mut self.problems,
+            profiler: self.profiler.as_ref(),
         }
         .measure();
         Ok(())
@@ -267,6 +299,9 @@ impl Run<'_> {
     }
 
     fn memory(&mut self, fs: &str) -> Result<()> {
+        if self.profiler.is_some() {
+            return Ok(());
+        }
         if self
             .options
             .only
@@ -359,7 +394,13 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         plan,
         options,
         problems: Vec::new(),
+        profiler: None,
     };
+    if options.profile {
+        // Operations that can be done once on a name: on many names.
+        run.plan.counts.small = 500;
+        run.profiler = Some(Profiler::new()?);
+    }
     run.machine()?;
     for fs in &options.fs {
         let mut failed = Vec::new();

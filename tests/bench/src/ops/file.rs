@@ -82,7 +82,7 @@ fn faults(s: &Session<'_>, fd: &OwnedFd) -> Result<()> {
             // SAFETY: within the mapping; the advice changes no data. Without it the kernel would
             // map the pages around a fault as well.
             unsafe { madvise(at.cast(), MIB as usize, Advice::Random) }?;
-            let count = s.clock.count(|| {
+            let count = s.count(|| {
                 for page in 0..PAGES {
                     // SAFETY: within the mapping of a file that is that large.
                     unsafe { at.add(page * PAGE).read_volatile() };

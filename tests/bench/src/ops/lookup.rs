@@ -72,7 +72,7 @@ fn cold(s: &Session<'_>) -> Result<()> {
             if !s.wants(op) {
                 continue;
             }
-            let count = s.clock.count(|| match *op {
+            let count = s.count(|| match *op {
                 "neg.cold" => absent(s, path),
                 _ => stat(s, path),
             })?;

@@ -78,7 +78,7 @@ fn pair(s: &Session<'_>, work: Work, round: usize) -> Result<f64> {
     let mut both = [start(s, work, 2 * round)?, start(s, work, 2 * round + 1)?];
     both.iter_mut().try_for_each(hear)?;
     settle();
-    let count = s.clock.count(|| {
+    let count = s.count(|| {
         for child in &mut both {
             child.stdin.as_mut().context("no pipe")?.write_all(b"g")?;
         }
