@@ -31,6 +31,7 @@ pub(crate) mod inode;
 pub(crate) mod inode_ops;
 pub(crate) mod io;
 pub(crate) mod name;
+pub(crate) mod once;
 pub(crate) mod path;
 pub(crate) mod sb;
 pub(crate) mod seq;

@@ -28,11 +28,6 @@ struct dentry *ruaufs_helper_dget(struct dentry *dentry)
 	return dget(dentry);
 }
 
-bool ruaufs_helper_d_unhashed(const struct dentry *dentry)
-{
-	return d_unhashed(dentry);
-}
-
 /* The parent of @dentry if its name is @name, else NULL; under RCU. */
 const struct dentry *ruaufs_helper_d_named(const struct dentry *dentry,
 					   const struct qstr *name)
@@ -101,17 +96,6 @@ bool ruaufs_helper_set_nlink(struct inode *inode, unsigned int nlink,
 		set_nlink(inode, nlink);
 	spin_unlock(&inode->i_lock);
 	return set;
-}
-
-/* Safe under RCU: plain reads of both inodes. */
-bool ruaufs_helper_attr_moved(const struct inode *ours,
-			      const struct inode *theirs)
-{
-	struct timespec64 a = inode_get_ctime(ours);
-	struct timespec64 b = inode_get_ctime(theirs);
-
-	return !timespec64_equal(&a, &b) ||
-	       READ_ONCE(ours->i_mode) != READ_ONCE(theirs->i_mode);
 }
 
 void ruaufs_helper_copy_flags(struct inode *to, const struct inode *from)

@@ -10,7 +10,6 @@
 
 /* dentries */
 struct dentry *ruaufs_helper_dget(struct dentry *dentry);
-bool ruaufs_helper_d_unhashed(const struct dentry *dentry);
 const struct dentry *ruaufs_helper_d_named(const struct dentry *dentry,
 					   const struct qstr *name);
 
@@ -23,8 +22,6 @@ void ruaufs_helper_copy_attr(struct inode *to, struct inode *from,
 			     struct mnt_idmap *from_idmap);
 bool ruaufs_helper_set_nlink(struct inode *inode, unsigned int nlink,
 			     bool revive);
-bool ruaufs_helper_attr_moved(const struct inode *ours,
-			      const struct inode *theirs);
 void ruaufs_helper_copy_flags(struct inode *to, const struct inode *from);
 bool ruaufs_helper_is_posixacl(const struct inode *inode);
 void ruaufs_helper_cache_no_acl(struct inode *inode);

@@ -16,6 +16,7 @@
 use super::{
     inode::Inode,
     name,
+    once::load_acquire,
     sb::SuperBlock,
     stack::RcuStack,
     FileSystem,
@@ -39,7 +40,6 @@ use kernel::{
             AlwaysRefCounted, //
         },
         atomic::{
-            Acquire,
             Atomic,
             Full, //
         },
@@ -120,8 +120,12 @@ impl<T> Dentry<T> {
 
     /// Whether the name was removed (or never was in the cache).
     pub(crate) fn is_unhashed(&self) -> bool {
-        // SAFETY: The dentry is valid.
-        unsafe { bindings::ruaufs_helper_d_unhashed(self.as_ptr()) }
+        // SAFETY: The dentry is valid; a racy read of one word, as `d_unhashed()` does it.
+        unsafe {
+            (&raw const (*self.as_ptr()).d_hash.pprev)
+                .read_volatile()
+                .is_null()
+        }
     }
 
     /// Whether its file system wants to be asked at each use whether it is still valid.
@@ -271,9 +275,12 @@ impl<T: FileSystem> Walk<'_, T> {
 
     /// Whether the guard, if there is one, is still absent, or is what leads to `top`.
     pub(crate) fn guard_holds(&self, top: Option<&Inode>) -> bool {
+        if load_acquire(self.dentry.guard_slot()).is_null() {
+            return true;
+        }
         // Outside RCU walk only our dentry is referenced: a promotion may drop its guard.
-        let _rcu = rcu::read_lock();
-        let guard = self.dentry.guard_slot().load(Acquire);
+        let _rcu = (!self.rcu).then(rcu::read_lock);
+        let guard = load_acquire(self.dentry.guard_slot());
         if guard.is_null() {
             return true;
         }
@@ -314,7 +321,7 @@ impl<T: FileSystem> Walk<'_, T> {
             // The name it was found by is gone, and another one is left.
             return !inode.is_dir() && inode.nlink() > 0;
         }
-        let _rcu = rcu::read_lock();
+        let _rcu = (!self.rcu).then(rcu::read_lock);
         // SAFETY: The dentry is alive; the helper reads name and parent consistently under RCU.
         let parent = unsafe { bindings::ruaufs_helper_d_named(lower.as_ptr(), self.name) };
         !parent.is_null() && dirs.has(parent)

@@ -190,7 +190,8 @@ impl<T> Inode<T> {
         unsafe { bindings::ruaufs_helper_is_posixacl(self.as_ptr()) }
     }
 
-    /// Change time and modification time, for comparison.
+    /// Change time, modification time and version, for comparison.
+    #[inline]
     pub(crate) fn stamp(&self) -> Stamp {
         let inode = self.as_ptr();
         // SAFETY: Racy reads of single words. A torn pair can only make stamps differ that would
@@ -199,7 +200,9 @@ impl<T> Inode<T> {
             Stamp {
                 ctime: (
                     (&raw const (*inode).i_ctime_sec).read_volatile(),
-                    (&raw const (*inode).i_ctime_nsec).read_volatile(),
+                    // The rest of the word is a note of the VFS's.
+                    (&raw const (*inode).i_ctime_nsec).read_volatile()
+                        & !bindings::RUAUFS_I_CTIME_QUERIED,
                 ),
                 mtime: (
                     (&raw const (*inode).i_mtime_sec).read_volatile(),
@@ -281,8 +284,7 @@ impl<T: FileSystem> Inode<T> {
 
     /// Whether attributes of `from` moved since they were copied. May be asked under RCU.
     pub(crate) fn attr_moved(&self, from: &Inode) -> bool {
-        // SAFETY: Both inodes are valid (or RCU-protected by the caller): plain reads.
-        unsafe { bindings::ruaufs_helper_attr_moved(self.as_ptr(), from.as_ptr()) }
+        self.stamp().ctime != from.stamp().ctime || self.mode() != from.mode()
     }
 
     /// Sets the link count that stat(2) shows.

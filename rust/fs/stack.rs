@@ -24,7 +24,8 @@
 
 use super::{
     dentry::Dentry,
-    inode::Inode, //
+    inode::Inode,
+    once::load_acquire, //
 };
 use crate::bindings;
 use core::{
@@ -197,12 +198,12 @@ impl<P> StackCell<P> {
     pub(crate) fn get(&self) -> Option<&Stack<P>> {
         // SAFETY: By the type invariant; stacks are kept until the cell, which `self` borrows, is
         // released, and that happens after the last reference to the inode is gone.
-        unsafe { self.current.load(Acquire).as_ref() }
+        unsafe { load_acquire(&self.current).as_ref() }
     }
 
     /// Whether the top slot leads to `inode`, or did at any time. Does not sleep.
     pub(crate) fn ever_led_to(&self, inode: &Inode) -> bool {
-        let mut next = self.current.load(Acquire);
+        let mut next = load_acquire(&self.current);
         // SAFETY: By the type invariant; links of the chain never change once published.
         while let Some(stack) = unsafe { next.as_ref() } {
             if ptr::eq(stack.top_inode, inode.as_ptr()) {
@@ -231,7 +232,7 @@ impl<P> StackCell<P> {
     pub(crate) fn rcu(&self) -> Option<RcuStack<'_>> {
         // SAFETY: The memory of a stack lives until `free_inode()`, a grace period after the
         // inode could be found last. Fields that are read are never written after publication.
-        let stack = unsafe { self.current.load(Acquire).as_ref()? };
+        let stack = unsafe { load_acquire(&self.current).as_ref()? };
         Some(RcuStack {
             top_inode: stack.top_inode,
             remote: stack.remote,

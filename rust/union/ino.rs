@@ -14,6 +14,7 @@
 
 #![forbid(unsafe_code)]
 
+use crate::fs::once::load_acquire;
 use crate::logic::ino;
 use kernel::{
     new_mutex,
@@ -24,7 +25,6 @@ use kernel::{
     },
     sync::{
         atomic::{
-            Acquire,
             Atomic,
             Release, //
         },
@@ -66,7 +66,7 @@ impl InoTable {
 
     /// The union's number of a branch's object.
     pub(crate) fn number(&self, fs: u16, lower: u64) -> Result<u64> {
-        if self.used.load(Acquire) {
+        if load_acquire(&self.used) {
             if let Some(&number) = self.exceptions.lock().numbers.get(&(fs, lower)) {
                 return Ok(number);
             }
@@ -105,7 +105,7 @@ impl InoTable {
 
     /// The branch's object is gone; its number there may come again for another one.
     pub(crate) fn forget(&self, fs: u16, lower: u64) {
-        if self.used.load(Acquire) {
+        if load_acquire(&self.used) {
             let old = self.exceptions.lock().numbers.remove_node(&(fs, lower));
             drop(old);
         }

@@ -34,6 +34,7 @@ use crate::fs::{
         Got,
         Private, //
     },
+    once::load_acquire,
     stack::{
         StackCell,
         StackSpace, //
@@ -50,7 +51,6 @@ use kernel::{
     sync::{
         aref::ARef,
         atomic::{
-            Acquire,
             Atomic,
             Relaxed,
             Release, //
@@ -129,7 +129,7 @@ impl InodeInfo {
 
     /// Whether a rename is under way.
     pub(crate) fn is_moving(&self) -> bool {
-        self.moving.load(Acquire)
+        load_acquire(&self.moving)
     }
 }
 
@@ -170,7 +170,7 @@ impl Inode {
 
     /// Whether it has a pseudo-link.
     pub(crate) fn is_plinked(&self) -> bool {
-        self.data().plinked.load(Acquire)
+        load_acquire(&self.data().plinked)
     }
 
     /// It has a pseudo-link from now on, or no longer.
@@ -192,6 +192,16 @@ impl Inode {
         if !self.is_plinked() {
             let hidden = self.data().hidden.load(Relaxed);
             self.update_nlink(link_count(stack)?.saturating_sub(hidden).max(1));
+        }
+        Ok(())
+    }
+
+    /// Copies the attributes that a write changes.
+    pub(crate) fn written(&self) -> Result {
+        let stack = self.stack()?;
+        let lower = stack.top_inode();
+        if self.attr_moved(lower) || self.size() != lower.size() {
+            self.copy_attr(lower, stack.top().branch().root.mount.idmap());
         }
         Ok(())
     }

@@ -116,7 +116,7 @@ impl Operations for Union {
 
     fn modified(inode: &Inode) {
         // An inode that was opened has a stack.
-        if let Err(error) = inode.refresh() {
+        if let Err(error) = inode.written() {
             pr_debug!("cannot refresh inode {}: {:?}\n", inode.ino(), error);
         }
     }
