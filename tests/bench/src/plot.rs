@@ -14,7 +14,9 @@ use crate::{
 
 const WIDTH: u32 = 380;
 const HEIGHT: u32 = 260;
-const COLUMNS: usize = 4;
+const COLUMNS: usize = 3;
+/// Above the highest point there is the legend.
+const ROOM: f64 = 1.4;
 const SUBJECTS: [(Subject, RGBColor); 3] = [
     (Subject::Bare, RGBColor(120, 120, 120)),
     (Subject::Overlayfs, RGBColor(31, 119, 180)),
@@ -81,7 +83,7 @@ fn chart(
         .caption(format!("{fs}: {}", op.title), ("sans-serif", 14))
         .x_label_area_size(28)
         .y_label_area_size(52)
-        .build_cartesian_2d((first..last).log_scale().base(2.0), 0.0..highest * 1.05)?;
+        .build_cartesian_2d((first..last).log_scale().base(2.0), 0.0..highest * ROOM)?;
     chart
         .configure_mesh()
         .light_line_style(WHITE)

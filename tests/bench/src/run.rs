@@ -34,9 +34,9 @@ pub(crate) struct Options {
     /// Numbers of layers, the writable one included.
     #[arg(long, value_delimiter = ',')]
     layers: Vec<u32>,
-    /// Only operations whose name contains this.
-    #[arg(long)]
-    only: Option<String>,
+    /// Only operations whose name contains one of these.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
     /// Further mount options for ruaufs.
     #[arg(long, default_value = "")]
     options: String,
@@ -66,8 +66,8 @@ pub(crate) struct Plan {
 const FULL: Plan = Plan {
     samples: 41,
     batch: 32,
-    cold: 15,
-    trees: 5,
+    cold: 9,
+    trees: 3,
     counts: Counts {
         small: 64,
         large: 3,
@@ -118,16 +118,17 @@ pub(crate) fn print(row: &Row) -> Result<()> {
     Ok(())
 }
 
+impl Options {
+    fn selects(&self, op: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|part| op.contains(part.as_str()))
+    }
+}
+
 impl Session<'_> {
     pub(crate) fn wants(&self, op: &str) -> bool {
         let known = catalogue::find(op);
         debug_assert!(known.is_some(), "{op} is not in the catalogue");
-        (!self.options.quick || known.is_some_and(|op| op.quick))
-            && self
-                .options
-                .only
-                .as_ref()
-                .is_none_or(|o| op.contains(o.as_str()))
+        (!self.options.quick || known.is_some_and(|op| op.quick)) && self.options.selects(op)
     }
 
     /// Instructions that `body` executes.
@@ -299,15 +300,7 @@ impl Run<'_> {
     }
 
     fn memory(&mut self, fs: &str) -> Result<()> {
-        if self.profiler.is_some() {
-            return Ok(());
-        }
-        if self
-            .options
-            .only
-            .as_ref()
-            .is_some_and(|o| !"memory".contains(o.as_str()))
-        {
+        if self.profiler.is_some() || !self.options.selects("memory") {
             return Ok(());
         }
         let disk = Disk::new(fs)?;
