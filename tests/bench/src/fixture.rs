@@ -43,6 +43,7 @@ pub(crate) const MIB: u64 = 1 << 20;
 #[derive(Clone, Copy)]
 pub(crate) struct Counts {
     pub(crate) small: usize,
+    pub(crate) medium: usize,
     pub(crate) large: usize,
 }
 
@@ -263,8 +264,10 @@ pub(crate) fn build_layer(dir: &Path, n: usize, layers: usize, counts: Counts) -
             file(&dir.join(format!("used/chmod-{i:03}")), 4096)?;
             file(&dir.join(format!("used/4k-{i:03}")), 4096)?;
         }
-        for i in 0..counts.large {
+        for i in 0..counts.medium {
             file(&dir.join(format!("used/1m-{i:03}")), MIB)?;
+        }
+        for i in 0..counts.large {
             file(&dir.join(format!("used/64m-{i:03}")), 64 * MIB)?;
             sparse(&dir.join(format!("used/sparse-{i:03}")), 1024 * MIB)?;
         }

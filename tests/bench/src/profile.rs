@@ -10,8 +10,8 @@ use std::{cell::RefCell, collections::BTreeMap, fs};
 use anyhow::{Context, Result};
 use perf_event::{events::Software, Builder, SampleFlag, Sampler};
 
-/// The shortest that the kernel takes.
-const PERIOD: u64 = 10_000;
+/// A prime above the shortest that the kernel takes: no loop keeps step with it.
+const PERIOD: u64 = 10_007;
 const RING: usize = 1 << 20;
 const LINES: usize = 30;
 

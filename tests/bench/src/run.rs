@@ -69,7 +69,8 @@ const FULL: Plan = Plan {
     cold: 9,
     trees: 3,
     counts: Counts {
-        small: 64,
+        small: 96,
+        medium: 11,
         large: 3,
     },
     names: 100_000,
@@ -81,7 +82,8 @@ const QUICK: Plan = Plan {
     cold: 7,
     trees: 3,
     counts: Counts {
-        small: 32,
+        small: 48,
+        medium: 7,
         large: 2,
     },
     names: 20_000,

@@ -17,7 +17,7 @@ pub(crate) fn run(s: &Session<'_>) -> Result<()> {
     let mut buffer = vec![0; 1 << 20];
     for (op, prefix, count) in [
         ("copyup.4k", "used/4k-", s.plan.counts.small),
-        ("copyup.1m", "used/1m-", s.plan.counts.large),
+        ("copyup.1m", "used/1m-", s.plan.counts.medium),
         ("copyup.64m", "used/64m-", s.plan.counts.large),
         ("copyup.sparse", "used/sparse-", s.plan.counts.large),
     ] {
