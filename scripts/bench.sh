@@ -63,7 +63,7 @@ main() {
 		${base:+--base "$results/base.csv"} --plot "$results/cost.svg" |
 		tee "$results/report.txt"
 	echo
-	say "in $results: report.txt, results.csv, cost.svg"
+	say "results are in $results:" "$(cd "$results" && echo ./*)"
 	((rc == 0)) || die "the guest failed with status $rc" "see $results/output.txt"
 }
 

@@ -76,7 +76,7 @@ pub(crate) const OPS: &[Op] = &[
         .bare(1.10)
         .scale()
         .plot(),
-    op("walk.warm.single", "  the same, directories in one layer")
+    op("walk.warm.single", "stat, directories in one layer, warm")
         .bare(1.10)
         .scale(),
     op("walk.cold.top", "stat, 4 deep, top layer, cold")
@@ -86,7 +86,7 @@ pub(crate) const OPS: &[Op] = &[
         .quick()
         .scale()
         .plot(),
-    op("walk.cold.single", "  the same, directories in one layer").scale(),
+    op("walk.cold.single", "stat, directories in one layer, cold").scale(),
     op("walk.new", "first stat of a name, directory warm")
         .quick()
         .scale(),
