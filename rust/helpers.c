@@ -74,6 +74,8 @@ void ruaufs_helper_copy_attr(struct inode *to, struct inode *from,
 	spin_lock(&to->i_lock);
 	to->i_uid = vfsuid_into_kuid(i_uid_into_vfsuid(from_idmap, from));
 	to->i_gid = vfsgid_into_kgid(i_gid_into_vfsgid(from_idmap, from));
+	if (to->i_mode != from->i_mode)
+		inode_set_flags(to, 0, S_NOSEC);
 	to->i_mode = from->i_mode;
 	inode_set_atime_to_ts(to, inode_get_atime(from));
 	inode_set_mtime_to_ts(to, inode_get_mtime(from));
@@ -96,6 +98,12 @@ bool ruaufs_helper_set_nlink(struct inode *inode, unsigned int nlink,
 		set_nlink(inode, nlink);
 	spin_unlock(&inode->i_lock);
 	return set;
+}
+
+/* Capabilities may have come: the next write looks. */
+void ruaufs_helper_forget_nosec(struct inode *inode)
+{
+	inode_set_flags(inode, 0, S_NOSEC);
 }
 
 void ruaufs_helper_copy_flags(struct inode *to, const struct inode *from)

@@ -22,6 +22,7 @@ void ruaufs_helper_copy_attr(struct inode *to, struct inode *from,
 			     struct mnt_idmap *from_idmap);
 bool ruaufs_helper_set_nlink(struct inode *inode, unsigned int nlink,
 			     bool revive);
+void ruaufs_helper_forget_nosec(struct inode *inode);
 void ruaufs_helper_copy_flags(struct inode *to, const struct inode *from);
 bool ruaufs_helper_is_posixacl(const struct inode *inode);
 void ruaufs_helper_cache_no_acl(struct inode *inode);

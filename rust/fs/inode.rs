@@ -305,6 +305,12 @@ impl<T: FileSystem> Inode<T> {
         unsafe { bindings::forget_all_cached_acls(self.as_ptr()) };
     }
 
+    /// Forgets that there is nothing which a write takes away (set-id bits, capabilities).
+    pub(crate) fn forget_nosec(&self) {
+        // SAFETY: The inode is valid; the flags are changed atomically.
+        unsafe { bindings::ruaufs_helper_forget_nosec(self.as_ptr()) };
+    }
+
     /// The cached inode for which `matches` holds among those with number `ino`, or a new one,
     /// which `fill` gives what `matches` looks at.
     ///

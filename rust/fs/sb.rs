@@ -144,7 +144,10 @@ impl<T: Mountable> Table<T> {
             // Times of access are kept by the branches; the VFS only asks us (`update_time`).
             (*sb).s_flags |= bindings::RUAUFS_SB_POSIXACL
                 | bindings::RUAUFS_SB_NOATIME
-                | bindings::RUAUFS_SB_NODIRATIME;
+                | bindings::RUAUFS_SB_NODIRATIME
+                // A file without set-id bits and capabilities is remembered as such, which
+                // spares each write a look; whoever changes these forgets it.
+                | bindings::RUAUFS_SB_NOSEC;
             // The umask is applied where the object is made, as default ACLs decide about it.
             (*sb).s_iflags |= bindings::RUAUFS_SB_I_NOUMASK
                 | bindings::RUAUFS_SB_I_SKIP_SYNC

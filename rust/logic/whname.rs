@@ -205,8 +205,14 @@ impl Name {
             return Ok(Name(Repr::Heap(bytes)));
         }
         let mut bytes = [0; INLINE];
-        for (slot, &byte) in bytes.iter_mut().zip(parts.iter().copied().flatten()) {
-            *slot = byte;
+        let mut rest = bytes.as_mut_slice();
+        for part in parts {
+            // There is room for all: `len` is at most `INLINE`.
+            let Some((to, left)) = rest.split_at_mut_checked(part.len()) else {
+                return Err(ENAMETOOLONG);
+            };
+            to.copy_from_slice(part);
+            rest = left;
         }
         // CAST: `len` is at most `INLINE`.
         let len = len as u8;

@@ -77,7 +77,7 @@ pub(crate) fn make(
     let branch = target(dir, &entry.dentry.parent())?;
     let slot = dir.slot_on(branch.id)?.ok_or(ESTALE)?;
     let write = branch.want_write()?;
-    let made = with_name(info, &entry, slot, &write, |whiteouted| {
+    let made = with_name(dir, &entry, slot, &write, |whiteouted| {
         let at = slot.path();
         let made = info
             .cred
@@ -138,7 +138,7 @@ fn take_back(info: &SbInfo, slot: &Slot, name: &[u8], whiteouted: bool) {
 ///
 /// An error in the end undoes what was made.
 fn with_name<F, R>(
-    info: &SbInfo,
+    dir: &Inode,
     entry: &Entry<'_, Union>,
     slot: &Slot,
     write: &WriteAccess<'_>,
@@ -147,7 +147,10 @@ fn with_name<F, R>(
 where
     F: FnOnce(bool) -> Result<R>,
 {
-    let whiteouted = slot.branch().access.honours_whiteouts()
+    let info = dir.sb().data();
+    // Where nothing lies below, a whiteout hides nothing, and beside an entry it has no effect.
+    let whiteouted = dir.stack()?.len() > 1
+        && slot.branch().access.honours_whiteouts()
         && info
             .cred
             .scope(|| whiteout::exists(slot.dentry(), entry.name))?;
@@ -210,7 +213,7 @@ pub(crate) fn link(old: &Dentry, dir: &Inode, entry: Entry<'_, Union>) -> Result
     let slot = dir.slot_on(branch.id)?.ok_or(ESTALE)?;
     let write = branch.want_write()?;
     let top: ARef<LowerDentry> = inode.stack()?.top().dentry().clone();
-    with_name(info, &entry, slot, &write, |_| {
+    with_name(dir, &entry, slot, &write, |_| {
         info.cred
             .scope(|| Creating::new(slot.path(), entry.name, &write)?.link(&top))
     })?;

@@ -210,6 +210,7 @@ impl Inode {
     pub(crate) fn refresh_if_moved(&self) -> Result {
         if self.attr_moved(self.stack()?.top_inode()) {
             self.forget_acls();
+            self.forget_nosec();
             self.refresh()?;
         }
         Ok(())

@@ -65,7 +65,6 @@ pub(crate) fn probe(dir: &Stack, skip: usize, name: &[u8], depth: Depth) -> Resu
         slots: KVec::new(),
         guard: None,
     };
-    let whiteout = whname::whiteout(name)?;
     let mut scan = Scan::new(dir.len().saturating_sub(skip));
     'branches: for slot in dir.iter().skip(skip) {
         let marks = slot.branch().marks();
@@ -101,6 +100,7 @@ pub(crate) fn probe(dir: &Stack, skip: usize, name: &[u8], depth: Depth) -> Resu
                     Step::Next => continue 'branches,
                     Step::Stop => break 'branches,
                     Step::AskWhiteout => {
+                        let whiteout = whname::whiteout(name)?;
                         scan.mark(mark(dirop::lookup_positive(slot.dentry(), &whiteout)?)?)
                     }
                     Step::AskOpaque => {

@@ -254,7 +254,9 @@ impl Job<'_> {
     fn rename(&self, object: &Inode, victim: Option<&Inode>) -> Result {
         let info = self.from.dir.sb().data();
         let branch = self.branch;
-        let new_whiteout = whiteout::exists(self.new.dentry(), self.to.name)?;
+        // Where nothing lies below, a whiteout hides nothing, and beside an entry it has no effect.
+        let new_whiteout =
+            self.to.dir.stack()?.len() > 1 && whiteout::exists(self.new.dentry(), self.to.name)?;
         let old_below = self.shows_below(self.from.dir, self.old, self.from.name)?;
         if object.is_dir() {
             let below = new_whiteout
