@@ -16,6 +16,7 @@ KDIR ?= /lib/modules/$(shell uname -r)/build
 T ?=
 
 .PHONY: modules modules_install clean help setup run test shell host-test vm-test
+.PHONY: test-debug shell-debug
 .PHONY: bench lint check fmt rust-analyzer clean-cache
 
 modules:
@@ -71,6 +72,13 @@ host-test: setup
 vm-test: setup
 	@scripts/test.sh guest $(T)
 
+test-debug: setup
+	@scripts/test.sh debug $(T)
+
+shell-debug: setup
+	@scripts/build-debug.sh
+	@scripts/vm.sh --debug --interactive -- bash -l
+
 bench: setup
 	@scripts/bench.sh $(if $(QUICK),--quick) $(if $(BASE),--base '$(BASE)')
 
@@ -89,6 +97,8 @@ help:
 	@echo '  make test           all tests; the last line counts them'
 	@echo '  make shell          a shell in the guest, with the module at hand'
 	@echo '  make vm-test T=x    guest tests whose name contains x'
+	@echo '  make test-debug     the guest tests (T=x: some) on a kernel that looks for bugs'
+	@echo '  make shell-debug    a shell in the guest with that kernel'
 	@echo '  make bench          cost beside overlayfs and the bare file system, in instructions'
 	@echo '                      (QUICK=1: fewer; BASE=results.csv: compare with that run)'
 	@echo '  make host-test      tests of the pure logic, on this machine'

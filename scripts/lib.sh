@@ -127,6 +127,9 @@ BUILD_ROOT=$CACHE/build-root-$(script_key make-root.sh "${BUILD_PACKAGES[@]}")
 
 # Held while objects in this checkout are made or taken.
 BUILD_LOCK=build-$(key "$SRC")
+# Where the module for the debug kernel is built: a copy of this checkout's rust/.
+DEBUG_BUILD=$CACHE/debug-$(key "$SRC")
+DEBUG_LOCK=debug-$(key "$SRC")
 
 # The kernel's release is known once set-up has looked into the index.
 KERNEL_FILE=$CACHE/kernel-$KERNEL_SERIES-$KERNEL_FLAVOUR
@@ -137,6 +140,8 @@ name_kernel() {
 	KERNEL_IMAGE=$CACHE/kernel-image-$KERNEL-$(script_key make-kernel-image.sh)
 	KERNEL_TREE=$CACHE/kernel-tree-$KERNEL-$(script_key make-kernel-tree.sh \
 		"$BUILD_ROOT" "$KERNEL_CC")
+	DEBUG_KERNEL=$CACHE/kernel-debug-$KERNEL-$(script_key make-debug-kernel.sh \
+		"$BUILD_ROOT" "$(cat "$SRC/scripts/debug.config")")
 	GUEST=$CACHE/guest-$KERNEL-$(script_key make-guest.sh "$KERNEL_IMAGE" \
 		"$(cat "$SRC"/scripts/make-root.sh "$SRC"/scripts/guest/initramfs-init)" \
 		"${GUEST_PACKAGES[@]}" / "${DEMO_PACKAGES[@]}")

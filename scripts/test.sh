@@ -1,9 +1,10 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# usage: test.sh [host|guest [FILTER]]
+# usage: test.sh [host|guest [FILTER]|debug [FILTER]]
 #
-# Runs the tests (all, or one kind) and ends with the line 'N passed, N failed'.
+# Runs the tests (all, or one kind; debug: those of the guest, on the debug kernel)
+# and ends with the line 'N passed, N failed'.
 # Fails if a test fails, if none ran, or if the guest's kernel reported a bug.
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -42,17 +43,22 @@ host_tests() {
 		cargo test --locked --manifest-path "$SRC/tests/host/Cargo.toml"
 }
 
+# guest_tests [--debug]: the time limits are for emulation.
 guest_tests() {
-	local name environment=()
+	local name environment=() options=(--timeout 2700)
+	if [[ ${1:-} == --debug ]]; then
+		: "${RUAUFS_TEST_TIMEOUT:=1200}"
+		options=(--debug --timeout 14400 --log "$CACHE/log/kernel-debug-$(key "$SRC").log")
+	fi
 	CARGO_TARGET_DIR=$target/guest-$(key "$SRC")
 	step "build the guest tests" "$SRC/scripts/chroot.sh" \
 		cargo build --locked --manifest-path "$SRC/tests/guest/Cargo.toml"
 	for name in SEED STEPS RUAUFS_TEST_TIMEOUT; do # See tests/guest/src/main.rs.
 		[[ -z ${!name:-} ]] || environment+=(--env "$name=${!name}")
 	done
-	run "guest tests" "$SRC/scripts/vm.sh" --timeout 2700 "${environment[@]}" \
+	run "guest tests" "$SRC/scripts/vm.sh" "${options[@]}" "${environment[@]}" \
 		--file "$CARGO_TARGET_DIR/debug/ruaufs-guest-tests" \
-		--file "$SRC/scripts/guest/run-tests" \
+		--file "$SRC/scripts/guest/run-tests" --file "$SRC/scripts/guest/check-leaks" \
 		-- /ruaufs/run-tests ${filter:+"$filter"}
 }
 
@@ -69,6 +75,10 @@ host) host_tests ;;
 guest)
 	step "build the module" "$SRC/scripts/build.sh"
 	guest_tests
+	;;
+debug)
+	"$SRC/scripts/build-debug.sh"
+	guest_tests --debug
 	;;
 *) die "test.sh: unknown kind of tests: $kind" ;;
 esac

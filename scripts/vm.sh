@@ -3,8 +3,8 @@
 #
 # usage: vm.sh [OPTION...] -- COMMAND [ARG...]
 #
-# Boots the stock kernel in QEMU, runs COMMAND there as root and returns its exit
-# status.  Fails when the kernel's log holds a report of a bug.
+# Boots the stock kernel (or the debug kernel) in QEMU, runs COMMAND there as root
+# and returns its exit status.  Fails when the kernel's log holds a report of a bug.
 #
 #   --timeout SECONDS   end the guest after that time (default 600)
 #   --interactive       give COMMAND this terminal; no time limit
@@ -14,12 +14,14 @@
 #                       in the cache)
 #   --no-module         leave rust/ruaufs.ko behind
 #   --icount            one CPU whose clock counts instructions
+#   --debug             the debug kernel, with what build-debug.sh built
 #
 # The guest has its root file system on vda, where changes last as long as it
 # runs, and four empty disks of 2 GiB: /dev/vdb ... vde, also to be had as
 # /dev/disk/by-id/virtio-scratch0 ... scratch3.
 #
-# RUAUFS_VM_MEMORY and RUAUFS_VM_CPUS change its size (default 2G and 2),
+# RUAUFS_VM_MEMORY and RUAUFS_VM_CPUS change its size (default 2G and 2; the debug
+# kernel has 4G),
 # RUAUFS_VM_ACCEL=kvm its speed where KVM can run a Debian kernel.
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -27,7 +29,11 @@
 timeout=600
 interactive=
 icount=
+debug=
+kernel=$KERNEL_IMAGE/vmlinuz
+memory=2G
 module=$SRC/rust/ruaufs.ko
+module_lock=$BUILD_LOCK
 log=$CACHE/log/kernel-$(key "$SRC").log
 files=()
 environment=()
@@ -40,11 +46,19 @@ while (($#)); do
 	--log) log=$2; shift 2 ;;
 	--no-module) module=; shift ;;
 	--icount) icount=yes; shift ;;
+	--debug) debug=yes; shift ;;
 	--) shift; break ;;
 	*) die "vm.sh: unknown option $1" "see the head of scripts/vm.sh" ;;
 	esac
 done
 (($#)) || die "vm.sh: no command"
+if [[ -n $debug ]]; then
+	kernel=$DEBUG_KERNEL/arch/x86/boot/bzImage
+	memory=4G
+	[[ -z $module ]] || module=$DEBUG_BUILD/rust/ruaufs.ko
+	module_lock=$DEBUG_LOCK
+	[[ -e $kernel ]] || die "there is no debug kernel yet" "run scripts/build-debug.sh first"
+fi
 [[ -e $GUEST ]] || die "there is no guest image yet" "run scripts/setup.sh first"
 [[ -z $module || -e $module ]] || die "there is no $module" "run scripts/build.sh first"
 
@@ -60,7 +74,15 @@ trap 'exit 143' TERM
 mkdir -p "$run/payload" "$(dirname "$log")"
 cp "$SRC/scripts/guest/init" "$run/payload/init"
 if [[ -n $module ]]; then
-	with_lock "$BUILD_LOCK" cp "$module" "$run/payload/" # Not half a module.
+	with_lock "$module_lock" cp "$module" "$run/payload/" # Not half a module.
+fi
+archived=(payload)
+if [[ -n $debug ]]; then
+	# In the initramfs it takes the place of the stock kernel's.
+	cp "$DEBUG_KERNEL/drivers/block/virtio_blk.ko" "$run/"
+	archived+=(virtio_blk.ko)
+	mkdir "$run/payload/modules"
+	cp "$DEBUG_KERNEL"/modules.{builtin,builtin.modinfo,order} "$run/payload/modules/"
 fi
 for file in "${files[@]}"; do
 	cp -rL "$file" "$run/payload/"
@@ -78,12 +100,13 @@ for variable in "${environment[@]}"; do
 done >"$run/payload/environment"
 {
 	cat "$GUEST/initramfs.cpio"
-	(cd "$run" && find payload | cpio -o -H newc --quiet)
+	(cd "$run" && find "${archived[@]}" | cpio -o -H newc --quiet)
 } >"$run/initramfs.cpio"
 
 # A bug of the kernel ends the guest at once (panic=-1, oops=panic): waiting for
 # the time limit would tell no more.  Mitigations cost much under emulation.
 append="console=ttyS0 loglevel=7 panic=-1 oops=panic hung_task_panic=1 mitigations=off"
+[[ -z $debug ]] || append+=" kasan_multi_shot"
 # The clock that counts is the TSC.  While the guest waits for the host it jumps to
 # the next timer, so what takes long is no defect.  The rest makes one run like another.
 [[ -z $icount ]] || append+=" tsc=reliable nowatchdog rcupdate.rcu_cpu_stall_suppress=1"
@@ -91,8 +114,8 @@ append="console=ttyS0 loglevel=7 panic=-1 oops=panic hung_task_panic=1 mitigatio
 # shellcheck disable=SC2054 # The commas are QEMU's.
 qemu=(
 	qemu-system-x86_64 -nodefaults -no-user-config -no-reboot -display none
-	-machine q35 -m "${RUAUFS_VM_MEMORY:-2G}" -smp "${RUAUFS_VM_CPUS:-2}"
-	-kernel "$KERNEL_IMAGE/vmlinuz" -initrd "$run/initramfs.cpio" -append "$append"
+	-machine q35 -m "${RUAUFS_VM_MEMORY:-$memory}" -smp "${RUAUFS_VM_CPUS:-2}"
+	-kernel "$kernel" -initrd "$run/initramfs.cpio" -append "$append"
 	-serial "file:$run/kernel.log"
 	-device virtio-serial-pci,max_ports=4
 	-chardev "file,id=status,path=$run/status"
@@ -148,13 +171,16 @@ reports='\bBUG\b|WARNING:|Oops|Kernel panic|Call Trace|general protection|invali
 reports+='|unable to handle|possible (circular|recursive|irq)|suspicious RCU|bad unlock'
 reports+='|held lock freed|still held when returning|INFO: (task|rcu|possible)|rcu: INFO'
 reports+='|detected stall|soft lockup|hard LOCKUP|blocked for more than|still in use'
-reports+='|KASAN|KCSAN|KFENCE:|UBSAN|ODEBUG|suspected memory leak|refcount_t:'
+reports+='|KASAN|KCSAN|KFENCE:|UBSAN|ODEBUG|refcount_t:'
 reports+='|(list_add|list_del|slab|memory) corruption|Poison overwritten|Objects remaining'
 reports+='|VFS: Busy inodes|rust_kernel: panicked|scheduling while atomic|sleeping function'
 if grep -qE "$reports" "$log"; then
+	if [[ -n $module ]] && "$SRC/scripts/decode.sh" "$module" <"$log" >"$run/decoded"; then
+		[[ ! -s $run/decoded ]] || cp "$run/decoded" "$log"
+	fi
 	{
 		echo "error: the guest's kernel reported a bug:"
-		grep -nE -m 1 -B 3 -A 60 "$reports" "$log" | sed 's/^/    | /'
+		grep -nE -m 1 -B 3 -A 120 "$reports" "$log" | sed 's/^/    | /'
 		echo "       the whole log: $log"
 	} >&2
 	exit 70
