@@ -109,7 +109,7 @@ pub(crate) fn make(
         take_back(info, slot, entry.name, whiteouted);
         entry.dentry.unhash();
     })?;
-    dir.changed()?;
+    dir.changed_on(&branch)?;
     Ok(inode)
 }
 
@@ -225,7 +225,7 @@ pub(crate) fn link(old: &Dentry, dir: &Inode, entry: Entry<'_, Union>) -> Result
     }
     drop(lock);
     inode.refresh()?;
-    dir.changed()
+    dir.changed_on(&branch)
 }
 
 /// Makes an unnamed file and opens it.

@@ -30,6 +30,7 @@ use super::{
     SuperBlock, //
 };
 use crate::fs::{
+    attr::Change,
     inode::{
         Got,
         Private, //
@@ -216,15 +217,31 @@ impl Inode {
         Ok(())
     }
 
-    /// The directory was changed by us.
-    pub(crate) fn changed(&self) -> Result {
+    /// The directory was changed by us, on `branch`. The top instance, whose times are shown, is
+    /// another one if a policy chose a lower branch: then it gets the time, too.
+    pub(crate) fn changed_on(&self, branch: &Branch) -> Result {
         self.data().changes.fetch_add(1, Relaxed);
+        let top = self.stack()?.top();
+        if top.branch().id != branch.id && top.branch().writable() {
+            let write = top.branch().want_write()?;
+            self.sb().data().cred.scope(|| {
+                Change::new()
+                    .modified()
+                    .apply(&top.branch().root.mount, top.dentry())
+            })?;
+            drop(write);
+        }
         self.refresh()
     }
 
     /// Counts the changes of the directory by us.
     pub(crate) fn changes(&self) -> u64 {
         self.data().changes.load(Relaxed)
+    }
+
+    /// Whether it is kept until unmount for the names it has ([`super::plink::Plinks`]).
+    pub(crate) fn is_kept(&self) -> bool {
+        self.is_plinked() || self.data().hidden.load(Relaxed) != 0
     }
 
     /// Takes one name away from the link count. It may have been hidden only: then the branch still
@@ -236,6 +253,11 @@ impl Inode {
             self.nlink().saturating_sub(1)
         } else {
             if whiteouted_only {
+                if !self.is_kept() && self.nlink() > 1 {
+                    // The branch still counts the name, so that it is hidden must not be
+                    // forgotten while there are others.
+                    self.sb().data().plinks.keep(self)?;
+                }
                 self.data().hidden.fetch_add(1, Relaxed);
             }
             let hidden = self.data().hidden.load(Relaxed);

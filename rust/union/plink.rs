@@ -58,13 +58,13 @@ impl Plinks {
     }
 
     /// Keeps `inode` until unmount, or until its last name is gone.
-    fn keep(&self, inode: &Inode) -> Result {
+    pub(crate) fn keep(&self, inode: &Inode) -> Result {
         let inode = ARef::from(inode);
         Ok(self.kept.lock().push(inode, GFP_KERNEL)?)
     }
 
     /// Keeps `inode` no longer.
-    fn let_go(&self, inode: &Inode) {
+    pub(crate) fn let_go(&self, inode: &Inode) {
         let mut kept = self.kept.lock();
         let found = kept.iter().position(|other| core::ptr::eq(&**other, inode));
         let old = found.and_then(|at| kept.remove(at).ok());
@@ -87,7 +87,10 @@ pub(crate) fn add(
     let lower = copy.inode().ok_or(EIO)?.ino();
     let name = whname::plink(inode.ino(), lower)?;
     let dir = branch.at(&branch.work()?.plinks);
-    sb.data().plinks.keep(inode)?;
+    let keeps = !inode.is_kept();
+    if keeps {
+        sb.data().plinks.keep(inode)?;
+    }
     let link = match Creating::new(dir, name.as_bytes(), write) {
         // The numbers were used before, by a union that is unmounted.
         Err(error) if error == EEXIST => Removing::new(dir, name.as_bytes(), write)
@@ -102,7 +105,9 @@ pub(crate) fn add(
             Ok(link)
         }
         Err(error) => {
-            sb.data().plinks.let_go(inode);
+            if keeps {
+                sb.data().plinks.let_go(inode);
+            }
             Err(error)
         }
     }

@@ -123,7 +123,7 @@ pub(crate) fn unlink(dir: &Inode, entry: Entry<'_, Union>) -> Result {
     cleanup_last(inode);
     drop(lock);
     inode.refresh()?;
-    dir.changed()
+    dir.changed_on(&removal.branch)
 }
 
 /// Removes an empty directory.
@@ -156,7 +156,7 @@ pub(crate) fn rmdir(dir: &Inode, entry: Entry<'_, Union>) -> Result {
     inode.name_removed(removal.instance.is_none())?;
     cleanup_last(inode);
     drop(lock);
-    dir.changed()
+    dir.changed_on(&removal.branch)
 }
 
 /// `ESTALE` unless what is about to be removed is what was found.
@@ -227,6 +227,9 @@ pub(crate) fn cleanup_last(inode: &Inode) {
         return;
     };
     let top = stack.top();
+    if inode.is_kept() {
+        info.plinks.let_go(inode);
+    }
     if inode.is_plinked() {
         if let Ok(write) = top.branch().want_write() {
             info.cred

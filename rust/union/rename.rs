@@ -163,8 +163,9 @@ pub(crate) fn rename(
         }
         log(victim.refresh());
     }
-    for changed in [object, from.dir, to.dir] {
-        log(changed.changed());
+    log(object.refresh());
+    for dir in [from.dir, to.dir] {
+        log(dir.changed_on(&branch));
     }
     Ok(())
 }
