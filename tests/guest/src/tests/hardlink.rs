@@ -227,6 +227,8 @@ fn one_of_several_lower_links(cx: &Ctx) -> Result<()> {
         assert_eq!((stat.st_ino, stat.st_nlink), (ino, 2), "{name}");
         assert_eq!(text(u.at(name))?, "data");
     }
+    sys::drop_caches();
+    assert_eq!(sys::lstat(u.at("b"))?.st_nlink, 2, "after eviction");
     sys::append(u.at("b"), "+")?;
     assert_eq!(text(u.at("d/c"))?, "data+");
     errno(sys::lstat(u.at("a")), Errno::NOENT);

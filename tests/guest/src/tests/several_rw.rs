@@ -6,7 +6,7 @@ use crate::harness::{prelude::*, sys::RenameFlags};
 
 cases! {
     BASIC: new_objects_go_where_their_directory_is, files_are_changed_where_they_are,
-        removal_happens_where_things_are, renames_between_them, links_between_them,
+        removal_happens_where_things_are, renames_between_them, links_between_them, exchanges_of_directories, times_of_directories,
         read_only_between_them, renames_into_a_directory_of_the_lower_one,
         each_has_its_bases, the_upper_one_hides_what_the_lower_one_gets;
 }
@@ -136,6 +136,47 @@ fn renames_into_a_directory_of_the_lower_one(cx: &Ctx) -> Result<()> {
     sys::rename(u.at("mid/dir"), u.at("both/dir"))?;
     assert!(exists(u.at("both/dir")));
     Ok(())
+}
+
+fn exchanges_of_directories(cx: &Ctx) -> Result<()> {
+    // What is below the branch that is worked on cannot be exchanged, and must not be lost.
+    let u = three(cx)?;
+    sys::mkdir(u.at("empty"))?;
+    for (a, b) in [
+        ("empty", "mid"),
+        ("mid", "empty"),
+        ("top", "mid"),
+        ("both", "mid"),
+    ] {
+        let (in_a, in_b) = (names(u.at(a))?, names(u.at(b))?);
+        match sys::rename_with(u.at(a), u.at(b), RenameFlags::EXCHANGE) {
+            Ok(()) => assert_eq!((names(u.at(a))?, names(u.at(b))?), (in_b, in_a), "{a}, {b}"),
+            Err(e) => {
+                assert_eq!(e.errno, Errno::XDEV, "{e}");
+                assert_eq!((names(u.at(a))?, names(u.at(b))?), (in_a, in_b), "{a}, {b}");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A directory changes with its content, whichever branch that is on.
+fn times_of_directories(cx: &Ctx) -> Result<()> {
+    let u = three(cx)?;
+    let changed = |what: &str| -> Result<()> {
+        let stat = sys::lstat(u.at("both"))?;
+        assert!(sys::mtime(&stat) > MTIME, "{what} changes the directory");
+        sys::utimens(u.at("both"), MTIME, MTIME)?;
+        Ok(())
+    };
+    sys::rename(u.at("both/m"), u.at("both/n"))?;
+    changed("rename")?;
+    sys::unlink(u.at("both/n"))?;
+    changed("unlink")?;
+    sys::rename(u.at("mid/m"), u.at("both/m"))?;
+    changed("rename into it")?;
+    sys::rename(u.at("both/m"), u.at("mid/m"))?;
+    changed("rename out of it")
 }
 
 fn links_between_them(cx: &Ctx) -> Result<()> {
