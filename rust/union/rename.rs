@@ -93,16 +93,15 @@ pub(crate) fn rename(
     let object = from.dentry.object()?;
     let victim = to.dentry.inode();
 
+    let branch = target(&from, &to, object, victim)?;
     info.cred.scope(|| {
-        movable(object)?;
+        movable(object, &branch)?;
         match victim {
-            Some(victim) if exchange => movable(victim),
+            Some(victim) if exchange => movable(victim, &branch),
             Some(victim) if victim.is_dir() => readdir::check_empty(victim),
             _ => Ok(()),
         }
     })?;
-
-    let branch = target(&from, &to, object, victim)?;
     bring(&from, &branch)?;
     copyup::promote_to(&to.dentry.parent(), &branch)?;
     if exchange {
@@ -177,14 +176,14 @@ fn log(result: Result) {
     }
 }
 
-/// `EXDEV` if `inode` is a directory that cannot leave its branches: one with contents below its
-/// top instance, or with contents that would have to be copied.
-fn movable(inode: &Inode) -> Result {
+/// `EXDEV` if `inode` is a directory that shows anything from other branches than `branch`, on
+/// which it is to be renamed: only its instance there moves.
+fn movable(inode: &Inode, branch: &Branch) -> Result {
     if !inode.is_dir() {
         return Ok(());
     }
     let stack = inode.stack()?;
-    let skip = usize::from(stack.writable());
+    let skip = usize::from(stack.top().branch().id == branch.id);
     if stack.len() <= skip {
         return Ok(());
     }
