@@ -6,7 +6,7 @@ use crate::harness::{prelude::*, sys::RenameFlags};
 
 cases! {
     BASIC: new_objects_go_where_their_directory_is, files_are_changed_where_they_are,
-        removal_happens_where_things_are, renames_between_them, links_between_them, exchanges_of_directories, times_of_directories,
+        removal_happens_where_things_are, renames_between_them, links_between_them, exchanges_of_directories, directories_over_an_upper_one, times_of_directories,
         read_only_between_them, renames_into_a_directory_of_the_lower_one,
         each_has_its_bases, the_upper_one_hides_what_the_lower_one_gets;
 }
@@ -154,6 +154,23 @@ fn exchanges_of_directories(cx: &Ctx) -> Result<()> {
             Err(e) => {
                 assert_eq!(e.errno, Errno::XDEV, "{e}");
                 assert_eq!((names(u.at(a))?, names(u.at(b))?), (in_a, in_b), "{a}, {b}");
+            }
+        }
+    }
+    Ok(())
+}
+
+fn directories_over_an_upper_one(cx: &Ctx) -> Result<()> {
+    let u = three(cx)?;
+    for (from, to) in [("mid", "empty1"), ("low", "empty2"), ("both", "empty3")] {
+        sys::mkdir(u.at(to))?;
+        let content = names(u.at(from))?;
+        match sys::rename(u.at(from), u.at(to)) {
+            Ok(()) => assert_eq!(names(u.at(to))?, content, "{from} over {to}"),
+            Err(e) => {
+                assert_eq!(e.errno, Errno::XDEV, "{e}");
+                assert_eq!(names(u.at(from))?, content, "{from} is as before");
+                assert_eq!(names(u.at(to))?, set([]));
             }
         }
     }
