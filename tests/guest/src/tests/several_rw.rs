@@ -6,7 +6,8 @@ use crate::harness::{prelude::*, sys::RenameFlags};
 
 cases! {
     BASIC: new_objects_go_where_their_directory_is, files_are_changed_where_they_are,
-        removal_happens_where_things_are, renames_between_them, links_between_them, exchanges_of_directories, directories_over_an_upper_one, times_of_directories,
+        removal_happens_where_things_are, renames_between_them, links_between_them,
+        exchanges_of_directories, directories_over_an_upper_one, times_of_directories,
         read_only_between_them, renames_into_a_directory_of_the_lower_one,
         each_has_its_bases, the_upper_one_hides_what_the_lower_one_gets;
 }
