@@ -7,7 +7,7 @@
 //! tests/*     one module for each subject; a test sets up branches, mounts, acts, checks
 //!   |
 //! harness     run       matrix of layouts, frame around each run (panics, module uses, kernel log)
-//!   |         context   directories of one test; checks after it (branches untouched, no leftovers)
+//!   |         context   directories of a test; checks after it (branches untouched, no leftovers)
 //!   |         union     mounting through both APIs; a guard that insists on a clean umount
 //!   |         tree      declarative description of a branch;  snapshot  a tree as a value
 //!   |         scratch   the file systems branches live on;    klog      defects in the kernel log

@@ -4,7 +4,8 @@
 //!
 //! Every function is one system call (or the obvious short loop around it), does not follow a
 //! final symbolic link unless its name says so, and returns [`Res`]: `?` in a test then prints
-//! `rename "/mnt/u/7/m0/a": EXDEV (src/tests/rename.rs:40)`, and [`errno`] asserts a wanted failure.
+//! `rename /mnt/u/7/m0/a: Invalid cross-device link (os error 18) at src/tests/rename.rs:40`, and
+//! [`errno`] asserts a wanted failure.
 
 use std::{
     collections::BTreeSet,

@@ -11,10 +11,9 @@ use crate::harness::prelude::*;
 cases! {
     WRITABLE: files, open_flags, directories, nodes, symbolic_links, unnamed_files, over_whiteouts;
     BASIC: parents_are_copied_up, parents_keep_times, owner_and_umask, setgid_directories,
-        unprivileged_users, no_writable_branch, policy_top_down_parent, in_a_removed_directory,
-        trailing_slashes, dangling_symlinks, unnamed_file_that_stays_unnamed,
-        unnamed_file_over_lower_name, sockets_and_fifos_work, exclusive_and_existing,
-        ro_mount_refuses;
+        unprivileged_users, no_writable_branch, in_a_removed_directory, trailing_slashes,
+        dangling_symlinks, unnamed_file_that_stays_unnamed, unnamed_file_over_lower_name,
+        sockets_and_fifos_work, exclusive_and_existing, ro_mount_refuses;
 }
 
 fn files(cx: &Ctx) -> Result<()> {
@@ -477,26 +476,6 @@ fn ro_mount_refuses(cx: &Ctx) -> Result<()> {
     errno(sys::open_rw(u.at("f")), Errno::ROFS);
     errno(sys::chmod(u.at("f"), 0o600), Errno::ROFS);
     assert_eq!(text(u.at("f"))?, "x");
-    Ok(())
-}
-
-fn policy_top_down_parent(cx: &Ctx) -> Result<()> {
-    let kind = cx.layout.upper();
-    let u = cx
-        .union()
-        .on(kind, "ro", Tree::new().dir("on0").dir("both"))
-        .on(kind, "rw", Tree::new().dir("both").dir("on1"))
-        .on(kind, "ro", Tree::new().dir("on2").file("on2/f", "low"))
-        .mount()?;
-    // The topmost branch with the parent is not writable and nothing above it is.
-    errno(sys::create(u.at("on0/f")), Errno::ROFS);
-    errno(sys::create(u.at("both/f")), Errno::ROFS);
-    sys::write(u.at("on1/f"), "1")?;
-    sys::write(u.at("on2/g"), "2")?;
-    sys::append(u.at("on2/f"), "+")?;
-    assert_eq!(text(u.br(1, "on1/f"))?, "1");
-    assert_eq!(text(u.br(1, "on2/g"))?, "2");
-    assert_eq!(text(u.br(1, "on2/f"))?, "low+");
     Ok(())
 }
 

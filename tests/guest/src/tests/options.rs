@@ -16,7 +16,8 @@ use super::{
 
 cases! {
     ONCE: default_permissions, colon_form, colon_form_cut_at_equals, spellings_of_the_list,
-        repeated_br, long_lists, options_that_are_accepted, options_of_later_versions, tolerated_mistakes, strange_paths,
+        repeated_br, long_lists, options_that_are_accepted, options_of_later_versions,
+        tolerated_mistakes, strange_paths,
         relative_and_symlinked_paths;
 }
 

@@ -5,7 +5,8 @@
 use crate::harness::{prelude::*, sys::RenameFlags};
 
 cases! {
-    BASIC: new_objects_go_where_their_directory_is, files_are_changed_where_they_are,
+    BASIC: policy_top_down_parent, new_objects_go_where_their_directory_is,
+        files_are_changed_where_they_are,
         removal_happens_where_things_are, renames_between_them, links_between_them,
         exchanges_of_directories, directories_over_an_upper_one, times_of_directories,
         read_only_between_them, renames_into_a_directory_of_the_lower_one,
@@ -38,6 +39,26 @@ fn three(cx: &Ctx) -> Result<Union> {
                 .file("l", "l"),
         )
         .mount()
+}
+
+fn policy_top_down_parent(cx: &Ctx) -> Result<()> {
+    let kind = cx.layout.upper();
+    let u = cx
+        .union()
+        .on(kind, "ro", Tree::new().dir("on0").dir("both"))
+        .on(kind, "rw", Tree::new().dir("both").dir("on1"))
+        .on(kind, "ro", Tree::new().dir("on2").file("on2/f", "low"))
+        .mount()?;
+    // The topmost branch with the parent is not writable and nothing above it is.
+    errno(sys::create(u.at("on0/f")), Errno::ROFS);
+    errno(sys::create(u.at("both/f")), Errno::ROFS);
+    sys::write(u.at("on1/f"), "1")?;
+    sys::write(u.at("on2/g"), "2")?;
+    sys::append(u.at("on2/f"), "+")?;
+    assert_eq!(text(u.br(1, "on1/f"))?, "1");
+    assert_eq!(text(u.br(1, "on2/g"))?, "2");
+    assert_eq!(text(u.br(1, "on2/f"))?, "low+");
+    Ok(())
 }
 
 fn new_objects_go_where_their_directory_is(cx: &Ctx) -> Result<()> {
