@@ -154,7 +154,7 @@ fn is_on(inode: &Inode, target: &Branch) -> Result<bool> {
     if stack.on(target.id).is_some() {
         return Ok(true);
     }
-    let table = &inode.sb().data().table;
+    let table = inode.sb().data().table();
     Ok(!inode.is_dir() && table.index_of(stack.top().branch().id) < table.index_of(target.id))
 }
 
@@ -168,10 +168,10 @@ fn choose(dentry: &Dentry, stack: &Stack) -> Result<Arc<Branch>> {
 /// The branch on which an entry of `dir`, whose top instance is `top`, is changed.
 pub(crate) fn above(dir: &Inode, top: &Slot, sb: &SuperBlock) -> Result<Arc<Branch>> {
     let info = sb.data();
-    let table = &info.table;
+    let table = info.table();
     let facts = facts(dir, sb)?;
     let top = table.index_of(top.branch().id).ok_or(ESTALE)?;
-    policy::choose(info.settings.cpup, &facts, top)
+    policy::choose(info.settings().cpup, &facts, top)
         .and_then(|at| table.order.get(at))
         .cloned()
         .ok_or(EROFS)
@@ -186,7 +186,7 @@ pub(crate) fn not_hidden(
     own: &Branch,
 ) -> Result<Arc<Branch>> {
     let info = dir.sb().data();
-    let table = &info.table;
+    let table = info.table();
     let position = |branch: &Branch| table.index_of(branch.id).ok_or(ESTALE);
     let mut best = position(own)?;
     let stack = dir.stack()?;
@@ -228,7 +228,7 @@ pub(crate) fn not_hidden(
 
 /// What policies want to know of the branches, seen from the directory `dir`.
 pub(crate) fn facts(dir: &Inode, sb: &SuperBlock) -> Result<KVec<create::Branch>> {
-    let table = &sb.data().table;
+    let table = sb.data().table();
     let stack = dir.stack()?;
     let mut facts = KVec::with_capacity(table.order.len(), GFP_KERNEL)?;
     for branch in table.order.iter() {
@@ -298,7 +298,7 @@ fn promote_one(
     };
     let result = copy_up.sb.data().cred.scope(|| copy_up.run(parent));
     drop(lock);
-    if copy_up.sb.data().settings.verbose {
+    if copy_up.sb.data().settings().verbose {
         if let Err(error) = result {
             pr_info!(
                 "cannot copy {:?} up: {:?}\n",
@@ -513,7 +513,7 @@ impl CopyUp<'_> {
         write: &WriteAccess<'_>,
     ) -> Result<Option<ARef<LowerDentry>>> {
         let several = !self.inode.is_dir()
-            && self.sb.data().settings.plink
+            && self.sb.data().settings().plink
             && self.inode.nlink() > 0
             && self.source.inode()?.nlink() > 1
             && !self.inode.is_plinked();
@@ -533,7 +533,7 @@ impl CopyUp<'_> {
         let info = self.sb.data();
         let lower = published.inode().ok_or(EIO)?.ino();
         let slot = Slot::new(self.target.clone(), published);
-        let stack = room.fill(&info.table, slot)?;
+        let stack = room.fill(info.table(), slot)?;
         if let Some(number) = number {
             info.ino
                 .keep(number, self.target.fs, lower, self.inode.ino());

@@ -57,7 +57,7 @@ fn target(dir: &Inode, dir_dentry: &Dentry) -> Result<Arc<Branch>> {
     let sb = dir.sb();
     let facts = copyup::facts(dir, sb)?;
     let branch = policy::tdp(&facts, None)
-        .and_then(|at| sb.data().table.order.get(at))
+        .and_then(|at| sb.data().table().order.get(at))
         .ok_or(EROFS)?;
     copyup::promote_to(dir_dentry, branch)?;
     Ok(branch.clone())
@@ -90,7 +90,7 @@ pub(crate) fn make(
                     Make::Symlink(text) => creating.symlink(text),
                 }
             })?;
-        if matches!(make, Make::Dir) && (whiteouted || info.settings.diropq == Diropq::Always) {
+        if matches!(make, Make::Dir) && (whiteouted || info.settings().diropq == Diropq::Always) {
             info.cred.scope(|| {
                 whiteout::make_opaque(&branch, &made, &write)
                     .inspect_err(|_| unmake(slot, entry.name, &write))

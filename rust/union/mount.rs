@@ -315,7 +315,7 @@ impl Operations for Union {
         let info = sb.data();
         for wanted in options.branches.iter() {
             let member = info
-                .table
+                .table()
                 .order
                 .iter()
                 .find(|branch| branch.root.dentry.is(&*wanted.path.dentry));
@@ -335,7 +335,7 @@ impl Operations for Union {
                 ));
             }
         }
-        let mut now = info.settings;
+        let mut now = *info.settings();
         now.xino = options.settings.xino;
         now.trunc_xino = options.settings.trunc_xino;
         if options.settings != Settings::DEFAULT && options.settings != now {

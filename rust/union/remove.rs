@@ -65,7 +65,7 @@ impl Removal {
     /// change.
     pub(crate) fn plan(dir: &Inode, name: &[u8]) -> Result<Removal> {
         let sb = dir.sb();
-        let table = &sb.data().table;
+        let table = sb.data().table();
         let stack = dir.stack()?;
         let found = lookup::probe(stack, 0, name, Depth::First)?;
         let top = found.slots.first().ok_or(ENOENT)?;

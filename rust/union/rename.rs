@@ -223,7 +223,7 @@ fn settle(object: &Inode, branch: &Arc<Branch>, room: &mut Option<inode::Room>) 
         if object.is_dir() && stack.len() > 1 {
             let slot = Slot::new(branch.clone(), stack.top().dentry().clone());
             let room = room.take().ok_or(ENOMEM)?;
-            object.publish(room.fill(&object.sb().data().table, slot)?);
+            object.publish(room.fill(object.sb().data().table(), slot)?);
         }
         Ok(())
     };
@@ -260,7 +260,7 @@ impl Job<'_> {
         let old_below = self.shows_below(self.from.dir, self.old, self.from.name)?;
         if object.is_dir() {
             let below = new_whiteout
-                || info.settings.diropq == Diropq::Always
+                || info.settings().diropq == Diropq::Always
                 || self.shows_below(self.to.dir, self.new, self.to.name)?;
             if below {
                 // Nothing of its own shows from below, so this changes nothing if the rest fails.

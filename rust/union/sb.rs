@@ -49,11 +49,11 @@ use kernel::{
 #[pin_data]
 pub(crate) struct SbInfo {
     /// The branches.
-    pub(crate) table: Arc<BranchTable>,
+    table: Arc<BranchTable>,
     /// The credentials that all work on branches uses.
     pub(crate) cred: Cred,
     /// The options that are no branches.
-    pub(crate) settings: Settings,
+    settings: Settings,
     /// The name of the type it was mounted as is `aufs`.
     pub(crate) as_aufs: bool,
     /// The identity of the mount, shown as `si=`.
@@ -106,6 +106,16 @@ impl SbInfo {
         })
     }
 
+    /// The branches.
+    pub(crate) fn table(&self) -> &BranchTable {
+        &self.table
+    }
+
+    /// The options that are no branches.
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
     /// A temporary name for something like `name`, not used before for a while.
     pub(crate) fn temp_name(&self, name: &[u8]) -> Result<whname::Name> {
         // CAST: The lower half is what is wanted.
@@ -117,7 +127,7 @@ impl Operations for Union {
     fn root(sb: &SuperBlock) -> Result<ARef<Inode>> {
         let info = sb.data();
         let mut slots = KVec::new();
-        for branch in info.table.order.iter() {
+        for branch in info.table().order.iter() {
             let root = &branch.root.dentry;
             slots.push(Slot::new(branch.clone(), root.clone()), GFP_KERNEL)?;
             let opaque = info
@@ -132,10 +142,10 @@ impl Operations for Union {
 
     fn statfs(dentry: &Dentry) -> Result<Statfs> {
         let info = dentry.sb().data();
-        let order = &info.table.order;
+        let order = &info.table().order;
         let top = order.first().ok_or(EIO)?;
         let mut total = Statfs::of(top.at(&top.root.dentry))?;
-        if info.settings.sum {
+        if info.settings().sum {
             for (i, branch) in order.iter().enumerate() {
                 // Each file system counts once.
                 if !order
@@ -156,7 +166,7 @@ impl Operations for Union {
         let mut result = Ok(());
         for branch in sb
             .data()
-            .table
+            .table()
             .order
             .iter()
             .filter(|branch| branch.writable())

@@ -17,11 +17,11 @@ use kernel::{
 /// fsconfig(2); as type `aufs` they are `br:` with colons, as aufs's tools read them.
 pub(crate) fn options(info: &SbInfo, out: &Seq<'_>) -> Result {
     let mut write = |text: &[u8]| out.bytes(text);
-    info.settings.write_before_si(&mut write);
+    info.settings().write_before_si(&mut write);
     out.bytes(b",si=");
     out.bytes(CString::try_from_fmt(fmt!("{:x}", info.si))?.to_bytes());
-    info.settings.write_to(&mut write);
-    for (i, branch) in info.table.order.iter().enumerate() {
+    info.settings().write_to(&mut write);
+    for (i, branch) in info.table().order.iter().enumerate() {
         out.bytes(match (info.as_aufs, i) {
             (true, 0) => b",br:",
             (true, _) => b":",
