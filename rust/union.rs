@@ -40,6 +40,7 @@ pub(crate) mod rename;
 pub(crate) mod revalidate;
 pub(crate) mod sb;
 pub(crate) mod show;
+pub(crate) mod target;
 pub(crate) mod whiteout;
 pub(crate) mod xattr;
 

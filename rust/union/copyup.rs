@@ -36,12 +36,12 @@ pub(crate) use meta::DirTimes;
 use super::{
     branch::{
         Branch,
-        Slot,
-        Stack, //
+        Slot, //
     },
     ino::InoTable,
     inode,
     plink,
+    target,
     whiteout,
     Dentry,
     Inode,
@@ -60,11 +60,7 @@ use crate::fs::{
     io::KernelFile,
     path::WriteAccess, //
 };
-use crate::logic::{
-    copyup as policy,
-    create,
-    whname, //
-};
+use crate::logic::whname;
 use kernel::{
     prelude::*,
     rbtree::RBTreeNode,
@@ -100,7 +96,7 @@ pub(crate) fn promote(dentry: &Dentry, wanted: Data) -> Result {
                 Ok(())
             };
         }
-        let target = choose(dentry, stack)?;
+        let target = target::above(&dentry.parent(), stack.top())?;
         promote_step(dentry, &target, wanted)?;
     }
 }
@@ -156,91 +152,6 @@ fn is_on(inode: &Inode, target: &Branch) -> Result<bool> {
     }
     let table = inode.sb().data().table();
     Ok(!inode.is_dir() && table.index_of(stack.top().branch().id) < table.index_of(target.id))
-}
-
-/// The branch that an object with instances `stack` is to be promoted to.
-fn choose(dentry: &Dentry, stack: &Stack) -> Result<Arc<Branch>> {
-    let parent = dentry.parent();
-    let parent = parent.object()?;
-    above(parent, stack.top(), parent.sb())
-}
-
-/// The branch on which an entry of `dir`, whose top instance is `top`, is changed.
-pub(crate) fn above(dir: &Inode, top: &Slot, sb: &SuperBlock) -> Result<Arc<Branch>> {
-    let info = sb.data();
-    let table = info.table();
-    let facts = facts(dir, sb)?;
-    let top = table.index_of(top.branch().id).ok_or(ESTALE)?;
-    policy::choose(info.settings().cpup, &facts, top)
-        .and_then(|at| table.order.get(at))
-        .cloned()
-        .ok_or(EROFS)
-}
-
-/// The branch on which `name` is given to an object of `own`, the branch it can be changed on: one
-/// that is not hidden by what the name is now in `dir`, `victim` or a whiteout.
-pub(crate) fn not_hidden(
-    dir: &Inode,
-    name: &[u8],
-    victim: Option<&Inode>,
-    own: &Branch,
-) -> Result<Arc<Branch>> {
-    let info = dir.sb().data();
-    let table = info.table();
-    let position = |branch: &Branch| table.index_of(branch.id).ok_or(ESTALE);
-    let mut best = position(own)?;
-    let stack = dir.stack()?;
-    // The directory exists from its top instance downwards, not on each branch.
-    let mut limit = best;
-    if stack.on(own.id).is_none() {
-        limit = limit.min(position(stack.top().branch())?);
-    }
-    if let Some(victim) = victim {
-        limit = limit.min(position(victim.stack()?.top().branch())?);
-    }
-    for slot in stack.iter() {
-        let at = position(slot.branch())?;
-        if at >= limit {
-            break;
-        }
-        let hidden = info.cred.scope(|| {
-            let branch = slot.branch();
-            Ok::<bool, Error>(
-                branch.access.honours_whiteouts() && whiteout::exists(slot.dentry(), name)?,
-            )
-        })?;
-        if hidden {
-            limit = at;
-        }
-    }
-    if limit < best {
-        best = limit;
-        while !table
-            .order
-            .get(best)
-            .is_some_and(|branch| branch.writable())
-        {
-            best = best.checked_sub(1).ok_or(EROFS)?;
-        }
-    }
-    table.order.get(best).cloned().ok_or(EROFS)
-}
-
-/// What policies want to know of the branches, seen from the directory `dir`.
-pub(crate) fn facts(dir: &Inode, sb: &SuperBlock) -> Result<KVec<create::Branch>> {
-    let table = sb.data().table();
-    let stack = dir.stack()?;
-    let mut facts = KVec::with_capacity(table.order.len(), GFP_KERNEL)?;
-    for branch in table.order.iter() {
-        facts.push(
-            create::Branch {
-                writable: branch.writable(),
-                has_parent: stack.on(branch.id).is_some(),
-            },
-            GFP_KERNEL,
-        )?;
-    }
-    Ok(facts)
 }
 
 /// Promotes the topmost ancestor of `dentry`, or `dentry` itself, that has no instance on

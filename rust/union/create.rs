@@ -17,6 +17,7 @@ use super::{
     inode,
     io::OpenFile,
     sb::SbInfo,
+    target,
     whiteout,
     Dentry,
     Inode,
@@ -40,7 +41,6 @@ use crate::fs::{
     }, //
 };
 use crate::logic::{
-    create as policy,
     options::Diropq,
     whname, //
 };
@@ -53,14 +53,10 @@ use kernel::{
 };
 
 /// The branch on which an entry of `dir` is made; the directory has an instance there after this.
-fn target(dir: &Inode, dir_dentry: &Dentry) -> Result<Arc<Branch>> {
-    let sb = dir.sb();
-    let facts = copyup::facts(dir, sb)?;
-    let branch = policy::tdp(&facts, None)
-        .and_then(|at| sb.data().table().order.get(at))
-        .ok_or(EROFS)?;
-    copyup::promote_to(dir_dentry, branch)?;
-    Ok(branch.clone())
+fn branch_for(dir: &Inode, dir_dentry: &Dentry) -> Result<Arc<Branch>> {
+    let branch = target::for_new_entry(dir)?;
+    copyup::promote_to(dir_dentry, &branch)?;
+    Ok(branch)
 }
 
 /// Makes an object under a name that is absent.
@@ -74,7 +70,7 @@ pub(crate) fn make(
     whname::check(entry.name)?;
     let sb = dir.sb();
     let info = sb.data();
-    let branch = target(dir, &entry.dentry.parent())?;
+    let branch = branch_for(dir, &entry.dentry.parent())?;
     let slot = dir.slot_on(branch.id)?.ok_or(ESTALE)?;
     let write = branch.want_write()?;
     let made = with_name(dir, &entry, slot, &write, |whiteouted| {
@@ -205,8 +201,8 @@ pub(crate) fn link(old: &Dentry, dir: &Inode, entry: Entry<'_, Union>) -> Result
     whname::check(entry.name)?;
     let info = dir.sb().data();
     let inode = old.object()?;
-    let own = copyup::above(old.parent().object()?, inode.stack()?.top(), dir.sb())?;
-    let branch = copyup::not_hidden(dir, entry.name, None, &own)?;
+    let own = target::above(&old.parent(), inode.stack()?.top())?;
+    let branch = target::not_hidden(dir, entry.name, None, &own)?;
     copyup::promote_to(old, &branch)?;
     copyup::promote_to(&entry.dentry.parent(), &branch)?;
     let lock = inode.promotion_lock();
@@ -237,7 +233,7 @@ pub(crate) fn tmpfile(
 ) -> Result<(ARef<Inode>, KBox<OpenFile>)> {
     let sb = dir.sb();
     let info = sb.data();
-    let branch = target(dir, &file.dentry().parent())?;
+    let branch = branch_for(dir, &file.dentry().parent())?;
     let slot = dir.slot_on(branch.id)?.ok_or(ESTALE)?;
     let write = branch.want_write()?;
     let real = info

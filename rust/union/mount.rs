@@ -47,7 +47,6 @@ use crate::logic::{
     options::{
         self,
         Bad,
-        CopyUpPolicy,
         CreatePolicy,
         Flag,
         Opt,
@@ -116,7 +115,6 @@ const READ_ONLY_TYPES: [&[u8]; 4] = [b"squashfs", b"iso9660", b"cramfs", b"romfs
 fn check_supported(context: &Context<'_>, key: &[u8], opt: &Opt) -> Result {
     let missing = match opt {
         Opt::Create(policy) => *policy != CreatePolicy::Tdp,
-        Opt::CopyUp(policy) => *policy != CopyUpPolicy::Tdp,
         Opt::Udba(udba) => *udba == Udba::Notify,
         Opt::Flag(flag, on) => match flag {
             Flag::DirRen | Flag::ShWh => *on,

@@ -21,7 +21,9 @@ use super::{
     },
     plink,
     readdir,
+    target,
     whiteout,
+    Dentry,
     Inode,
     LowerDentry,
     Union, //
@@ -57,22 +59,21 @@ pub(crate) struct Removal {
 }
 
 impl Removal {
-    /// Plans the removal of `name` from `dir`. The mounter's credentials are in force.
+    /// Plans the removal of `name` from the directory `parent`. The mounter's credentials are in force.
     ///
     /// # Errors
     ///
     /// `ENOENT` if somebody removed the name behind our back, `EROFS` if there is no branch to
     /// change.
-    pub(crate) fn plan(dir: &Inode, name: &[u8]) -> Result<Removal> {
-        let sb = dir.sb();
-        let table = sb.data().table();
-        let stack = dir.stack()?;
+    pub(crate) fn plan(parent: &Dentry, name: &[u8]) -> Result<Removal> {
+        let table = parent.sb().data().table();
+        let stack = parent.object()?.stack()?;
         let found = lookup::probe(stack, 0, name, Depth::First)?;
         let top = found.slots.first().ok_or(ENOENT)?;
         let at = position(stack, top)?;
         let on = |slot: &Slot| table.index_of(slot.branch().id);
         let top_index = on(top).ok_or(ESTALE)?;
-        let target = copyup::above(dir, top, sb)?;
+        let target = target::above(parent, top)?;
         let below = stack.len() > at.saturating_add(1)
             && !hidden_at(stack, at, name)?
             && lookup::visible(stack, at.saturating_add(1), name)?;
@@ -183,15 +184,16 @@ where
 {
     let cred = &dir.sb().data().cred;
     let inode = entry.dentry.object()?;
+    let parent = entry.dentry.parent();
     let (lock, removal) = loop {
         let lock = inode.promotion_lock();
-        let removal = cred.scope(|| Removal::plan(dir, entry.name))?;
+        let removal = cred.scope(|| Removal::plan(&parent, entry.name))?;
         if dir.slot_on(removal.branch.id)?.is_some() {
             break (lock, removal);
         }
         // Promotions take locks of their own, one at a time.
         drop(lock);
-        copyup::promote_to(&entry.dentry.parent(), &removal.branch)?;
+        copyup::promote_to(&parent, &removal.branch)?;
     };
     let branch = &removal.branch;
     let slot = dir.slot_on(branch.id)?.ok_or(ESTALE)?;

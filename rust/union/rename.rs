@@ -24,6 +24,7 @@ use super::{
     lookup,
     readdir,
     remove,
+    target,
     whiteout,
     Dentry,
     Inode,
@@ -93,7 +94,7 @@ pub(crate) fn rename(
     let object = from.dentry.object()?;
     let victim = to.dentry.inode();
 
-    let branch = target(&from, &to, object, victim)?;
+    let branch = common_branch(&from, &to, object, victim)?;
     info.cred.scope(|| {
         movable(object, &branch)?;
         match victim {
@@ -194,15 +195,14 @@ fn movable(inode: &Inode, branch: &Branch) -> Result {
 }
 
 /// The branch on which it all happens.
-fn target(
+fn common_branch(
     from: &End<'_>,
     to: &End<'_>,
     object: &Inode,
     victim: Option<&Inode>,
 ) -> Result<Arc<Branch>> {
-    let sb = from.dir.sb();
-    let own = copyup::above(from.dir, object.stack()?.top(), sb)?;
-    copyup::not_hidden(to.dir, to.name, victim, &own)
+    let own = target::above(&from.dentry.parent(), object.stack()?.top())?;
+    target::not_hidden(to.dir, to.name, victim, &own)
 }
 
 /// Gives the object at `end`, and its directory, an instance on `branch`, under its name.

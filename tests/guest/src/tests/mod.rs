@@ -16,6 +16,7 @@ mod mapping;
 mod model;
 mod mount;
 mod options;
+mod policy;
 mod readdir;
 mod remove;
 mod rename;
@@ -45,6 +46,7 @@ pub(crate) fn all() -> Vec<Case> {
         copyup::cases(),
         failure::cases(),
         several_rw::cases(),
+        policy::cases(),
         hardlink::cases(),
         mount::cases(),
         options::cases(),
