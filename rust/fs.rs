@@ -58,6 +58,8 @@ pub(crate) struct Foreign;
 /// [`dentry::Operations`], [`inode_ops::Operations`], [`file::Operations`],
 /// [`dir::Operations`].
 pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
+    /// State of the loaded module, shared by all super blocks.
+    type Global: Send + Sync;
     /// State of a mounted super block (`s_fs_info`).
     type Data: Send + Sync;
     /// State beside each inode.
@@ -96,6 +98,7 @@ pub(crate) struct Registration<T: Mountable> {
     #[pin]
     fs_type: Opaque<bindings::file_system_type>,
     cache: Arc<InodeCache<T>>,
+    global: Arc<T::Global>,
 }
 
 // SAFETY: The C side serialises registration; after it, `fs_type` is only read.
@@ -109,9 +112,11 @@ impl<T: Mountable> Registration<T> {
         name: &'static CStr,
         module: &'static ThisModule,
         cache: Arc<InodeCache<T>>,
+        global: Arc<T::Global>,
     ) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             cache,
+            global,
             fs_type <- Opaque::try_ffi_init(move |slot: *mut bindings::file_system_type| {
                 let fs_type = bindings::file_system_type {
                     name: kernel::str::as_char_ptr_in_const_context(name),
@@ -138,13 +143,28 @@ impl<T: Mountable> Registration<T> {
     /// `sb` must be a super block of a type registered by `Registration<T>`.
     pub(crate) unsafe fn cache_of<'a>(sb: *mut bindings::super_block) -> &'a InodeCache<T> {
         // SAFETY: `s_type` is set by `alloc_super()` before any callback runs and never
-        // changes; by the caller's contract it points to the `fs_type` of a `Registration<T>`,
-        // which lives as long as a super block of it (the VFS pins the module).
-        unsafe {
-            let fs_type: *mut Opaque<bindings::file_system_type> = (*sb).s_type.cast();
-            let this = kernel::container_of!(fs_type, Self, fs_type);
-            &*Arc::as_ptr(&(*this).cache)
-        }
+        // changes; by the caller's contract it is of a `Registration<T>`. The VFS pins the
+        // module as long as there is a super block.
+        unsafe { &*Arc::as_ptr(&(*Self::of((*sb).s_type)).cache) }
+    }
+
+    /// The state of the module that registered `fs_type`.
+    ///
+    /// # Safety
+    ///
+    /// `fs_type` must be registered by `Registration<T>`, and stay so for `'a`.
+    unsafe fn global_of<'a>(fs_type: *mut bindings::file_system_type) -> &'a Arc<T::Global> {
+        // SAFETY: By the caller's contract.
+        unsafe { &(*Self::of(fs_type)).global }
+    }
+
+    /// # Safety
+    ///
+    /// `fs_type` must be registered by `Registration<T>`.
+    unsafe fn of(fs_type: *mut bindings::file_system_type) -> *mut Self {
+        let fs_type: *mut Opaque<bindings::file_system_type> = fs_type.cast();
+        // SAFETY: By the caller's contract it is that field.
+        unsafe { kernel::container_of!(fs_type, Self, fs_type) }
     }
 }
 

@@ -463,6 +463,12 @@ int ruaufs_helper_fileattr_set(const struct path *path, struct file_kattr *fa)
 	return err == -ENOIOCTLCMD ? -ENOTTY : err;
 }
 
+/* An attribute in memory of its own: lockdep wants a key that is static. */
+void ruaufs_helper_attribute_init(struct attribute *attr)
+{
+	sysfs_attr_init(attr);
+}
+
 u64 ruaufs_helper_random(void)
 {
 	return get_random_u64();

@@ -7,6 +7,7 @@
 #include <linux/fs_context.h>
 #include <linux/seq_file.h>
 #include <linux/slab.h>
+#include <linux/sysfs.h>
 
 /* dentries */
 struct dentry *ruaufs_helper_dget(struct dentry *dentry);
@@ -90,6 +91,9 @@ int ruaufs_helper_fileattr_get(const struct path *path,
 			       struct file_kattr *fa);
 int ruaufs_helper_fileattr_set(const struct path *path,
 			       struct file_kattr *fa);
+
+/* sysfs */
+void ruaufs_helper_attribute_init(struct attribute *attr);
 
 /* output */
 u64 ruaufs_helper_random(void);

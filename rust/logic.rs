@@ -15,6 +15,7 @@
 //! | [`merge`] | which names make up a directory |
 //! | [`create`], [`copyup`], [`remove`] | which branch is changed, and how |
 //! | [`ino`] | inode numbers of the union |
+//! | [`escape`] | paths in sysfs and ioctls |
 //!
 //! # Invariants
 //!
@@ -35,6 +36,7 @@ pub(crate) mod branch_spec;
 pub(crate) mod copyup;
 pub(crate) mod create;
 pub(crate) mod env;
+pub(crate) mod escape;
 pub(crate) mod hash;
 pub(crate) mod ino;
 pub(crate) mod lookup;

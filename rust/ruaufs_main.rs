@@ -27,6 +27,7 @@
 )]
 mod bindings;
 mod fs;
+mod kobj;
 mod logic;
 mod mem_cache;
 mod union;
@@ -37,7 +38,13 @@ use kernel::{
     sync::Arc, //
 };
 use mem_cache::InodeCache;
-use union::Union;
+use union::{
+    global::{
+        Global,
+        Parameters, //
+    },
+    Union, //
+};
 
 module! {
     type: Ruaufs,
@@ -51,11 +58,15 @@ module! {
             default: true,
             description: "register the file system type aufs, too",
         },
+        brs: i32 {
+            default: 1,
+            description: "branches: 1 in sysfs, 0 in /proc/mounts (type aufs)",
+        },
     },
 }
 
 /// The loaded module. Fields are dropped from top to bottom: the types go before the cache that
-/// their inodes come from.
+/// their inodes come from, and before the state that their mounts share.
 #[pin_data]
 struct Ruaufs {
     #[pin]
@@ -63,6 +74,7 @@ struct Ruaufs {
     /// The same file system under the name that aufs's users mount.
     alias: Option<Pin<KBox<Registration<Union>>>>,
     cache: Arc<InodeCache<Union>>,
+    global: Arc<Global>,
 }
 
 impl Ruaufs {
@@ -70,12 +82,13 @@ impl Ruaufs {
     fn register_alias(
         module: &'static ThisModule,
         cache: &Arc<InodeCache<Union>>,
+        global: &Arc<Global>,
     ) -> Option<Pin<KBox<Registration<Union>>>> {
-        if !module_parameters::aufs_alias.value() {
+        if !global.parameters.aufs_alias {
             return None;
         }
         let made = KBox::pin_init(
-            Registration::new(c"aufs", module, cache.clone()),
+            Registration::new(c"aufs", module, cache.clone(), global.clone()),
             GFP_KERNEL,
         );
         match made {
@@ -95,8 +108,22 @@ impl kernel::InPlaceModule for Ruaufs {
     fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             cache: Arc::new(InodeCache::new(c"ruaufs_inode")?, GFP_KERNEL)?,
-            alias: Self::register_alias(module, cache),
-            own <- Registration::new(c"ruaufs", module, cache.clone()),
+            global: Arc::pin_init(
+                Global::new(
+                    module,
+                    Parameters {
+                        aufs_alias: module_parameters::aufs_alias.value(),
+                        brs: module_parameters::brs.value() != 0,
+                    }
+                ),
+                GFP_KERNEL
+            )?,
+            alias: Self::register_alias(module, cache, global),
+            own <- Registration::new(c"ruaufs", module, cache.clone(), global.clone()),
+            _: {
+                let alias = if alias.is_some() { ", aufs" } else { "" };
+                pr_info!("file system types ruaufs{}\n", alias);
+            },
         })
     }
 }

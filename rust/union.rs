@@ -28,6 +28,7 @@ pub(crate) mod attr;
 pub(crate) mod branch;
 pub(crate) mod copyup;
 pub(crate) mod create;
+pub(crate) mod global;
 pub(crate) mod ino;
 pub(crate) mod inode;
 pub(crate) mod io;
@@ -40,6 +41,7 @@ pub(crate) mod rename;
 pub(crate) mod revalidate;
 pub(crate) mod sb;
 pub(crate) mod show;
+pub(crate) mod sysfs;
 pub(crate) mod target;
 pub(crate) mod whiteout;
 pub(crate) mod xattr;
@@ -83,6 +85,7 @@ pub(crate) type LowerInode = fs::inode::Inode;
 pub(crate) const MAGIC: usize = 0x6175_6673;
 
 impl fs::FileSystem for Union {
+    type Global = global::Global;
     type Data = sb::SbInfo;
     type Inode = inode::InodeInfo;
     type File = io::OpenFile;

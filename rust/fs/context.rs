@@ -20,7 +20,8 @@ use core::marker::PhantomData;
 use kernel::{
     error::from_result,
     prelude::*,
-    str::CString, //
+    str::CString,
+    sync::Arc, //
 };
 
 /// `-ENOPARAM`: "not mine", which makes the VFS try generic options and then say
@@ -97,7 +98,11 @@ pub(crate) trait Operations: FileSystem {
     ) -> Result<Param>;
 
     /// Makes the state of a new super block from all options.
-    fn mount(context: &Context<'_>, options: &mut Self::Options) -> Result<Mounted<Self>>;
+    fn mount(
+        context: &Context<'_>,
+        global: &Arc<Self::Global>,
+        options: &mut Self::Options,
+    ) -> Result<Mounted<Self>>;
 
     /// Changes a mounted super block. On error nothing has changed.
     fn reconfigure(

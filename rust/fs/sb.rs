@@ -132,7 +132,9 @@ impl<T: Mountable> Table<T> {
         sb: *mut bindings::super_block,
         options: &mut T::Options,
     ) -> Result {
-        let mounted = T::mount(context, options)?;
+        // SAFETY: The super block is of a type of ours, which cannot go while it is being made.
+        let global = unsafe { Registration::<T>::global_of((*sb).s_type) };
+        let mounted = T::mount(context, global, options)?;
         // SAFETY: Nobody else can reach the super block yet.
         unsafe {
             (*sb).s_magic = T::MAGIC as c_ulong;

@@ -48,6 +48,11 @@ impl BranchId {
     pub(crate) fn nth(n: u16) -> Self {
         BranchId(FIRST_ID.saturating_add(n))
     }
+
+    /// Its number, as aufs's interfaces show it.
+    pub(crate) fn number(self) -> u16 {
+        self.0
+    }
 }
 
 /// The bookkeeping objects at the root of a writable branch.

@@ -15,7 +15,9 @@ use super::{
         BranchTable,
         MAX_BRANCHES, //
     },
+    global::Global,
     sb::SbInfo,
+    sysfs::Views,
     whiteout::{
         self,
         Refused, //
@@ -261,7 +263,11 @@ impl Operations for Union {
         }
     }
 
-    fn mount(context: &Context<'_>, options: &mut Options) -> Result<Mounted<Union>> {
+    fn mount(
+        context: &Context<'_>,
+        global: &Arc<Global>,
+        options: &mut Options,
+    ) -> Result<Mounted<Union>> {
         let wanted = core::mem::replace(&mut options.branches, KVec::new());
         if wanted.is_empty() {
             return Err(mount_error!(
@@ -306,7 +312,7 @@ impl Operations for Union {
                 .insert_within_capacity(at, Arc::new(branch, GFP_KERNEL)?)
                 .map_err(|_| EIO)?;
         }
-        finish(context, options.settings, cred, order)
+        finish(context, global, options.settings, cred, order)
     }
 
     fn reconfigure(context: &Context<'_>, options: &mut Options, sb: &SuperBlock) -> Result {
@@ -513,6 +519,7 @@ fn check_attrs(context: &Context<'_>, name: &BStr, access: &Access) -> Result {
 /// What the branches make of the super block.
 fn finish(
     context: &Context<'_>,
+    global: &Global,
     settings: Settings,
     cred: Cred,
     order: KVec<Arc<Branch>>,
@@ -544,10 +551,12 @@ fn finish(
     // It names the mount, nothing else.
     let si = crate::fs::sb::random_id();
     let revalidate = settings.udba != Udba::None;
+    let views = Views::new(global, si)?;
     let data = KBox::pin_init(
-        SbInfo::new(table, cred, settings, as_aufs, si, depth),
+        SbInfo::new(table, cred, settings, as_aufs, si, depth, views),
         GFP_KERNEL,
     )?;
+    data.views.update(data.table())?;
     Ok(Mounted {
         data,
         stack_depth: depth,

@@ -12,6 +12,7 @@ use super::{
     ino::InoTable,
     inode,
     plink::Plinks,
+    sysfs::Views,
     whiteout,
     Dentry,
     Inode,
@@ -64,6 +65,9 @@ pub(crate) struct SbInfo {
     /// Inodes that are kept for their pseudo-links.
     #[pin]
     pub(crate) plinks: Plinks,
+    /// Its directory in sysfs.
+    #[pin]
+    pub(crate) views: Views,
     /// Held while a rename takes the place of an object, and while a promotion publishes its
     /// copy under a name: so neither gets into the other's way.
     #[pin]
@@ -90,6 +94,7 @@ impl SbInfo {
         as_aufs: bool,
         si: u64,
         depth: i32,
+        views: impl PinInit<Views>,
     ) -> impl PinInit<Self> {
         // CAST: Any beginning will do; two unions on one branch should differ.
         let start = si as u32;
@@ -101,6 +106,7 @@ impl SbInfo {
             si,
             ino <- InoTable::new(),
             plinks <- Plinks::new(),
+            views <- views,
             replace <- Mutex::new((), c"ruaufs_replace", replace_class(depth)),
             temp: Atomic::new(start),
         })
@@ -180,6 +186,7 @@ impl Operations for Union {
     }
 
     fn unmount(sb: &SuperBlock) {
+        sb.data().views.remove();
         sb.data().plinks.release();
     }
 

@@ -22,6 +22,7 @@ mod remove;
 mod rename;
 mod rename_dir;
 mod several_rw;
+mod sysfs;
 mod udba;
 mod whiteout;
 mod xattr;
@@ -50,6 +51,7 @@ pub(crate) fn all() -> Vec<Case> {
         hardlink::cases(),
         mount::cases(),
         options::cases(),
+        sysfs::cases(),
         udba::cases(),
         bad_input::cases(),
         concurrency::cases(),
