@@ -27,6 +27,7 @@ pub(crate) mod dentry;
 pub(crate) mod dir;
 pub(crate) mod dirop;
 pub(crate) mod file;
+pub(crate) mod gate;
 pub(crate) mod inode;
 pub(crate) mod inode_ops;
 pub(crate) mod io;
@@ -71,6 +72,10 @@ pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
 
     /// The `f_type` that statfs(2) reports.
     const MAGIC: usize;
+
+    /// The gate of a super block. Callbacks that look at what may be replaced run inside a read
+    /// section of it, see [`gate`].
+    fn gate(data: &Self::Data) -> &gate::Gate;
 }
 
 /// All the traits that make a [`FileSystem`] mountable.

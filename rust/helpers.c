@@ -14,6 +14,7 @@
 #include <linux/fs.h>
 #include <linux/mount.h>
 #include <linux/namei.h>
+#include <linux/pagemap.h>
 #include <linux/posix_acl.h>
 #include <linux/posix_acl_xattr.h>
 #include <linux/random.h>
@@ -45,6 +46,102 @@ const struct dentry *ruaufs_helper_d_named(const struct dentry *dentry,
 			parent = NULL;
 	} while (read_seqcount_retry(&dentry->d_seq, seq));
 	return parent;
+}
+
+/*
+ * The cached child of @parent after @prev, which the caller holds (NULL: the
+ * first), with a reference.  Those that die, or are cursors of a listing, are
+ * passed over.
+ */
+struct dentry *ruaufs_helper_next_child(struct dentry *parent,
+					struct dentry *prev)
+{
+	struct dentry *child, *found = NULL;
+
+	spin_lock(&parent->d_lock);
+	child = prev ? d_next_sibling(prev) : d_first_child(parent);
+	for (; child; child = d_next_sibling(child)) {
+		if (child->d_flags & DCACHE_DENTRY_CURSOR)
+			continue;
+		spin_lock_nested(&child->d_lock, DENTRY_D_LOCK_NESTED);
+		if (!lockref_is_dead(&child->d_lockref))
+			found = dget_dlock(child);
+		spin_unlock(&child->d_lock);
+		if (found)
+			break;
+	}
+	spin_unlock(&parent->d_lock);
+	return found;
+}
+
+/* Whether walks are to ask our d_revalidate() about @dentry. */
+void ruaufs_helper_set_checked(struct dentry *dentry, bool checked)
+{
+	spin_lock(&dentry->d_lock);
+	if (checked)
+		dentry->d_flags |= DCACHE_OP_REVALIDATE;
+	else
+		dentry->d_flags &= ~DCACHE_OP_REVALIDATE;
+	spin_unlock(&dentry->d_lock);
+}
+
+/* As above, for dentries that are made from now on. */
+void ruaufs_helper_sb_set_checked(struct super_block *sb, bool checked)
+{
+	unsigned int flags = sb->s_d_flags & ~DCACHE_OP_REVALIDATE;
+
+	WRITE_ONCE(sb->s_d_flags,
+		   checked ? flags | DCACHE_OP_REVALIDATE : flags);
+}
+
+/* A lock class for each depth of stacking. */
+int ruaufs_helper_srcu_init(struct srcu_struct *srcu, int depth)
+{
+	if (depth <= 1)
+		return init_srcu_struct_fast(srcu);
+	return init_srcu_struct_fast(srcu);
+}
+
+unsigned long ruaufs_helper_srcu_lock(struct srcu_struct *srcu)
+{
+	return (__force unsigned long)srcu_read_lock_fast(srcu);
+}
+
+void ruaufs_helper_srcu_unlock(struct srcu_struct *srcu, unsigned long section)
+{
+	srcu_read_unlock_fast(srcu, (__force struct srcu_ctr __percpu *)section);
+}
+
+/*
+ * The cached inode after @prev, which the caller holds (NULL: the first), with
+ * a reference.
+ */
+struct inode *ruaufs_helper_next_inode(struct super_block *sb,
+				       struct inode *prev)
+{
+	struct inode *inode, *found = NULL;
+
+	spin_lock(&sb->s_inode_list_lock);
+	inode = prev ? list_next_entry(prev, i_sb_list) :
+		       list_first_entry(&sb->s_inodes, struct inode, i_sb_list);
+	list_for_each_entry_from(inode, &sb->s_inodes, i_sb_list) {
+		/* One that is made or freed just now is nobody's yet, or no more. */
+		found = igrab(inode);
+		if (found)
+			break;
+	}
+	spin_unlock(&sb->s_inode_list_lock);
+	return found;
+}
+
+unsigned int ruaufs_helper_icount(struct inode *inode)
+{
+	return icount_read_once(inode);
+}
+
+bool ruaufs_helper_is_mapped_writably(struct inode *inode)
+{
+	return mapping_writably_mapped(inode->i_mapping);
 }
 
 void ruaufs_helper_inode_lock(struct inode *inode)

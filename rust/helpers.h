@@ -7,6 +7,7 @@
 #include <linux/fs_context.h>
 #include <linux/seq_file.h>
 #include <linux/slab.h>
+#include <linux/srcu.h>
 #include <linux/sysfs.h>
 
 /* dentries */
@@ -14,7 +15,21 @@ struct dentry *ruaufs_helper_dget(struct dentry *dentry);
 const struct dentry *ruaufs_helper_d_named(const struct dentry *dentry,
 					   const struct qstr *name);
 
+struct dentry *ruaufs_helper_next_child(struct dentry *parent,
+					struct dentry *prev);
+void ruaufs_helper_set_checked(struct dentry *dentry, bool checked);
+void ruaufs_helper_sb_set_checked(struct super_block *sb, bool checked);
+
+/* readers of a super block's shape */
+int ruaufs_helper_srcu_init(struct srcu_struct *srcu, int depth);
+unsigned long ruaufs_helper_srcu_lock(struct srcu_struct *srcu);
+void ruaufs_helper_srcu_unlock(struct srcu_struct *srcu, unsigned long section);
+
 /* inodes */
+struct inode *ruaufs_helper_next_inode(struct super_block *sb,
+				       struct inode *prev);
+unsigned int ruaufs_helper_icount(struct inode *inode);
+bool ruaufs_helper_is_mapped_writably(struct inode *inode);
 void ruaufs_helper_inode_lock(struct inode *inode);
 void ruaufs_helper_inode_unlock(struct inode *inode);
 bool ruaufs_helper_inode_is_new(struct inode *inode);

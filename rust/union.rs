@@ -16,8 +16,8 @@
 //!
 //! # Locking
 //!
-//! Outermost first: `i_rwsem` of our inodes (the VFS) - [`inode::InodeInfo::lock`],
-//! one at a time - [`sb::SbInfo::replace`] - write access to a branch's mount -
+//! Outermost first: `i_rwsem` of our inodes (the VFS) - the gate of the super block
+//! ([`crate::fs::gate`]) - [`inode::InodeInfo::lock`], one at a time - [`sb::SbInfo::replace`] - write access to a branch's mount -
 //! `i_rwsem` of branch directories ([`crate::fs::dirop`]) - leaf locks
 //! ([`ino`], [`inode::InodeInfo::listing`], [`plink`]), under which nothing is
 //! called. `Documentation/ruaufs/locking.rst` has the whole table.
@@ -28,6 +28,7 @@ pub(crate) mod attr;
 pub(crate) mod branch;
 pub(crate) mod copyup;
 pub(crate) mod create;
+pub(crate) mod draft;
 pub(crate) mod global;
 pub(crate) mod ino;
 pub(crate) mod inode;
@@ -36,6 +37,7 @@ pub(crate) mod lookup;
 pub(crate) mod mount;
 pub(crate) mod plink;
 pub(crate) mod readdir;
+pub(crate) mod reconfigure;
 pub(crate) mod remove;
 pub(crate) mod rename;
 pub(crate) mod revalidate;
@@ -92,6 +94,10 @@ impl fs::FileSystem for Union {
     type Dir = readdir::OpenDir;
 
     const MAGIC: usize = MAGIC;
+
+    fn gate(data: &sb::SbInfo) -> &fs::gate::Gate {
+        &data.gate
+    }
 }
 
 impl fs::Mountable for Union {}

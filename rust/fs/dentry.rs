@@ -33,6 +33,7 @@ use core::{
     },
 };
 use kernel::{
+    error::from_err_ptr,
     prelude::*,
     sync::{
         aref::{
@@ -193,6 +194,24 @@ impl<T> Dentry<T> {
         Ok(copy?)
     }
 
+    /// The path from the root of the file system as it is now, in memory of its own.
+    pub(crate) fn path(&self) -> Result<KVec<u8>> {
+        const PATH_MAX: usize = bindings::PATH_MAX as usize;
+        let mut buffer: KVec<u8> = KVec::with_capacity(PATH_MAX, GFP_KERNEL)?;
+        let mut path = KVec::new();
+        // SAFETY: The dentry is valid, the buffer has the given length; the call gives a string
+        // inside it.
+        unsafe {
+            let start = from_err_ptr(bindings::dentry_path_raw(
+                self.as_ptr(),
+                buffer.as_mut_ptr().cast(),
+                PATH_MAX as c_int,
+            ))?;
+            path.extend_from_slice(CStr::from_char_ptr(start).to_bytes(), GFP_KERNEL)?;
+        }
+        Ok(path)
+    }
+
     /// The name, in place.
     ///
     /// # Safety
@@ -242,6 +261,28 @@ impl<T: FileSystem> Dentry<T> {
         // SAFETY: `self` is the negative dentry that the VFS handed to a creating callback (see
         // `inode_ops`), and `d_instantiate()` consumes the inode reference.
         unsafe { bindings::d_instantiate(self.as_ptr(), ARef::into_raw(inode).as_ptr().cast()) };
+    }
+
+    /// The cached child after `prev`, or the first one.
+    pub(crate) fn next_child(&self, prev: Option<&Dentry<T>>) -> Option<ARef<Dentry<T>>> {
+        let prev = prev.map_or(ptr::null_mut(), Dentry::as_ptr);
+        // SAFETY: Both are valid; `prev` is held, and a closed gate keeps it in its place.
+        let child = unsafe { bindings::ruaufs_helper_next_child(self.as_ptr(), prev) };
+        // SAFETY: The reference that the helper took is ours.
+        NonNull::new(child).map(|child| unsafe { ARef::from_raw(child.cast()) })
+    }
+
+    /// Whether walks ask for its revalidation.
+    pub(crate) fn set_checked(&self, checked: bool) {
+        // SAFETY: The dentry is valid.
+        unsafe { bindings::ruaufs_helper_set_checked(self.as_ptr(), checked) };
+    }
+
+    /// Whether something is mounted on it.
+    pub(crate) fn is_mountpoint(&self) -> bool {
+        // SAFETY: The dentry is valid; a racy read of one word.
+        let flags = unsafe { (&raw const (*self.as_ptr()).d_flags).read_volatile() };
+        flags & bindings::dentry_flags_DCACHE_MOUNTED != 0
     }
 
     /// Unhashes the dentry: the next walk looks the name up again.
@@ -352,15 +393,10 @@ pub(crate) trait Operations: FileSystem {
 pub(super) struct Table<T>(PhantomData<T>);
 
 impl<T: Mountable> Table<T> {
-    /// With revalidation.
-    pub(super) const CHECKED: bindings::dentry_operations = bindings::dentry_operations {
+    /// Whether walks ask `d_revalidate()` is said by a flag of each dentry
+    /// ([`SuperBlock::set_checked`], [`Dentry::set_checked`]).
+    pub(super) const OPERATIONS: bindings::dentry_operations = bindings::dentry_operations {
         d_revalidate: Some(Self::d_revalidate),
-        d_release: Some(Self::d_release),
-        d_real: None,
-        ..pin_init::zeroed()
-    };
-    /// Without: what is cached is taken for true.
-    pub(super) const UNCHECKED: bindings::dentry_operations = bindings::dentry_operations {
         d_release: Some(Self::d_release),
         ..pin_init::zeroed()
     };
@@ -386,6 +422,7 @@ impl<T: Mountable> Table<T> {
                 rcu: flags & bindings::RUAUFS_LOOKUP_RCU != 0,
             }
         };
+        let _reading = (!walk.rcu).then(|| walk.dir.sb().read());
         match T::revalidate(&walk) {
             Validity::Valid => {}
             Validity::Stale => return 0,

@@ -274,7 +274,11 @@ impl<T: Mountable> Table<T> {
                 _p: PhantomData,
             };
             // SAFETY: Valid by the contract of the callback.
-            unsafe { T::read_dir(File::from_raw(file), Self::dir(file), &mut out)? };
+            unsafe {
+                let this = File::<T>::from_raw(file);
+                let _reading = this.inode().sb().enter();
+                T::read_dir(this, Self::dir(file), &mut out)?;
+            }
             Ok(0)
         })
     }
@@ -298,7 +302,9 @@ impl<T: Mountable> Table<T> {
         unsafe {
             let this = File::<T>::from_raw(file);
             bindings::ruaufs_helper_inode_lock((*file).f_inode);
+            let reading = this.inode().sb().read();
             let result = T::seek_dir(this, Self::dir(file), offset, whence);
+            drop(reading);
             if let Ok(pos) = result {
                 (*file).f_pos = pos;
             }
@@ -318,7 +324,9 @@ impl<T: Mountable> Table<T> {
     ) -> c_int {
         from_result(|| {
             // SAFETY: Valid by the contract of the callback.
-            T::sync_dir(unsafe { File::from_raw(file) }, datasync != 0)?;
+            let file = unsafe { File::<T>::from_raw(file) };
+            let _reading = file.inode().sb().read();
+            T::sync_dir(file, datasync != 0)?;
             Ok(0)
         })
     }

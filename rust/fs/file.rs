@@ -101,8 +101,11 @@ pub(crate) trait Operations: FileSystem {
     /// open(2) of a regular file.
     fn open(file: &File<Self>) -> Result<KBox<Self::File>>;
 
-    /// The backing file that carries the I/O now.
+    /// The backing file that carries reading now.
     fn real<'a>(file: &File<Self>, data: &'a Self::File) -> Result<&'a BackingFile>;
+
+    /// The backing file that carries changes of the data now: an instance that may be written.
+    fn real_for_write<'a>(file: &File<Self>, data: &'a Self::File) -> Result<&'a BackingFile>;
 
     /// The backing file for a new mapping. Runs under `mmap_lock`, so it opens nothing.
     fn real_for_mmap(data: &Self::File) -> &BackingFile;
@@ -181,7 +184,7 @@ impl<T: Mountable> Table<T> {
             ..pin_init::zeroed()
         };
 
-    /// The backing file of `file` that carries the I/O now, with the user's flags.
+    /// The backing file of `file` that carries reading now, with the user's flags.
     ///
     /// # Safety
     ///
@@ -190,7 +193,24 @@ impl<T: Mountable> Table<T> {
         // SAFETY: By the caller's contract.
         let real = unsafe {
             let file: &'a File<T> = File::from_raw(file);
+            let _reading = file.inode().sb().read();
             T::real(file, file.data())?
+        };
+        real.follow_flags(file)?;
+        Ok(real)
+    }
+
+    /// As [`Self::real`], for changes of the data.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Self::real`].
+    unsafe fn real_for_write<'a>(file: *mut bindings::file) -> Result<&'a BackingFile> {
+        // SAFETY: By the caller's contract.
+        let real = unsafe {
+            let file: &'a File<T> = File::from_raw(file);
+            let _reading = file.inode().sb().enter();
+            T::real_for_write(file, file.data())?
         };
         real.follow_flags(file)?;
         Ok(real)
@@ -211,12 +231,18 @@ impl<T: Mountable> Table<T> {
         }
     }
 
+    /// The data of `file` was changed.
+    fn modified(file: &File<T>) {
+        let _reading = file.inode().sb().read();
+        T::modified(file.inode());
+    }
+
     /// # Safety
     ///
     /// Called by `fs/backing-file.c` when a write is done, with the user's request.
     unsafe extern "C" fn end_write(iocb: *mut bindings::kiocb, _ret: isize) {
         // SAFETY: The request holds the user's file.
-        T::modified(unsafe { File::<T>::from_raw((*iocb).ki_filp) }.inode());
+        Self::modified(unsafe { File::<T>::from_raw((*iocb).ki_filp) });
     }
 
     /// # Safety
@@ -226,7 +252,9 @@ impl<T: Mountable> Table<T> {
         from_result(|| {
             // SAFETY: Valid by the contract of the callback.
             unsafe {
-                let data = T::open(File::from_raw(file))?;
+                let this = File::<T>::from_raw(file);
+                let _reading = this.inode().sb().enter();
+                let data = T::open(this)?;
                 attach::<T>(file, data);
             }
             Ok(0)
@@ -305,7 +333,7 @@ impl<T: Mountable> Table<T> {
                 return 0;
             }
             let _locked = File::<T>::from_raw(file).inode().lock();
-            match Self::real(file) {
+            match Self::real_for_write(file) {
                 Ok(real) => bindings::backing_file_write_iter(
                     real.as_ptr(),
                     iter,
@@ -318,19 +346,21 @@ impl<T: Mountable> Table<T> {
         }
     }
 
-    /// Calls `f` with the backing file of `file` and a request at `pos`, which moves on with it.
+    /// Calls `f` with the backing file `real` of `file` and a request at `pos`, which moves on
+    /// with it.
     ///
     /// # Safety
     ///
     /// `file` must be an open file of `T`, no directory; `pos` must be valid.
     unsafe fn at_position(
         file: *mut bindings::file,
+        real: Result<&BackingFile>,
         pos: *mut bindings::loff_t,
         f: impl FnOnce(*mut bindings::file, *mut bindings::kiocb) -> isize,
     ) -> isize {
         // SAFETY: By the caller's contract; the helper fills the whole request.
         unsafe {
-            let real = match Self::real(file) {
+            let real = match real {
                 Ok(real) => real,
                 Err(error) => return error.to_errno() as isize,
             };
@@ -356,7 +386,7 @@ impl<T: Mountable> Table<T> {
     ) -> isize {
         // SAFETY: Valid by the contract of the callback.
         unsafe {
-            Self::at_position(file, pos, |real, iocb| {
+            Self::at_position(file, Self::real(file), pos, |real, iocb| {
                 let mut ctx = Self::ctx(file);
                 bindings::backing_file_splice_read(real, iocb, pipe, len, flags, &mut ctx)
             })
@@ -377,7 +407,7 @@ impl<T: Mountable> Table<T> {
         // SAFETY: Valid by the contract of the callback.
         unsafe {
             let _locked = File::<T>::from_raw(file).inode().lock();
-            Self::at_position(file, pos, |real, iocb| {
+            Self::at_position(file, Self::real_for_write(file), pos, |real, iocb| {
                 let mut ctx = Self::ctx(file);
                 bindings::backing_file_splice_write(pipe, real, iocb, len, flags, &mut ctx)
             })
@@ -411,7 +441,10 @@ impl<T: Mountable> Table<T> {
             // SAFETY: Valid by the contract of the callback.
             unsafe {
                 let this = File::<T>::from_raw(file);
-                if let Some(real) = T::real_for_sync(this, this.data())? {
+                let reading = this.inode().sb().read();
+                let real = T::real_for_sync(this, this.data())?;
+                drop(reading);
+                if let Some(real) = real {
                     T::cred(this.inode().sb()).scope(|| {
                         to_result(bindings::vfs_fsync_range(
                             real.as_ptr(),
@@ -455,10 +488,10 @@ impl<T: Mountable> Table<T> {
                 let this = File::<T>::from_raw(file);
                 let _locked = this.inode().lock();
                 to_result(bindings::file_remove_privs(file))?;
-                let real = Self::real(file)?;
+                let real = Self::real_for_write(file)?;
                 let ret = T::cred(this.inode().sb())
                     .scope(|| bindings::vfs_fallocate(real.as_ptr(), mode, offset, len));
-                T::modified(this.inode());
+                Self::modified(this);
                 to_result(ret)
             }
         };
@@ -510,7 +543,11 @@ impl<T: Mountable> Table<T> {
                 if how != Transfer::Dedupe {
                     to_result(bindings::file_remove_privs(to))?;
                 }
-                let (real_from, real_to) = (Self::real(from)?.as_ptr(), Self::real(to)?.as_ptr());
+                let real_from = Self::real(from)?.as_ptr();
+                let real_to = match how {
+                    Transfer::Dedupe => Self::real(to)?.as_ptr(),
+                    Transfer::Copy | Transfer::Clone => Self::real_for_write(to)?.as_ptr(),
+                };
                 let ret = T::cred(target.inode().sb()).scope(|| match how {
                     Transfer::Copy => {
                         let len = usize::try_from(len).unwrap_or(usize::MAX);
@@ -542,7 +579,7 @@ impl<T: Mountable> Table<T> {
                         real_from, from_pos, real_to, to_pos, len, flags,
                     ),
                 });
-                T::modified(target.inode());
+                Self::modified(target);
                 Ok(ret)
             }
         };

@@ -213,6 +213,18 @@ impl<T> Inode<T> {
         }
     }
 
+    /// Whether a shared mapping of it may be written.
+    pub(crate) fn is_mapped_writably(&self) -> bool {
+        // SAFETY: The inode is valid.
+        unsafe { bindings::ruaufs_helper_is_mapped_writably(self.as_ptr()) }
+    }
+
+    /// The number of references to it (racy).
+    pub(crate) fn references(&self) -> u32 {
+        // SAFETY: The inode is valid.
+        unsafe { bindings::ruaufs_helper_icount(self.as_ptr()) }
+    }
+
     /// Locks `i_rwsem` exclusively until the guard is dropped.
     pub(crate) fn lock(&self) -> Locked<'_, T> {
         // SAFETY: The inode is valid by the type invariant.
@@ -255,6 +267,14 @@ pub(crate) struct Stamp {
 }
 
 impl<T: FileSystem> Inode<T> {
+    /// A name of it, if one is cached.
+    pub(crate) fn any_name(&self) -> Option<ARef<Dentry<T>>> {
+        // SAFETY: The inode is valid; the call gives a reference or null.
+        let dentry = unsafe { bindings::d_find_any_alias(self.as_ptr()) };
+        // SAFETY: The reference is ours; an alias is of the same file system.
+        NonNull::new(dentry).map(|dentry| unsafe { ARef::from_raw(dentry.cast()) })
+    }
+
     /// The data beside the inode.
     pub(crate) fn data(&self) -> &T::Inode {
         let cell: *mut InodeCell<T> = self.as_ptr().cast();

@@ -247,8 +247,12 @@ impl<T: Mountable> Table<T> {
         dentry: *mut bindings::dentry,
         _flags: c_uint,
     ) -> *mut bindings::dentry {
-        // SAFETY: Valid by the contract of the callback; the name is stable.
-        match unsafe { T::lookup(Inode::from_raw(dir), Self::entry(dentry)) } {
+        // SAFETY: Valid by the contract of the callback.
+        let dir = unsafe { Inode::<T>::from_raw(dir) };
+        // Until the name and what it leads to are tied together.
+        let _reading = dir.sb().enter();
+        // SAFETY: As above; the name is stable.
+        match T::lookup(dir, unsafe { Self::entry(dentry) }) {
             Ok(inode) => {
                 let inode = inode.map_or(ptr::null_mut(), |inode| {
                     ARef::into_raw(inode).as_ptr().cast()
@@ -280,15 +284,11 @@ impl<T: Mountable> Table<T> {
     ) -> Result {
         // SAFETY: By the caller's contract; the name is stable as the parent is locked.
         unsafe {
+            let dir = Inode::<T>::from_raw(dir);
+            let _reading = dir.sb().enter();
             let entry = Self::entry(dentry);
             let this = entry.dentry;
-            let inode = T::make(
-                Inode::from_raw(dir),
-                entry,
-                make,
-                mode,
-                IdMap::from_raw(idmap),
-            )?;
+            let inode = T::make(dir, entry, make, mode, IdMap::from_raw(idmap))?;
             this.instantiate(inode);
         }
         Ok(())
@@ -371,6 +371,7 @@ impl<T: Mountable> Table<T> {
             // SAFETY: Valid by the contract of the callback.
             unsafe {
                 let old = Dentry::<T>::from_raw(old);
+                let _reading = old.sb().enter();
                 T::link(old, Inode::from_raw(dir), Self::entry(dentry))?;
                 let inode: ARef<Inode<T>> = old.positive()?.into();
                 Dentry::<T>::from_raw(dentry).instantiate(inode);
@@ -385,7 +386,9 @@ impl<T: Mountable> Table<T> {
     unsafe extern "C" fn unlink(dir: *mut bindings::inode, dentry: *mut bindings::dentry) -> c_int {
         // SAFETY: Valid by the contract of the callback.
         from_result(|| unsafe {
-            T::unlink(Inode::from_raw(dir), Self::entry(dentry))?;
+            let dir = Inode::<T>::from_raw(dir);
+            let _reading = dir.sb().enter();
+            T::unlink(dir, Self::entry(dentry))?;
             Ok(0)
         })
     }
@@ -396,7 +399,9 @@ impl<T: Mountable> Table<T> {
     unsafe extern "C" fn rmdir(dir: *mut bindings::inode, dentry: *mut bindings::dentry) -> c_int {
         // SAFETY: Valid by the contract of the callback.
         from_result(|| unsafe {
-            T::rmdir(Inode::from_raw(dir), Self::entry(dentry))?;
+            let dir = Inode::<T>::from_raw(dir);
+            let _reading = dir.sb().enter();
+            T::rmdir(dir, Self::entry(dentry))?;
             Ok(0)
         })
     }
@@ -419,8 +424,10 @@ impl<T: Mountable> Table<T> {
                 new: Dentry::from_raw(new),
                 exchange: flags & bindings::RENAME_EXCHANGE != 0,
             };
+            let old_dir = Inode::<T>::from_raw(old_dir);
+            let _reading = old_dir.sb().enter();
             T::rename(
-                (Inode::from_raw(old_dir), Self::entry(old)),
+                (old_dir, Self::entry(old)),
                 (Inode::from_raw(new_dir), Self::entry(new)),
                 flags,
                 names,
@@ -448,12 +455,14 @@ impl<T: Mountable> Table<T> {
             // SAFETY: Valid by the contract of the callback.
             unsafe {
                 let this = file::File::<T>::from_raw(file);
-                let (inode, data) =
-                    T::tmpfile(Inode::from_raw(dir), this, mode, IdMap::from_raw(idmap))?;
+                let dir = Inode::<T>::from_raw(dir);
+                let reading = dir.sb().enter();
+                let (inode, data) = T::tmpfile(dir, this, mode, IdMap::from_raw(idmap))?;
                 // `d_tmpfile()` gives a name and drops the link count, which must not be 0 then.
                 bindings::set_nlink(inode.as_ptr(), 1);
                 bindings::d_tmpfile(file, ARef::into_raw(inode).as_ptr().cast());
                 file::attach::<T>(file, data);
+                drop(reading);
                 let dentry = this.dentry().as_ptr();
                 let ret = bindings::finish_open(file, dentry, Some(opened));
                 // Only an open file is released by the VFS.
@@ -481,6 +490,7 @@ impl<T: Mountable> Table<T> {
         // SAFETY: Valid by the contract of the callback; a looked-up path is positive.
         from_result(|| unsafe {
             let inode = Inode::<T>::from_raw((*(*path).dentry).d_inode);
+            let _reading = inode.sb().read();
             let mut stat = attr::Stat::from_raw(stat, request, flags);
             T::getattr(inode, &mut stat, IdMap::from_raw(idmap))?;
             Ok(0)
@@ -497,8 +507,10 @@ impl<T: Mountable> Table<T> {
     ) -> c_int {
         // SAFETY: Valid by the contract of the callback.
         from_result(|| unsafe {
+            let dentry = Dentry::<T>::from_raw(dentry);
+            let _reading = dentry.sb().enter();
             T::setattr(
-                Dentry::from_raw(dentry),
+                dentry,
                 attr::Request::from_raw(attr),
                 IdMap::from_raw(idmap),
             )?;
@@ -519,9 +531,10 @@ impl<T: Mountable> Table<T> {
         }
         // SAFETY: Valid by the contract of the callback. The text stays with the page cache of the
         // branch, to which `done` holds a reference, or with the foreign inode, which the slot of
-        // ours holds.
+        // ours holds: the walk refers to our dentry, and slots of what is in use stay.
         unsafe {
             let inode = Inode::<T>::from_raw(inode);
+            let _reading = inode.sb().read();
             match T::link_source(inode) {
                 Ok(source) => {
                     T::cred(inode.sb()).scope(|| bindings::vfs_get_link(source.as_ptr(), done))
@@ -546,7 +559,9 @@ impl<T: Mountable> Table<T> {
             } else {
                 core::slice::from_raw_parts_mut(list.cast(), size)
             };
-            T::list_xattrs(Dentry::from_raw(dentry), names)
+            let dentry = Dentry::<T>::from_raw(dentry);
+            let _reading = dentry.sb().read();
+            T::list_xattrs(dentry, names)
         };
         match result {
             Ok(len) => isize::try_from(len).unwrap_or(isize::MAX),
@@ -566,7 +581,9 @@ impl<T: Mountable> Table<T> {
             return ECHILD.to_ptr();
         }
         // SAFETY: Valid by the contract of the callback.
-        match unsafe { T::get_acl(Inode::from_raw(inode), acl::Which::from_raw(which)) } {
+        let inode = unsafe { Inode::<T>::from_raw(inode) };
+        let _reading = inode.sb().read();
+        match T::get_acl(inode, acl::Which::from_raw(which)) {
             Ok(acl) => acl.map_or(ptr::null_mut(), acl::Acl::into_raw),
             Err(error) => error.to_ptr(),
         }
@@ -583,8 +600,10 @@ impl<T: Mountable> Table<T> {
     ) -> c_int {
         // SAFETY: Valid by the contract of the callback.
         from_result(|| unsafe {
+            let dentry = Dentry::<T>::from_raw(dentry);
+            let _reading = dentry.sb().enter();
             T::set_acl(
-                Dentry::from_raw(dentry),
+                dentry,
                 acl::Request::from_raw(acl, which),
                 IdMap::from_raw(idmap),
             )?;
@@ -604,6 +623,7 @@ impl<T: Mountable> Table<T> {
         // SAFETY: Valid by the contract of the callback.
         from_result(|| unsafe {
             let inode = Inode::<T>::from_raw(inode);
+            let _reading = inode.sb().read();
             let source = T::link_source(inode)?;
             let source = source.positive()?;
             to_result(
@@ -623,7 +643,9 @@ impl<T: Mountable> Table<T> {
     ) -> c_int {
         // SAFETY: Valid by the contract of the callback.
         from_result(|| unsafe {
-            T::with_flags_source(Dentry::from_raw(dentry), false, &mut |path| {
+            let dentry = Dentry::<T>::from_raw(dentry);
+            let _reading = dentry.sb().read();
+            T::with_flags_source(dentry, false, &mut |path| {
                 to_result(bindings::ruaufs_helper_fileattr_get(&path.raw(), fa.cast()))
             })?;
             Ok(0)
@@ -640,7 +662,9 @@ impl<T: Mountable> Table<T> {
     ) -> c_int {
         // SAFETY: Valid by the contract of the callback.
         from_result(|| unsafe {
-            T::with_flags_source(Dentry::from_raw(dentry), true, &mut |path| {
+            let dentry = Dentry::<T>::from_raw(dentry);
+            let _reading = dentry.sb().enter();
+            T::with_flags_source(dentry, true, &mut |path| {
                 to_result(bindings::ruaufs_helper_fileattr_set(&path.raw(), fa.cast()))
             })?;
             Ok(0)

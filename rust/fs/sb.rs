@@ -15,6 +15,7 @@ use super::{
         self,
         Dentry, //
     },
+    gate::Reading,
     inode::{
         Inode,
         Private, //
@@ -30,7 +31,11 @@ use crate::bindings;
 use crate::mem_cache::InodeCache;
 use core::{
     marker::PhantomData,
-    pin::Pin, //
+    pin::Pin,
+    ptr::{
+        self,
+        NonNull, //
+    },
 };
 use kernel::{
     error::from_result,
@@ -69,6 +74,78 @@ impl<T: FileSystem> SuperBlock<T> {
         // SAFETY: By the type invariant it is a live `KBox` of the type.
         unsafe { &*(*self.as_ptr()).s_fs_info.cast() }
     }
+
+    /// Begins a read section of the gate.
+    #[inline]
+    pub(crate) fn read(&self) -> Reading<'_> {
+        T::gate(self.data()).read()
+    }
+
+    /// Begins a read section in which names or instances change, when the gate is open.
+    #[inline]
+    pub(crate) fn enter(&self) -> Reading<'_> {
+        T::gate(self.data()).enter()
+    }
+
+    /// Whether names are revalidated that are cached from now on.
+    pub(crate) fn set_checked(&self, checked: bool) {
+        // SAFETY: The super block is valid; the flags are a word that is read racily.
+        unsafe { bindings::ruaufs_helper_sb_set_checked(self.as_ptr(), checked) };
+    }
+
+    /// What follows from the branches: the largest file size and the granularity of times.
+    pub(crate) fn set_limits(&self, max_bytes: i64, time_granularity: u32) {
+        // SAFETY: The super block is valid; both are words that are read racily. The caller holds
+        // `s_umount` (reconfiguration).
+        unsafe {
+            (&raw mut (*self.as_ptr()).s_maxbytes).write_volatile(max_bytes);
+            (&raw mut (*self.as_ptr()).s_time_gran).write_volatile(time_granularity);
+        }
+    }
+
+    /// The number of stacked file systems, this one included.
+    pub(crate) fn stack_depth(&self) -> i32 {
+        // SAFETY: Set before the super block is published, and never changed.
+        unsafe { (*self.as_ptr()).s_stack_depth }
+    }
+
+    /// The root of the tree of names.
+    pub(crate) fn root(&self) -> Option<ARef<Dentry<T>>> {
+        // SAFETY: Set once the super block is mounted, and kept until it is not any more, which
+        // callbacks exclude.
+        unsafe {
+            let root = (*self.as_ptr()).s_root;
+            (!root.is_null()).then(|| Dentry::from_raw(root).into())
+        }
+    }
+
+    /// Drops cached names and inodes that nobody uses.
+    pub(crate) fn shrink(&self) {
+        // SAFETY: The super block is valid and mounted.
+        unsafe {
+            bindings::shrink_dcache_sb(self.as_ptr());
+            bindings::evict_inodes(self.as_ptr());
+        }
+    }
+
+    /// Calls `f` for each cached inode, until it gives an error.
+    pub(crate) fn each_inode(&self, f: &mut dyn FnMut(&Inode<T>) -> Result) -> Result {
+        let mut last: Option<ARef<Inode<T>>> = None;
+        loop {
+            let prev = last
+                .as_ref()
+                .map_or(ptr::null_mut(), |inode| inode.as_ptr());
+            // SAFETY: The super block is valid; `prev` is held, and so stays in the list.
+            let next = unsafe { bindings::ruaufs_helper_next_inode(self.as_ptr(), prev) };
+            let Some(next) = NonNull::new(next) else {
+                return Ok(());
+            };
+            // SAFETY: An inode of ours; the reference that the helper took is ours.
+            let next: ARef<Inode<T>> = unsafe { ARef::from_raw(next.cast()) };
+            f(&next)?;
+            last = Some(next);
+        }
+    }
 }
 
 /// The most file systems that may be stacked.
@@ -102,7 +179,8 @@ pub(crate) trait Operations: FileSystem {
     /// statfs(2).
     fn statfs(dentry: &Dentry<Self>) -> Result<Statfs>;
 
-    /// syncfs(2) and unmount: brings all data to disk.
+    /// syncfs(2) and unmount: brings all data to disk. Runs outside the gate, since it waits for
+    /// `s_umount` of foreign super blocks.
     fn sync(sb: &SuperBlock<Self>) -> Result;
 
     /// The last mount is gone: gives up what refers to inodes of the super block itself.
@@ -154,14 +232,8 @@ impl<T: Mountable> Table<T> {
             (*sb).s_iflags |= bindings::RUAUFS_SB_I_NOUMASK
                 | bindings::RUAUFS_SB_I_SKIP_SYNC
                 | bindings::RUAUFS_SB_I_EVM_HMAC_UNSUPPORTED;
-            bindings::set_default_d_op(
-                sb,
-                if mounted.revalidate {
-                    &dentry::Table::<T>::CHECKED
-                } else {
-                    &dentry::Table::<T>::UNCHECKED
-                },
-            );
+            bindings::set_default_d_op(sb, &dentry::Table::<T>::OPERATIONS);
+            bindings::ruaufs_helper_sb_set_checked(sb, mounted.revalidate);
             // INVARIANT: Freed in `kill_sb` only.
             (*sb).s_fs_info = mounted.data.into_foreign().cast();
             let root = T::root(SuperBlock::from_raw(sb))?;
@@ -243,7 +315,11 @@ impl<T: Mountable> Table<T> {
         from_result(|| {
             // SAFETY: Valid by the contract of the callback.
             // The kernel crate declares `kstatfs` opaque; it is the one of our bindings.
-            unsafe { *buf.cast() = T::statfs(Dentry::from_raw(dentry))?.into_raw() };
+            unsafe {
+                let dentry = Dentry::<T>::from_raw(dentry);
+                let _reading = dentry.sb().read();
+                *buf.cast() = T::statfs(dentry)?.into_raw();
+            }
             Ok(0)
         })
     }
@@ -257,7 +333,11 @@ impl<T: Mountable> Table<T> {
     ) -> c_int {
         from_result(|| {
             // SAFETY: Valid by the contract of the callback.
-            unsafe { T::show_options(Dentry::from_raw(root), &Seq::from_raw(seq))? };
+            unsafe {
+                let root = Dentry::<T>::from_raw(root);
+                let _reading = root.sb().read();
+                T::show_options(root, &Seq::from_raw(seq))?;
+            }
             Ok(0)
         })
     }

@@ -12,8 +12,10 @@
 //!
 //! Readers take no lock. Publishers exclude each other (a lock of the file
 //! system's own). A replaced stack is kept, chained to its successor, until the
-//! inode dies: so a reader with a reference to the inode may use what it read,
-//! and replacing is rare (copy-up, a change of branches).
+//! inode dies or a change of the file system's shape takes it out
+//! ([`StackCell::prune`]): so a reader with a reference to the inode, inside a
+//! read section of the [`gate`](super::gate), may use what it read. Replacing is
+//! rare (copy-up, a change of branches).
 //!
 //! # Invariants
 //!
@@ -24,6 +26,10 @@
 
 use super::{
     dentry::Dentry,
+    gate::{
+        Closed,
+        Retired, //
+    },
     inode::Inode,
     once::load_acquire, //
 };
@@ -197,21 +203,56 @@ impl<P> StackCell<P> {
     /// The current stack, or `None` before the first was published.
     pub(crate) fn get(&self) -> Option<&Stack<P>> {
         // SAFETY: By the type invariant; stacks are kept until the cell, which `self` borrows, is
-        // released, and that happens after the last reference to the inode is gone.
+        // released, and that happens after the last reference to the inode is gone. One that is
+        // taken out before is freed after the readers have left, of which the caller is one by the
+        // invariant of `fs::gate`.
         unsafe { load_acquire(&self.current).as_ref() }
+    }
+
+    /// The current stack and those before it, newest first. Not to be used beside
+    /// [`StackCell::prune`], which a closed gate ensures.
+    pub(crate) fn history(&self) -> impl Iterator<Item = &Stack<P>> {
+        let mut next = load_acquire(&self.current);
+        core::iter::from_fn(move || {
+            // SAFETY: As for `get`; links of the chain change under a closed gate only.
+            let stack = unsafe { next.as_ref()? };
+            next = stack.previous;
+            Some(stack)
+        })
+    }
+
+    /// Takes the stacks for which `unwanted` holds out of the history. The current one stays.
+    pub(crate) fn prune(
+        &self,
+        _closed: &Closed<'_>,
+        unwanted: &mut dyn FnMut(&Stack<P>) -> bool,
+        retired: &mut Retired<Chain<P>>,
+    ) {
+        let current = load_acquire(&self.current);
+        if current.is_null() {
+            return;
+        }
+        // SAFETY: By the type invariant. The gate is closed: nobody publishes, and readers look at
+        // the current stack alone, and never at its link.
+        unsafe {
+            let mut link = &raw mut (*current).previous;
+            while !(*link).is_null() {
+                let stack = *link;
+                if unwanted(&*stack) {
+                    *link = (*stack).previous;
+                    (*stack).previous = retired.get_mut().0;
+                    retired.get_mut().0 = stack;
+                } else {
+                    link = &raw mut (*stack).previous;
+                }
+            }
+        }
     }
 
     /// Whether the top slot leads to `inode`, or did at any time. Does not sleep.
     pub(crate) fn ever_led_to(&self, inode: &Inode) -> bool {
-        let mut next = load_acquire(&self.current);
-        // SAFETY: By the type invariant; links of the chain never change once published.
-        while let Some(stack) = unsafe { next.as_ref() } {
-            if ptr::eq(stack.top_inode, inode.as_ptr()) {
-                return true;
-            }
-            next = stack.previous;
-        }
-        false
+        self.history()
+            .any(|stack| ptr::eq(stack.top_inode, inode.as_ptr()))
     }
 
     /// Publishes `new`; the stack before it stays readable.
@@ -231,7 +272,8 @@ impl<P> StackCell<P> {
     /// The current stack, for a walk under RCU that holds no reference.
     pub(crate) fn rcu(&self) -> Option<RcuStack<'_>> {
         // SAFETY: The memory of a stack lives until `free_inode()`, a grace period after the
-        // inode could be found last. Fields that are read are never written after publication.
+        // inode could be found last, or until a grace period after it was replaced
+        // (`Closed::free`). Fields that are read are never written after publication.
         let stack = unsafe { load_acquire(&self.current).as_ref()? };
         Some(RcuStack {
             top_inode: stack.top_inode,
@@ -263,9 +305,33 @@ impl<P> StackCell<P> {
 
 impl<P> Drop for StackCell<P> {
     fn drop(&mut self) {
-        let mut next = self.current.load(Relaxed);
+        // INVARIANT: By the type invariant the chain is ours.
+        drop(Chain(self.current.load(Relaxed)));
+    }
+}
+
+/// Stacks that nobody can find any more.
+///
+/// # Invariants
+///
+/// A list, linked by `previous`, of stacks that came from [`KBox::into_raw`] and are owned by it.
+pub(crate) struct Chain<P>(*mut Stack<P>);
+
+// SAFETY: The list owns stacks of `P` and dentries.
+unsafe impl<P: Send + Sync> Send for Chain<P> {}
+
+impl<P> Chain<P> {
+    /// No stacks yet, for [`StackCell::prune`].
+    pub(crate) fn none() -> Retired<Self> {
+        Retired::new(Chain(ptr::null_mut()))
+    }
+}
+
+impl<P> Drop for Chain<P> {
+    fn drop(&mut self) {
+        let mut next = self.0;
         while !next.is_null() {
-            // SAFETY: By the type invariant the chain is ours; each came from `KBox::into_raw`.
+            // SAFETY: By the type invariant.
             let stack = unsafe { KBox::from_raw(next) };
             next = stack.previous;
         }

@@ -173,6 +173,7 @@ impl<T: Mountable> Table<T> {
                     buffer,
                 )
             };
+            let _reading = dentry.sb().read();
             Ok(c_int::try_from(T::get_xattr(dentry, name, buffer)?)?)
         })
     }
@@ -205,6 +206,7 @@ impl<T: Mountable> Table<T> {
                     setting,
                 )
             };
+            let _reading = dentry.sb().enter();
             T::set_xattr(dentry, name, setting)?;
             Ok(0)
         })

@@ -39,14 +39,22 @@ pub(crate) const MAX_BRANCHES: usize = 127;
 /// The first identity, as aufs counts them.
 const FIRST_ID: u16 = 64;
 
-/// The identity of a branch, not reused while the union is mounted.
+/// The identity of a branch, not given to another one while anything refers to it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct BranchId(u16);
 
 impl BranchId {
-    /// The identity of the `n`-th branch that was ever added.
-    pub(crate) fn nth(n: u16) -> Self {
-        BranchId(FIRST_ID.saturating_add(n))
+    /// The identity of the first branch.
+    pub(crate) const FIRST: Self = BranchId(FIRST_ID);
+    /// The largest one: aufs's tools know it as a signed 16-bit number.
+    const LAST: u16 = 0x7fff;
+
+    /// The next one; after the largest it begins anew with 1.
+    pub(crate) fn next(self) -> Self {
+        match self.0 {
+            Self::LAST.. => BranchId(1),
+            n => BranchId(n.saturating_add(1)),
+        }
     }
 
     /// Its number, as aufs's interfaces show it.
@@ -56,6 +64,7 @@ impl BranchId {
 }
 
 /// The bookkeeping objects at the root of a writable branch.
+#[derive(Clone)]
 pub(crate) struct Work {
     /// The file that whiteouts are hard links of; `None` with `nolwh`.
     pub(crate) base: Option<ARef<LowerDentry>>,
@@ -71,8 +80,9 @@ pub(crate) struct Branch {
     pub(crate) id: BranchId,
     /// As the user gave it: for messages, and to keep the mount busy.
     pub(crate) shown: Path,
-    /// The same directory through a mount of our own, for all work.
-    pub(crate) root: PrivatePath,
+    /// The same directory through a mount of our own, for all work. A branch whose access was
+    /// changed shares it with what it was before.
+    pub(crate) root: Arc<PrivatePath>,
     /// What the user allows.
     pub(crate) access: Access,
     /// The number of its file system among those of the union.
@@ -161,15 +171,37 @@ impl Stack {
     }
 }
 
-/// The branches of a union, topmost first.
+/// The one of `branches` whose root is `dentry`.
+pub(crate) fn at_root<'a>(
+    branches: &'a [Arc<Branch>],
+    dentry: &LowerDentry,
+) -> Option<&'a Arc<Branch>> {
+    branches.iter().find(|branch| branch.root.dentry.is(dentry))
+}
+
+/// The branches of a union, topmost first. A remount makes another one.
 pub(crate) struct BranchTable {
     /// The branches.
     pub(crate) order: KVec<Arc<Branch>>,
+    /// The identity of the next branch that is added, unless that one is in use.
+    pub(crate) next_id: BranchId,
+    /// The number of the next file system that gets one.
+    pub(crate) next_fs: u16,
 }
 
 impl BranchTable {
     /// The position of the branch `id`.
     pub(crate) fn index_of(&self, id: BranchId) -> Option<usize> {
         self.order.iter().position(|branch| branch.id == id)
+    }
+
+    /// The branch `id`.
+    pub(crate) fn get(&self, id: BranchId) -> Option<&Arc<Branch>> {
+        self.order.iter().find(|branch| branch.id == id)
+    }
+
+    /// The branch whose root is `dentry`.
+    pub(crate) fn at_root(&self, dentry: &LowerDentry) -> Option<&Arc<Branch>> {
+        at_root(&self.order, dentry)
     }
 }

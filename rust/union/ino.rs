@@ -103,6 +103,24 @@ impl InoTable {
         drop(old);
     }
 
+    /// No branch is on the file system in slot `fs` any more.
+    pub(crate) fn forget_fs(&self, fs: u16) {
+        if !load_acquire(&self.used) {
+            return;
+        }
+        let mut exceptions = self.exceptions.lock();
+        while let Some((&key, _)) = exceptions
+            .numbers
+            .cursor_lower_bound(&(fs, 0))
+            .as_ref()
+            .map(|cursor| cursor.current())
+            .filter(|((found, _), _)| *found == fs)
+        {
+            let old = exceptions.numbers.remove_node(&key);
+            drop(old);
+        }
+    }
+
     /// The branch's object is gone; its number there may come again for another one.
     pub(crate) fn forget(&self, fs: u16, lower: u64) {
         if load_acquire(&self.used) {

@@ -27,16 +27,22 @@ use super::{
     Dentry,
     Inode,
     LowerDentry,
+    LowerInode,
     SuperBlock, //
 };
 use crate::fs::{
     attr::Change,
+    gate::{
+        Closed,
+        Retired, //
+    },
     inode::{
         Got,
         Private, //
     },
     once::load_acquire,
     stack::{
+        Chain,
         StackCell,
         StackSpace, //
     }, //
@@ -82,6 +88,12 @@ pub(crate) struct InodeInfo {
     hidden: Atomic<u32>,
     /// Changes of the directory by us; branches with coarse time stamps do not show all.
     changes: Atomic<u64>,
+    /// It is held by [`super::plink::Plinks`].
+    held: Atomic<bool>,
+    /// Open directories that read from the only instance.
+    listed: Atomic<u32>,
+    /// The last remount that looked at it.
+    round: Atomic<u32>,
 }
 
 /// A lock class for each depth of stacking: a union on a union takes both locks.
@@ -112,6 +124,9 @@ impl Private for InodeInfo {
             plinked: Atomic::new(false),
             hidden: Atomic::new(0),
             changes: Atomic::new(0),
+            held: Atomic::new(false),
+            listed: Atomic::new(0),
+            round: Atomic::new(0),
         })
     }
 
@@ -155,6 +170,57 @@ impl Inode {
     /// The object's lock, see the module documentation.
     pub(crate) fn promotion_lock(&self) -> PromotionLock<'_> {
         self.data().lock.lock()
+    }
+
+    /// Whether `lower` is its top instance, or was.
+    pub(crate) fn ever_led_to(&self, lower: &LowerInode) -> bool {
+        self.data().stack.ever_led_to(lower)
+    }
+
+    /// The stacks that it has and had, newest first. The gate is closed.
+    pub(crate) fn history(&self) -> impl Iterator<Item = &Stack> {
+        self.data().stack.history()
+    }
+
+    /// Takes stacks out of the history.
+    pub(crate) fn prune(
+        &self,
+        closed: &Closed<'_>,
+        unwanted: &mut dyn FnMut(&Stack) -> bool,
+        retired: &mut Retired<Chain<Arc<Branch>>>,
+    ) {
+        self.data().stack.prune(closed, unwanted, retired);
+    }
+
+    /// Says that a remount looked at it.
+    pub(crate) fn mark(&self, round: u32) {
+        self.data().round.store(round, Relaxed);
+    }
+
+    /// Whether this remount looked at it.
+    pub(crate) fn is_marked(&self, round: u32) -> bool {
+        self.data().round.load(Relaxed) == round
+    }
+
+    /// Drops the cached listing.
+    pub(crate) fn forget_listing(&self) {
+        let old = self.data().listing.lock().take();
+        drop(old);
+    }
+
+    /// Whether an open directory reads from its only instance.
+    pub(crate) fn is_listed(&self) -> bool {
+        self.data().listed.load(Relaxed) != 0
+    }
+
+    /// Counts an open directory that reads from the only instance.
+    pub(crate) fn listing_begins(&self) {
+        self.data().listed.fetch_add(1, Relaxed);
+    }
+
+    /// The reverse of [`Inode::listing_begins`].
+    pub(crate) fn listing_ends(&self) {
+        self.data().listed.fetch_sub(1, Relaxed);
     }
 
     /// Publishes a new stack. The caller excludes other publishers: it holds the object's lock,
@@ -244,6 +310,16 @@ impl Inode {
         self.is_plinked() || self.data().hidden.load(Relaxed) != 0
     }
 
+    /// Whether [`super::plink::Plinks`] has a reference to it.
+    pub(crate) fn is_held(&self) -> bool {
+        load_acquire(&self.data().held)
+    }
+
+    /// Notes that [`super::plink::Plinks`] has a reference to it, or no longer.
+    pub(crate) fn set_held(&self, held: bool) {
+        self.data().held.store(held, Release);
+    }
+
     /// Takes one name away from the link count. It may have been hidden only: then the branch still
     /// counts it.
     pub(crate) fn name_removed(&self, whiteouted_only: bool) -> Result {
@@ -330,6 +406,12 @@ pub(crate) fn get(sb: &SuperBlock, mut slots: KVec<Slot>) -> Result<ARef<Inode>>
             Ok(inode)
         }
     }
+}
+
+/// A stack of these slots, topmost first, which are not empty.
+pub(crate) fn stack_of(mut slots: KVec<Slot>) -> Result<KBox<Stack>> {
+    let top = slots.remove(0).map_err(|_| EIO)?;
+    StackSpace::new()?.fill(top, slots)
 }
 
 /// Memory for a new stack, taken before a change that must not fail after it.

@@ -5,7 +5,8 @@
 //! A file opened for writing is promoted at once: a shared mapping, made later
 //! under `mmap_lock`, could not wait for a copy. One opened for reading reads the
 //! instance that was on top; after a promotion it goes on with the copy, opened
-//! once at the next use.
+//! once at the next use. A branch that became read-only in between makes one that
+//! writes go on with a copy on another branch, too.
 
 #![forbid(unsafe_code)]
 
@@ -35,21 +36,29 @@ use kernel::{
     sync::SetOnce, //
 };
 
-/// An open file.
+/// An open file: an instance, and the next one if the file was promoted since. What was opened
+/// stays open, as others may be using it.
 pub(crate) struct OpenFile {
-    /// The instance that was opened first.
-    first: BackingFile,
-    /// The copy, if the file was promoted since.
-    copy: SetOnce<BackingFile>,
+    real: BackingFile,
+    next: SetOnce<KBox<OpenFile>>,
 }
 
 impl OpenFile {
     /// A file that was opened as `real`.
     pub(crate) fn new(real: BackingFile) -> Self {
         OpenFile {
-            first: real,
-            copy: SetOnce::new(),
+            real,
+            next: SetOnce::new(),
         }
+    }
+
+    /// The instance that was opened last.
+    fn last(&self) -> &OpenFile {
+        let mut this = self;
+        while let Some(next) = this.next.as_ref() {
+            this = next;
+        }
+        this
     }
 }
 
@@ -83,21 +92,33 @@ impl Operations for Union {
     fn real<'a>(file: &File<Union>, data: &'a OpenFile) -> Result<&'a BackingFile> {
         let stack = file.inode().stack()?;
         let top = stack.top_inode();
-        if data.first.is_of(top) {
-            return Ok(&data.first);
+        if data.real.is_of(top) {
+            return Ok(&data.real);
         }
-        if data.copy.as_ref().is_none() {
-            // Somebody else may be first; what loses is closed again.
-            data.copy.populate(open_slot(file, stack.top())?);
+        let last = data.last();
+        if last.real.is_of(top) {
+            return Ok(&last.real);
         }
-        data.copy
-            .as_ref()
-            .filter(|copy| copy.is_of(top))
-            .ok_or(ESTALE)
+        let opened = OpenFile::new(open_slot(file, stack.top())?);
+        // Somebody else may be first; what loses is closed again.
+        last.next.populate(KBox::new(opened, GFP_KERNEL)?);
+        let last = data.last();
+        if last.real.is_of(top) {
+            Ok(&last.real)
+        } else {
+            Err(ESTALE)
+        }
+    }
+
+    fn real_for_write<'a>(file: &File<Union>, data: &'a OpenFile) -> Result<&'a BackingFile> {
+        if !file.inode().stack()?.writable() {
+            copyup::promote(file.dentry(), Data::All)?;
+        }
+        Self::real(file, data)
     }
 
     fn real_for_mmap(data: &OpenFile) -> &BackingFile {
-        data.copy.as_ref().unwrap_or(&data.first)
+        &data.last().real
     }
 
     fn real_for_sync<'a>(

@@ -59,8 +59,10 @@ impl Plinks {
 
     /// Keeps `inode` until unmount, or until its last name is gone.
     pub(crate) fn keep(&self, inode: &Inode) -> Result {
-        let inode = ARef::from(inode);
-        Ok(self.kept.lock().push(inode, GFP_KERNEL)?)
+        let mut kept = self.kept.lock();
+        kept.push(inode.into(), GFP_KERNEL)?;
+        inode.set_held(true);
+        Ok(())
     }
 
     /// Keeps `inode` no longer.
@@ -68,6 +70,7 @@ impl Plinks {
         let mut kept = self.kept.lock();
         let found = kept.iter().position(|other| core::ptr::eq(&**other, inode));
         let old = found.and_then(|at| kept.remove(at).ok());
+        inode.set_held(false);
         drop(kept);
         drop(old);
     }

@@ -79,8 +79,25 @@ enum Source {
 /// The only instance of a directory.
 struct One {
     file: KernelFile,
+    _listed: Listed,
     /// The number of its file system among those of the union.
     fs: u16,
+}
+
+/// Counts an open directory that reads from the only instance: a remount must not take that away.
+struct Listed(ARef<Inode>);
+
+impl Listed {
+    fn new(inode: &Inode) -> Self {
+        inode.listing_begins();
+        Listed(inode.into())
+    }
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        self.0.listing_ends();
+    }
 }
 
 /// An open directory.
@@ -261,7 +278,12 @@ impl Operations for Union {
                 let source = if stack.len() == 1 {
                     let file = info.cred.scope(|| open_slot(stack.top()))?;
                     let fs = stack.top().branch().fs;
-                    Source::One(Arc::new(One { file, fs }, GFP_KERNEL)?)
+                    let one = One {
+                        file,
+                        _listed: Listed::new(inode),
+                        fs,
+                    };
+                    Source::One(Arc::new(one, GFP_KERNEL)?)
                 } else {
                     Source::Merged(listing(inode)?)
                 };

@@ -6,6 +6,7 @@
 
 use super::{
     branch::{
+        Branch,
         BranchTable,
         Slot, //
     },
@@ -21,6 +22,12 @@ use super::{
 };
 use crate::fs::{
     cred::Cred,
+    gate::{
+        Closed,
+        Gate,
+        Retired,
+        Snapshot, //
+    },
     io,
     sb::Operations, //
     seq::Seq,
@@ -49,12 +56,13 @@ use kernel::{
 /// The state of a mounted union.
 #[pin_data]
 pub(crate) struct SbInfo {
-    /// The branches.
-    table: Arc<BranchTable>,
+    /// What is closed while branches or options change.
+    #[pin]
+    pub(crate) gate: Gate,
+    /// The branches and options, replaced as a whole.
+    shape: Snapshot<Shape>,
     /// The credentials that all work on branches uses.
-    pub(crate) cred: Cred,
-    /// The options that are no branches.
-    settings: Settings,
+    pub(crate) cred: Arc<Cred>,
     /// The name of the type it was mounted as is `aufs`.
     pub(crate) as_aufs: bool,
     /// The identity of the mount, shown as `si=`.
@@ -74,6 +82,8 @@ pub(crate) struct SbInfo {
     pub(crate) replace: Mutex<()>,
     /// Counts temporary names.
     temp: Atomic<u32>,
+    /// Counts remounts that changed branches.
+    rounds: Atomic<u32>,
 }
 
 /// A lock class for each depth of stacking: a union on a union takes both locks.
@@ -85,23 +95,30 @@ fn replace_class(depth: i32) -> Pin<&'static LockClassKey> {
     }
 }
 
+/// What a remount may change.
+pub(crate) struct Shape {
+    /// The branches.
+    pub(crate) table: BranchTable,
+    /// The options that are no branches.
+    pub(crate) settings: Settings,
+}
+
 impl SbInfo {
     /// The state of a union about to be mounted.
     pub(crate) fn new(
-        table: Arc<BranchTable>,
-        cred: Cred,
-        settings: Settings,
+        shape: KBox<Shape>,
+        cred: Arc<Cred>,
         as_aufs: bool,
         si: u64,
         depth: i32,
         views: impl PinInit<Views>,
-    ) -> impl PinInit<Self> {
+    ) -> impl PinInit<Self, Error> {
         // CAST: Any beginning will do; two unions on one branch should differ.
         let start = si as u32;
-        pin_init!(SbInfo {
-            table,
+        try_pin_init!(SbInfo {
+            gate <- Gate::new(depth),
+            shape: Snapshot::new(shape),
             cred,
-            settings,
             as_aufs,
             si,
             ino <- InoTable::new(),
@@ -109,17 +126,28 @@ impl SbInfo {
             views <- views,
             replace <- Mutex::new((), c"ruaufs_replace", replace_class(depth)),
             temp: Atomic::new(start),
+            rounds: Atomic::new(0),
         })
     }
 
     /// The branches.
     pub(crate) fn table(&self) -> &BranchTable {
-        &self.table
+        &self.shape.get().table
     }
 
     /// The options that are no branches.
     pub(crate) fn settings(&self) -> &Settings {
-        &self.settings
+        &self.shape.get().settings
+    }
+
+    /// Other branches and options from now on. Who looks at the old ones may go on.
+    pub(crate) fn reshape(&self, closed: &Closed<'_>, shape: KBox<Shape>) -> Retired<KBox<Shape>> {
+        self.shape.replace(closed, shape)
+    }
+
+    /// What marks the inodes that a remount looked at.
+    pub(crate) fn next_round(&self) -> u32 {
+        self.rounds.fetch_add(1, Relaxed).wrapping_add(1)
     }
 
     /// A temporary name for something like `name`, not used before for a while.
@@ -129,20 +157,24 @@ impl SbInfo {
     }
 }
 
+/// The instances of the root: the roots of the branches of `table`, down to an opaque one. The
+/// mounter's credentials are in force.
+pub(crate) fn root_slots(table: &BranchTable) -> Result<KVec<Slot>> {
+    let mut slots = KVec::new();
+    for branch in table.order.iter() {
+        let root = &branch.root.dentry;
+        slots.push(Slot::new(branch.clone(), root.clone()), GFP_KERNEL)?;
+        if whiteout::hides_below(branch, root, whname::OPAQUE)? {
+            break;
+        }
+    }
+    Ok(slots)
+}
+
 impl Operations for Union {
     fn root(sb: &SuperBlock) -> Result<ARef<Inode>> {
         let info = sb.data();
-        let mut slots = KVec::new();
-        for branch in info.table().order.iter() {
-            let root = &branch.root.dentry;
-            slots.push(Slot::new(branch.clone(), root.clone()), GFP_KERNEL)?;
-            let opaque = info
-                .cred
-                .scope(|| whiteout::hides_below(branch, root, whname::OPAQUE))?;
-            if opaque {
-                break;
-            }
-        }
+        let slots = info.cred.scope(|| root_slots(info.table()))?;
         inode::get_root(sb, slots)
     }
 
@@ -169,14 +201,18 @@ impl Operations for Union {
     }
 
     fn sync(sb: &SuperBlock) -> Result {
-        let mut result = Ok(());
-        for branch in sb
-            .data()
-            .table()
-            .order
-            .iter()
-            .filter(|branch| branch.writable())
+        let info = sb.data();
+        let mut writable: KVec<Arc<Branch>> = KVec::new();
         {
+            let _reading = info.gate.read();
+            for branch in info.table().order.iter() {
+                if branch.writable() {
+                    writable.push(branch.clone(), GFP_KERNEL)?;
+                }
+            }
+        }
+        let mut result = Ok(());
+        for branch in writable {
             // One that fails does not keep the others from being written.
             if let Err(error) = io::sync_fs(branch.at(&branch.root.dentry)) {
                 result = Err(error);

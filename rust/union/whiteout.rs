@@ -224,6 +224,56 @@ pub(crate) fn prepare(root: &Path, access: &Access) -> core::result::Result<Work
     Ok(work)
 }
 
+/// Whether the branch at `root` has any bookkeeping object. The mounter's credentials are in
+/// force.
+pub(crate) fn has_work(root: &Path) -> Result<bool> {
+    for name in [whname::BASE, whname::PLINK_DIR, whname::ORPHAN_DIR] {
+        if dirop::lookup_positive(&root.dentry, name)?.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Removes the bookkeeping objects of a branch that is not written any more. What is in use stays:
+/// whiteouts are links of the base, but do not need it; pseudo-links that nobody flushed are kept.
+/// The mounter's credentials are in force.
+pub(crate) fn give_up(root: &Path) {
+    let at = PathRef {
+        mount: &root.mount,
+        dentry: &root.dentry,
+    };
+    let result = || -> Result {
+        let write = root.mount.want_write()?;
+        for (name, kind) in [
+            (whname::BASE, Kind::Regular),
+            (whname::PLINK_DIR, Kind::Dir),
+            (whname::ORPHAN_DIR, Kind::Dir),
+        ] {
+            let removed = Removing::new(at, name, &write).and_then(|removing| {
+                if kind == Kind::Dir {
+                    removing.rmdir()
+                } else {
+                    removing.unlink()
+                }
+            });
+            match removed {
+                Err(error) if error != ENOENT && error != ENOTEMPTY && error != EEXIST => {
+                    return Err(error)
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    };
+    if let Err(error) = result() {
+        pr_warn!(
+            "cannot remove the bookkeeping objects (.wh..wh.*) of a branch: {:?}\n",
+            error
+        );
+    }
+}
+
 /// Finds or makes one bookkeeping object.
 fn own_object(
     root: PathRef<'_>,

@@ -18,6 +18,7 @@ mod mount;
 mod options;
 mod policy;
 mod readdir;
+mod remount;
 mod remove;
 mod rename;
 mod rename_dir;
@@ -53,6 +54,7 @@ pub(crate) fn all() -> Vec<Case> {
         options::cases(),
         sysfs::cases(),
         udba::cases(),
+        remount::cases(),
         bad_input::cases(),
         concurrency::cases(),
         model::cases(),

@@ -1,0 +1,634 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Branches and options in the making: what a mount begins with, and what a
+//! remount is to lead to.
+//!
+//! A [`Draft`] takes the changes of one call in their order. It touches nothing
+//! that is in use: a remount that fails leaves all as it was. What it made on disk
+//! for branches that become writable goes again when it is dropped.
+
+#![forbid(unsafe_code)]
+
+use super::{
+    branch::{
+        Branch,
+        BranchId,
+        BranchTable,
+        Work,
+        MAX_BRANCHES, //
+    },
+    sb::Shape,
+    whiteout::{
+        self,
+        Refused, //
+    },
+    SuperBlock, //
+};
+use crate::fs::{
+    context::Context,
+    cred::Cred,
+    path::{
+        Path,
+        PrivatePath, //
+    },
+    sb::MAX_STACK_DEPTH, //
+};
+use crate::logic::{
+    branch_spec::{
+        self,
+        Access,
+        Attrs,
+        BranchSpec,
+        Perm, //
+    },
+    options::Settings,
+    whname, //
+};
+use crate::mount_error;
+use kernel::{
+    fmt,
+    prelude::*,
+    str::BStr,
+    sync::Arc, //
+};
+
+/// Where a branch is to be put.
+#[derive(Clone, Copy)]
+pub(crate) enum Place {
+    /// At the end of those given by `br=` and `dirs=` in this call.
+    Next,
+    /// At this index.
+    Index(i32),
+    /// At the bottom.
+    Bottom,
+    /// At the top.
+    Top,
+}
+
+/// A branch that was asked for, in any way.
+pub(crate) struct Wanted {
+    /// The option that it was asked for by.
+    pub(crate) option: KVec<u8>,
+    /// The path and the access that was given.
+    pub(crate) spec: BranchSpec,
+    /// Where the path led.
+    pub(crate) path: Path,
+}
+
+/// A byte string for a message.
+pub(crate) fn text(bytes: &[u8]) -> &BStr {
+    BStr::from_bytes(bytes)
+}
+
+/// Types of file systems that cannot be branches, as they make up their contents.
+const REFUSED_TYPES: [&[u8]; 8] = [
+    b"proc",
+    b"sysfs",
+    b"configfs",
+    b"debugfs",
+    b"securityfs",
+    b"xenfs",
+    b"ecryptfs",
+    b"ramfs",
+];
+/// Types of unions.
+const UNION_TYPES: [&[u8]; 2] = [b"aufs", b"ruaufs"];
+/// Types of file systems that nobody can write.
+const READ_ONLY_TYPES: [&[u8]; 4] = [b"squashfs", b"iso9660", b"cramfs", b"romfs"];
+
+/// Branches and options in the making.
+pub(crate) struct Draft<'a> {
+    context: &'a Context<'a>,
+    cred: &'a Arc<Cred>,
+    /// The mounted union, if it is for a remount.
+    mounted: Option<&'a SuperBlock>,
+    table: BranchTable,
+    /// Branches that were members before and are not any more.
+    removed: KVec<Arc<Branch>>,
+    /// What was made on disk for it.
+    made: Made,
+    /// Branches that are not writable any more, as they were.
+    given_up: KVec<Arc<Branch>>,
+    /// The options that are no branches.
+    pub(crate) settings: Settings,
+    /// The index of the next branch of `br=`.
+    next: usize,
+}
+
+/// What a draft leads to.
+pub(crate) struct Outcome {
+    /// Branches and options.
+    pub(crate) shape: KBox<Shape>,
+    /// What was made on disk; it goes again unless it is kept.
+    pub(crate) made: Made,
+    /// Branches that were members before and are not any more.
+    pub(crate) removed: KVec<Arc<Branch>>,
+    /// Branches that are not writable any more, as they were.
+    pub(crate) given_up: KVec<Arc<Branch>>,
+}
+
+impl<'a> Draft<'a> {
+    /// For a mount: no branches.
+    pub(crate) fn new(context: &'a Context<'a>, cred: &'a Arc<Cred>) -> Self {
+        Draft {
+            context,
+            cred,
+            mounted: None,
+            table: BranchTable {
+                order: KVec::new(),
+                next_id: BranchId::FIRST,
+                next_fs: 0,
+            },
+            removed: KVec::new(),
+            made: Made {
+                roots: KVec::new(),
+                cred: cred.clone(),
+            },
+            given_up: KVec::new(),
+            settings: Settings::DEFAULT,
+            next: 0,
+        }
+    }
+
+    /// For a remount: the branches and options that `sb` has.
+    pub(crate) fn of(context: &'a Context<'a>, sb: &'a SuperBlock) -> Result<Self> {
+        let info = sb.data();
+        let table = info.table();
+        let mut order = KVec::with_capacity(table.order.len(), GFP_KERNEL)?;
+        for branch in table.order.iter() {
+            order.push(branch.clone(), GFP_KERNEL)?;
+        }
+        Ok(Draft {
+            mounted: Some(sb),
+            table: BranchTable {
+                order,
+                next_id: table.next_id,
+                next_fs: table.next_fs,
+            },
+            settings: *info.settings(),
+            ..Self::new(context, &info.cred)
+        })
+    }
+
+    /// Whether it is for a mounted union.
+    fn remount(&self) -> bool {
+        self.mounted.is_some()
+    }
+
+    /// Adds a branch. One that is a member of a mounted union is left as it is.
+    pub(crate) fn add(&mut self, wanted: &Wanted, place: Place) -> Result {
+        let at = self.position(wanted, place)?;
+        if let Some(member) = self.table.at_root(&wanted.path.dentry) {
+            if !self.remount() {
+                return Err(self.refuse(
+                    wanted,
+                    EINVAL,
+                    fmt!("duplicated, it is a branch already"),
+                ));
+            }
+            // What `/proc/mounts` shows comes back with each remount.
+            if wanted
+                .spec
+                .access
+                .is_some_and(|access| access != member.access)
+            {
+                pr_info!(
+                    "branch {}: is a branch already, its permission stays; change it with mod=\n",
+                    text(&wanted.spec.path)
+                );
+            }
+            return Ok(());
+        }
+        // `append` is never the first, whatever the list holds.
+        let first = at == 0 && !matches!(place, Place::Bottom);
+        // One that was taken out in the same call moves.
+        let moved = self
+            .removed
+            .iter()
+            .position(|branch| branch.root.dentry.is(&*wanted.path.dentry));
+        let branch = match moved {
+            Some(n) => {
+                let old = self.removed.get(n).ok_or(EIO)?.clone();
+                let branch = match wanted.spec.access {
+                    Some(access) => self.with_access(wanted, &old, access)?,
+                    None => old,
+                };
+                self.table.order.reserve(1, GFP_KERNEL)?;
+                let _ = self.removed.remove(n);
+                branch
+            }
+            None => {
+                let branch = self.make(wanted, first)?;
+                self.table.order.reserve(1, GFP_KERNEL)?;
+                branch
+            }
+        };
+        self.table
+            .order
+            .insert_within_capacity(at, branch)
+            .map_err(|_| EIO)
+    }
+
+    /// The index that a branch is to get.
+    fn position(&mut self, wanted: &Wanted, place: Place) -> Result<usize> {
+        let len = self.table.order.len();
+        match place {
+            Place::Next => {
+                let at = usize::min(self.next, len);
+                self.next = at.saturating_add(1);
+                Ok(at)
+            }
+            Place::Top => Ok(0),
+            Place::Bottom => Ok(len),
+            Place::Index(index) => usize::try_from(index)
+                .ok()
+                .filter(|&index| index <= len)
+                .ok_or_else(|| {
+                    self.refuse(
+                        wanted,
+                        EDOM,
+                        fmt!("bad index {}, there are {} branches", index, len),
+                    )
+                }),
+        }
+    }
+
+    /// Removes a branch. For a mounted union it is fine if it is no member.
+    pub(crate) fn remove(&mut self, wanted: &Wanted) -> Result {
+        let Some(at) = self.member(wanted)? else {
+            return Ok(());
+        };
+        if self.table.order.len() == 1 {
+            return Err(self.refuse(wanted, EBUSY, fmt!("it is the last one")));
+        }
+        self.removed.reserve(1, GFP_KERNEL)?;
+        let branch = self.table.order.remove(at).map_err(|_| EIO)?;
+        Ok(self.removed.push(branch, GFP_KERNEL)?)
+    }
+
+    /// Changes what is allowed on a branch. For a mounted union it is fine if it is no member.
+    pub(crate) fn modify(&mut self, wanted: &Wanted, access: Access) -> Result {
+        let Some(at) = self.member(wanted)? else {
+            return Ok(());
+        };
+        let old = self.table.order.get(at).ok_or(EIO)?.clone();
+        let branch = self.with_access(wanted, &old, access)?;
+        let slot = self.table.order.get_mut(at).ok_or(EIO)?;
+        *slot = branch;
+        Ok(())
+    }
+
+    /// The index of a branch that must be there when mounting.
+    fn member(&self, wanted: &Wanted) -> Result<Option<usize>> {
+        let found = self
+            .table
+            .order
+            .iter()
+            .position(|branch| branch.root.dentry.is(&*wanted.path.dentry));
+        if found.is_none() {
+            if !self.remount() {
+                return Err(self.refuse(wanted, EINVAL, fmt!("is no branch")));
+            }
+            pr_info!(
+                "option \"{}\": branch {}: is no branch\n",
+                text(&wanted.option),
+                text(&wanted.spec.path)
+            );
+        }
+        Ok(found)
+    }
+
+    /// What an option is refused with.
+    fn refuse(&self, wanted: &Wanted, errno: Error, why: fmt::Arguments<'_>) -> Error {
+        mount_error!(
+            self.context,
+            errno,
+            "option \"{}\": branch {}: {}",
+            text(&wanted.option),
+            text(&wanted.spec.path),
+            why
+        )
+    }
+
+    /// `old` with another access.
+    fn with_access(
+        &mut self,
+        wanted: &Wanted,
+        old: &Arc<Branch>,
+        access: Access,
+    ) -> Result<Arc<Branch>> {
+        if access == old.access {
+            return Ok(old.clone());
+        }
+        self.check_access(wanted, &old.shown, &access)?;
+        let linked = |branch: &Branch| branch.access.makes_linked_whiteouts();
+        // A mount of our own that was made while the user's was read-only is so, too.
+        let root = if access.may_write() && old.work.is_none() {
+            Arc::new(self.private(wanted, &old.shown)?, GFP_KERNEL)?
+        } else {
+            old.root.clone()
+        };
+        let work = match &old.work {
+            Some(work) if access.may_write() && linked(old) == access.makes_linked_whiteouts() => {
+                Some(work.clone())
+            }
+            _ => self.prepare(wanted, &root, &access)?,
+        };
+        if old.work.is_some() && work.is_none() {
+            self.given_up.push(old.clone(), GFP_KERNEL)?;
+        }
+        Ok(Arc::new(
+            Branch {
+                id: old.id,
+                shown: old.shown.clone(),
+                root,
+                access,
+                fs: old.fs,
+                work,
+            },
+            GFP_KERNEL,
+        )?)
+    }
+
+    /// Refuses an access that the directory `path` cannot have.
+    fn check_access(&self, wanted: &Wanted, path: &Path, access: &Access) -> Result {
+        check_attrs(self.context, text(&wanted.spec.path), access)?;
+        if !access.may_write() {
+            return Ok(());
+        }
+        if path.mount.sb_is_read_only() {
+            return Err(self.refuse(
+                wanted,
+                EINVAL,
+                fmt!("write permission for a read-only file system; use =ro"),
+            ));
+        }
+        if UNION_TYPES.contains(&path.mount.type_name().to_bytes()) {
+            return Err(self.refuse(
+                wanted,
+                EINVAL,
+                fmt!("a union cannot be a writable branch, it has no names for whiteouts; use =ro"),
+            ));
+        }
+        path.mount
+            .want_write()
+            .map(drop)
+            .map_err(|error| self.refuse(wanted, error, fmt!("its mount is read-only; use =ro")))
+    }
+
+    /// A mount of our own of a branch.
+    fn private(&self, wanted: &Wanted, path: &Path) -> Result<PrivatePath> {
+        path.private().map_err(|error| {
+            self.refuse(wanted, error, fmt!("cannot clone its mount: {:?}", error))
+        })
+    }
+
+    /// Makes the bookkeeping objects that a branch with `access` needs.
+    fn prepare(
+        &mut self,
+        wanted: &Wanted,
+        root: &Arc<PrivatePath>,
+        access: &Access,
+    ) -> Result<Option<Work>> {
+        if !access.may_write() {
+            return Ok(None);
+        }
+        self.made.roots.reserve(1, GFP_KERNEL)?;
+        let made = self.cred.scope(|| {
+            let had_any = whiteout::has_work(root)?;
+            whiteout::prepare(root, access).map(|work| (work, !had_any))
+        });
+        match made {
+            Ok((work, new)) => {
+                if new {
+                    self.made.roots.push(root.clone(), GFP_KERNEL)?;
+                }
+                Ok(Some(work))
+            }
+            Err(Refused::Foreign(object)) => {
+                let is_base = object == whname::BASE;
+                let kind = if is_base { "file" } else { "directory" };
+                Err(self.refuse(
+                    wanted,
+                    EINVAL,
+                    fmt!("unknown {} exists, it must be a {}", text(object), kind),
+                ))
+            }
+            Err(Refused::Error(error)) => Err(self.refuse(
+                wanted,
+                error,
+                fmt!(
+                    "cannot make its bookkeeping objects (.wh..wh.*): {:?}",
+                    error
+                ),
+            )),
+        }
+    }
+
+    /// Checks a directory that is no branch yet and makes it one.
+    fn make(&mut self, wanted: &Wanted, first: bool) -> Result<Arc<Branch>> {
+        let path = &wanted.path;
+        let members = self.table.order.len();
+        if members >= MAX_BRANCHES {
+            return Err(self.refuse(
+                wanted,
+                ENOSPC,
+                fmt!("too many branches, the limit is {}", MAX_BRANCHES),
+            ));
+        }
+        self.check_directory(wanted)?;
+        let read_only_type = READ_ONLY_TYPES.contains(&path.mount.type_name().to_bytes());
+        let access = wanted.spec.access.unwrap_or_else(|| {
+            branch_spec::default_access(first, self.context.read_only(), read_only_type)
+        });
+        self.check_access(wanted, path, &access)?;
+        let root = Arc::new(self.private(wanted, path)?, GFP_KERNEL)?;
+        let work = self.prepare(wanted, &root, &access)?;
+        let branch = Branch {
+            id: self.new_id(),
+            shown: path.clone(),
+            fs: self.fs_of(path),
+            root,
+            access,
+            work,
+        };
+        Ok(Arc::new(branch, GFP_KERNEL)?)
+    }
+
+    /// Refuses a directory that cannot be a branch of any kind.
+    fn check_directory(&self, wanted: &Wanted) -> Result {
+        let path = &wanted.path;
+        let fs_type = path.mount.type_name().to_bytes();
+        if REFUSED_TYPES.contains(&fs_type) {
+            return Err(self.refuse(
+                wanted,
+                EINVAL,
+                fmt!("unsupported file system type {}", text(fs_type)),
+            ));
+        }
+        if self
+            .mounted
+            .is_some_and(|sb| core::ptr::eq(sb.as_ptr(), path.mount.sb_ptr()))
+        {
+            return Err(self.refuse(
+                wanted,
+                EINVAL,
+                fmt!("is part of the union itself, it must be outside"),
+            ));
+        }
+        let depth = path.mount.stack_depth();
+        if depth
+            >= self
+                .mounted
+                .map_or(MAX_STACK_DEPTH, SuperBlock::stack_depth)
+        {
+            let why = if depth >= MAX_STACK_DEPTH {
+                ""
+            } else {
+                "; those who stack upon the union rely on its depth, so give it at mount"
+            };
+            return Err(self.refuse(
+                wanted,
+                EINVAL,
+                fmt!(
+                    "too many stacked file systems ({} already, type {}){}",
+                    depth,
+                    text(fs_type),
+                    why
+                ),
+            ));
+        }
+        if path.dentry.is_unhashed() && !path.dentry.is_root() {
+            return Err(self.refuse(wanted, EINVAL, fmt!("the directory was removed")));
+        }
+        if path.mount.is_idmapped() {
+            return Err(self.refuse(wanted, EINVAL, fmt!("the mount is idmapped")));
+        }
+        if path.dentry.folds_case() {
+            return Err(self.refuse(
+                wanted,
+                EINVAL,
+                fmt!("the directory ignores the case of names"),
+            ));
+        }
+        for other in self.table.order.iter() {
+            let (a, b) = (&*path.dentry, &*other.root.dentry);
+            if a.is_below(b) || b.is_below(a) {
+                return Err(self.refuse(
+                    wanted,
+                    EINVAL,
+                    fmt!("is overlapped by branch {}", text(&other.shown.to_bytes()?)),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// An identity that no branch has, not even one that was removed in this call.
+    fn new_id(&mut self) -> BranchId {
+        let mut id = self.table.next_id;
+        while Iterator::chain(self.table.order.iter(), self.removed.iter())
+            .any(|branch| branch.id == id)
+        {
+            id = id.next();
+        }
+        self.table.next_id = id.next();
+        id
+    }
+
+    /// The number of the file system that `path` is on.
+    fn fs_of(&mut self, path: &Path) -> u16 {
+        let known = Iterator::chain(self.table.order.iter(), self.removed.iter())
+            .find(|branch| core::ptr::eq(branch.root.mount.sb_ptr(), path.mount.sb_ptr()));
+        if let Some(other) = known {
+            return other.fs;
+        }
+        let fs = self.table.next_fs;
+        self.table.next_fs = fs.saturating_add(1);
+        fs
+    }
+
+    /// Ends it: says what is unusual about the branches.
+    pub(crate) fn finish(self) -> Result<Outcome> {
+        let order = &self.table.order;
+        let Some(top) = order.first() else {
+            return Err(mount_error!(
+                self.context,
+                EINVAL,
+                "no branches: give some with br=PATH=rw:PATH=ro"
+            ));
+        };
+        if top.access.perm != Perm::Rw && !self.context.read_only() {
+            pr_warn!("the first branch should be rw: nothing can be made at the top\n");
+        }
+        if self.settings.warn_perm {
+            for branch in order.iter().skip(1) {
+                if !branch.root_inode()?.looks_like(top.root_inode()?) {
+                    pr_warn!(
+                        "branch {}: owner or mode differs from the first branch's (nowarn_perm hides this)\n",
+                        text(&branch.shown.to_bytes()?)
+                    );
+                }
+            }
+        }
+        let Draft {
+            table,
+            removed,
+            made,
+            given_up,
+            settings,
+            ..
+        } = self;
+        Ok(Outcome {
+            shape: KBox::new(Shape { table, settings }, GFP_KERNEL)?,
+            made,
+            removed,
+            given_up,
+        })
+    }
+}
+
+/// What was made on disk for a draft: bookkeeping objects of branches that had none.
+pub(crate) struct Made {
+    roots: KVec<Arc<PrivatePath>>,
+    cred: Arc<Cred>,
+}
+
+impl Made {
+    /// It is in use now.
+    pub(crate) fn keep(mut self) {
+        self.roots.clear();
+    }
+}
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        self.cred.scope(|| {
+            for root in self.roots.iter() {
+                whiteout::give_up(root);
+            }
+        });
+    }
+}
+
+/// Refuses branch attributes that this version does not carry out.
+fn check_attrs(context: &Context<'_>, name: &BStr, access: &Access) -> Result {
+    const MISSING: [(Attrs, &str); 4] = [
+        (Attrs::MOO, "moo"),
+        (Attrs::COO_REG, "coo_reg"),
+        (Attrs::COO_ALL, "coo_all"),
+        (Attrs::FHSM, "fhsm"),
+    ];
+    for (attr, word) in MISSING {
+        if access.attrs.contains(attr) {
+            return Err(mount_error!(
+                context,
+                EINVAL,
+                "branch {}: attribute \"{}\" is not supported by this version of ruaufs",
+                name,
+                word
+            ));
+        }
+    }
+    Ok(())
+}

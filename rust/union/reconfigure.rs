@@ -1,0 +1,547 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Changing a mounted union: its branches, their access, its options.
+//!
+//! A remount is all or nothing. It closes the gate of the super block
+//! ([`crate::fs::gate`]), so no name and no instance changes meanwhile; reading
+//! and writing of open files go on. Then:
+//!
+//! 1. a [`Draft`] takes the changes and makes the new [`Shape`](super::sb::Shape);
+//! 2. what is cached and not in use is dropped; a branch that is taken out must not
+//!    be needed by anything that is left ([`Busy`]);
+//! 3. a [`Plan`] says, for everything still cached, which instances it has by the
+//!    new shape, and which names lead elsewhere now;
+//! 4. all of it is published. From here on nothing fails;
+//! 5. when the last reader of the old state is gone, that is freed, and with it the
+//!    last references to branches that were taken out.
+//!
+//! # What becomes of cached objects
+//!
+//! A directory gets the instances that a look-up would find now; if it has none of
+//! its old ones among them it is hidden: its name is looked up anew, who is inside
+//! stays there. A name of a non-directory that leads to another object now is looked
+//! up anew; open files keep the object. Mount points keep what they are on.
+//!
+//! # Locking
+//!
+//! `s_umount` (the VFS), the gate, then locks of branches.
+
+#![forbid(unsafe_code)]
+
+use super::{
+    branch::{
+        Branch,
+        BranchTable,
+        Slot,
+        Stack, //
+    },
+    draft::{
+        text,
+        Draft,
+        Outcome, //
+    },
+    ino::InoTable,
+    inode,
+    lookup::{
+        self,
+        Depth, //
+    },
+    mount::Change,
+    sb,
+    whiteout,
+    Dentry,
+    Inode,
+    LowerDentry,
+    SuperBlock, //
+};
+use crate::fs::{
+    context::Context,
+    gate::Closed,
+    stack::Chain, //
+};
+use crate::logic::{
+    ino,
+    options::Udba, //
+};
+use crate::mount_error;
+use kernel::{
+    prelude::*,
+    rbtree::RBTreeNode,
+    sync::{
+        aref::ARef,
+        Arc, //
+    }, //
+};
+
+/// How often what is given up by its last user at this very moment is waited for.
+const TRIES: u32 = 20;
+
+/// Changes a mounted union.
+///
+/// # Errors
+///
+/// What a [`Draft`] gives; `EBUSY` if a branch that is taken out is in use, or one that becomes
+/// read-only is mapped for writing. The union is as before then.
+pub(crate) fn reconfigure(context: &Context<'_>, changes: &[Change], sb: &SuperBlock) -> Result {
+    if changes.is_empty() {
+        return Ok(());
+    }
+    let info = sb.data();
+    let closed = info.gate.close();
+    let mut draft = Draft::of(context, sb)?;
+    draft.take(changes)?;
+    let outcome = draft.finish()?;
+    if same_branches(info.table(), &outcome.shape.table) {
+        return settings_only(sb, &closed, outcome);
+    }
+
+    sb.shrink();
+    check_free(context, sb, &outcome)?;
+    let mut plan = Plan::new(sb);
+    let table = &outcome.shape.table;
+    info.cred.scope(|| plan.walk_names(table))?;
+    plan.walk_inodes(table)?;
+    plan.commit(&closed, outcome);
+    Ok(())
+}
+
+/// Whether both hold the same branches with the same access in the same order.
+fn same_branches(a: &BranchTable, b: &BranchTable) -> bool {
+    a.order.len() == b.order.len()
+        && Iterator::zip(a.order.iter(), b.order.iter()).all(|(a, b)| Arc::ptr_eq(a, b))
+}
+
+/// Options that are no branches: nothing that is cached depends on them but whether names are
+/// revalidated.
+fn settings_only(sb: &SuperBlock, closed: &Closed<'_>, outcome: Outcome) -> Result {
+    let info = sb.data();
+    let checked = outcome.shape.settings.udba != Udba::None;
+    let names = if checked == (info.settings().udba != Udba::None) {
+        KVVec::new()
+    } else {
+        cached_names(sb)?
+    };
+    let old = info.reshape(closed, outcome.shape);
+    closed.free(old, Chain::<Arc<Branch>>::none());
+    sb.set_checked(checked);
+    for name in names.iter() {
+        name.set_checked(checked);
+    }
+    Ok(())
+}
+
+/// All cached names.
+fn cached_names(sb: &SuperBlock) -> Result<KVVec<ARef<Dentry>>> {
+    let mut names = KVVec::new();
+    names.push(sb.root().ok_or(EIO)?, GFP_KERNEL)?;
+    let mut next = 0;
+    while let Some(dir) = names.get(next).cloned() {
+        next = next.saturating_add(1);
+        let mut last: Option<ARef<Dentry>> = None;
+        while let Some(child) = dir.next_child(last.as_deref()) {
+            names.push(child.clone(), GFP_KERNEL)?;
+            last = Some(child);
+        }
+    }
+    Ok(names)
+}
+
+/// Why a branch cannot be taken out, or made read-only.
+enum Busy {
+    /// The object is in use and has its instance there, and nowhere else.
+    Used,
+    /// A directory is being read from its instance there.
+    Listed,
+    /// A file has a shared mapping that may write.
+    Mapped,
+    /// Nobody uses the object; it only has to leave the cache.
+    Cached,
+}
+
+/// Whether one of `branches` is that of `slot`.
+fn among(branches: &[Arc<Branch>], slot: &Slot) -> bool {
+    branches.iter().any(|branch| branch.id == slot.branch().id)
+}
+
+impl Busy {
+    /// What keeps the branches that `outcome` takes out from going, and those that it makes
+    /// read-only, as far as `inode` is concerned. The caller has one reference to `inode`.
+    fn why(inode: &Inode, outcome: &Outcome) -> Result<Option<(Busy, Arc<Branch>)>> {
+        let current = inode.stack()?;
+        let gone = |slot: &&Slot| among(&outcome.removed, slot);
+        if inode.is_dir() {
+            if current.iter().all(|slot| gone(&slot)) {
+                let busy = if inode.references() > 1 {
+                    Busy::Used
+                } else {
+                    Busy::Cached
+                };
+                return Ok(Some((busy, current.top().branch().clone())));
+            }
+            let alone = |stack: &&Stack| stack.len() == 1 && gone(&stack.top());
+            let single = inode.is_listed().then(|| inode.history().find(alone));
+            return Ok(single
+                .flatten()
+                .map(|stack| (Busy::Listed, stack.top().branch().clone())));
+        }
+        if let Some(slot) = inode.history().map(Stack::top).find(gone) {
+            let own = if inode.is_held() { 2 } else { 1 };
+            if inode.references() > own {
+                return Ok(Some((Busy::Used, slot.branch().clone())));
+            }
+            // One that is kept for its pseudo-links alone is let go in the end.
+            let lives_there = gone(&current.top());
+            if lives_there && !inode.is_held() {
+                return Ok(Some((Busy::Cached, slot.branch().clone())));
+            }
+        }
+        let top = current.top();
+        if among(&outcome.given_up, top) && top.inode()?.is_mapped_writably() {
+            return Ok(Some((Busy::Mapped, top.branch().clone())));
+        }
+        Ok(None)
+    }
+}
+
+/// Refuses to take a branch out, or to make it read-only, that is in use.
+fn check_free(context: &Context<'_>, sb: &SuperBlock, outcome: &Outcome) -> Result {
+    if outcome.removed.is_empty() && outcome.given_up.is_empty() {
+        return Ok(());
+    }
+    let mut tries = TRIES;
+    loop {
+        let mut found = None;
+        sb.each_inode(&mut |inode| match Busy::why(inode, outcome)? {
+            None => Ok(()),
+            // What follows may be in use, which would be worse.
+            Some(cached @ (Busy::Cached, _)) => {
+                found = Some((ARef::from(inode), cached));
+                Ok(())
+            }
+            Some(busy) => {
+                found = Some((ARef::from(inode), busy));
+                Err(EBUSY)
+            }
+        })
+        .or_else(|error| if error == EBUSY { Ok(()) } else { Err(error) })?;
+        let Some((inode, (busy, branch))) = found else {
+            return Ok(());
+        };
+        if matches!(busy, Busy::Cached) && tries > 0 {
+            // Somebody let it go after the cache was shrunk.
+            tries = tries.saturating_sub(1);
+            drop(inode);
+            sb.shrink();
+            continue;
+        }
+        let what = match busy {
+            Busy::Used | Busy::Cached => "is in use",
+            Busy::Listed => "is open for reading",
+            Busy::Mapped => "is mapped for writing",
+        };
+        let kind = if inode.is_dir() { "directory" } else { "file" };
+        let shown = branch.shown.to_bytes()?;
+        return Err(match inode.any_name() {
+            Some(name) => mount_error!(
+                context,
+                EBUSY,
+                "branch {}: busy: the {} {} {}",
+                text(&shown),
+                kind,
+                text(&name.path()?),
+                what
+            ),
+            None => mount_error!(
+                context,
+                EBUSY,
+                "branch {}: busy: a {} without a name (inode {}) {}",
+                text(&shown),
+                kind,
+                inode.ino(),
+                what
+            ),
+        });
+    }
+}
+
+/// The new instances of an object.
+struct Renewed {
+    inode: ARef<Inode>,
+    stack: KBox<Stack>,
+    /// Memory to remember its inode number under its new top instance.
+    number: RBTreeNode<(u16, u64), u64>,
+}
+
+/// Where the instances of a directory are to be found.
+#[derive(Clone, Copy)]
+enum At {
+    /// In this place of [`Plan::renewed`].
+    Renewed(usize),
+    /// They are as they were.
+    Inode,
+}
+
+/// A directory of the walk.
+struct Frame {
+    dentry: ARef<Dentry>,
+    at: At,
+    last: Option<ARef<Dentry>>,
+}
+
+/// What is to be published.
+struct Plan<'a> {
+    sb: &'a SuperBlock,
+    /// The mark of inodes that were looked at.
+    round: u32,
+    renewed: KVVec<Renewed>,
+    /// Names that lead elsewhere now.
+    hidden: KVVec<ARef<Dentry>>,
+    /// The other names, and the new guard of each.
+    guards: KVVec<(ARef<Dentry>, Option<ARef<LowerDentry>>)>,
+    /// Inodes that were kept for pseudo-links on a branch that goes.
+    let_go: KVVec<ARef<Inode>>,
+    /// Inodes that refer to a branch that goes or changes, now or in their history.
+    stale: KVVec<ARef<Inode>>,
+}
+
+/// Whether the branch of `slot` is not in `table`, or has another access there.
+fn is_stale(table: &BranchTable, slot: &Slot) -> bool {
+    !table
+        .get(slot.branch().id)
+        .is_some_and(|branch| Arc::ptr_eq(branch, slot.branch()))
+}
+
+/// The instances of `stack` on branches of `table`.
+fn remaining(table: &BranchTable, stack: &Stack) -> Result<KVec<Slot>> {
+    let mut slots = KVec::new();
+    for slot in stack.iter() {
+        if let Some(branch) = table.get(slot.branch().id) {
+            slots.push(Slot::new(branch.clone(), slot.dentry().clone()), GFP_KERNEL)?;
+        }
+    }
+    Ok(slots)
+}
+
+impl<'a> Plan<'a> {
+    fn new(sb: &'a SuperBlock) -> Self {
+        Plan {
+            sb,
+            round: sb.data().next_round(),
+            renewed: KVVec::new(),
+            hidden: KVVec::new(),
+            guards: KVVec::new(),
+            let_go: KVVec::new(),
+            stale: KVVec::new(),
+        }
+    }
+
+    /// Notes the new instances of `inode`, if they are others.
+    fn renew(&mut self, inode: &Inode, slots: KVec<Slot>) -> Result<At> {
+        inode.mark(self.round);
+        let current = inode.stack()?;
+        let same = current.len() == slots.len()
+            && Iterator::zip(current.iter(), slots.iter())
+                .all(|(a, b)| a.dentry().is(b.dentry()) && Arc::ptr_eq(a.branch(), b.branch()));
+        if same {
+            return Ok(At::Inode);
+        }
+        let renewed = Renewed {
+            inode: inode.into(),
+            stack: inode::stack_of(slots)?,
+            number: InoTable::reserve()?,
+        };
+        self.renewed.push(renewed, GFP_KERNEL)?;
+        Ok(At::Renewed(self.renewed.len().saturating_sub(1)))
+    }
+
+    /// Looks at all cached names, from the root down. The mounter's credentials are in force.
+    fn walk_names(&mut self, table: &BranchTable) -> Result {
+        let root = self.sb.root().ok_or(EIO)?;
+        let at = self.renew(root.object()?, sb::root_slots(table)?)?;
+        let mut path: KVVec<Frame> = KVVec::new();
+        let frame = Frame {
+            dentry: root,
+            at,
+            last: None,
+        };
+        path.push(frame, GFP_KERNEL)?;
+        while let Some(frame) = path.last_mut() {
+            let Some(child) = frame.dentry.next_child(frame.last.as_deref()) else {
+                drop(path.pop());
+                continue;
+            };
+            frame.last = Some(child.clone());
+            let (dir, at) = (frame.dentry.clone(), frame.at);
+            if let Some(at) = self.visit(table, &dir, at, &child)? {
+                let frame = Frame {
+                    dentry: child,
+                    at,
+                    last: None,
+                };
+                path.push(frame, GFP_KERNEL)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at one name in `dir`. For a directory, tells where its instances are.
+    fn visit(
+        &mut self,
+        table: &BranchTable,
+        dir: &Dentry,
+        at: At,
+        child: &ARef<Dentry>,
+    ) -> Result<Option<At>> {
+        if child.is_unhashed() {
+            // Removed, or about to be looked up.
+            return Ok(None);
+        }
+        let Some(inode) = child.inode() else {
+            self.hidden.push(child.clone(), GFP_KERNEL)?;
+            return Ok(None);
+        };
+        let name = child.name()?;
+        let answer = {
+            let parent = match at {
+                At::Renewed(n) => &*self.renewed.get(n).ok_or(EIO)?.stack,
+                At::Inode => dir.object()?.stack()?,
+            };
+            lookup::probe(parent, 0, &name, Depth::All)?
+        };
+        let current = inode.stack()?;
+        let same = match answer.slots.first() {
+            None => false,
+            Some(top) if inode.is_dir() => {
+                top.inode()?.is_dir()
+                    && answer
+                        .slots
+                        .iter()
+                        .any(|slot| current.iter().any(|known| known.dentry().is(slot.dentry())))
+            }
+            Some(top) => inode.ever_led_to(top.inode()?),
+        };
+        let slots = if same {
+            self.guards
+                .push((child.clone(), answer.guard), GFP_KERNEL)?;
+            answer.slots
+        } else {
+            if child.is_mountpoint() {
+                self.guards.push((child.clone(), None), GFP_KERNEL)?;
+            } else {
+                self.hidden.push(child.clone(), GFP_KERNEL)?;
+            }
+            remaining(table, current)?
+        };
+        if inode.is_dir() && !slots.is_empty() {
+            self.renew(inode, slots).map(Some)
+        } else {
+            Ok(None)
+        }
+    }
+
+    /// Looks at all cached inodes: what has no name, or keeps its instance on a branch whose access
+    /// changes.
+    fn walk_inodes(&mut self, table: &BranchTable) -> Result {
+        let sb = self.sb;
+        sb.each_inode(&mut |inode| {
+            let current = inode.stack()?;
+            let stale = |stack: &Stack| stack.iter().any(|slot| is_stale(table, slot));
+            if inode.history().any(stale) {
+                self.stale.push(inode.into(), GFP_KERNEL)?;
+            }
+            if inode.is_marked(self.round) || !stale(current) {
+                return Ok(());
+            }
+            let slots = remaining(table, current)?;
+            if !slots.is_empty() {
+                self.renew(inode, slots)?;
+            } else if inode.is_held() {
+                self.let_go.push(inode.into(), GFP_KERNEL)?;
+            } else {
+                return Err(EBUSY);
+            }
+            Ok(())
+        })
+    }
+
+    /// Makes it so. Nothing fails any more.
+    fn commit(self, closed: &Closed<'_>, outcome: Outcome) {
+        let sb = self.sb;
+        let info = sb.data();
+        let Outcome {
+            shape,
+            made,
+            removed,
+            given_up,
+        } = outcome;
+        made.keep();
+        if let Some(top) = shape.table.order.first() {
+            let mount = &top.root.mount;
+            sb.set_limits(mount.max_bytes(), mount.time_granularity());
+        }
+        let checked = shape.settings.udba != Udba::None;
+        sb.set_checked(checked);
+
+        let mut renewed: KVVec<ARef<Inode>> = KVVec::new();
+        for Renewed {
+            inode,
+            stack,
+            number,
+        } in self.renewed
+        {
+            let (fs, lower) = (stack.top().branch().fs, stack.top_inode().ino());
+            if inode.ino() != ino::ROOT && ino::pack(fs, lower) != Some(inode.ino()) {
+                info.ino.keep(number, fs, lower, inode.ino());
+            }
+            inode.publish(stack);
+            inode.forget_listing();
+            // Those that find no place here are refreshed at their next use.
+            let _ = renewed.push(inode, GFP_KERNEL);
+        }
+        for dentry in self.hidden.iter() {
+            dentry.unhash();
+            dentry.set_guard(None);
+        }
+        for (dentry, guard) in self.guards {
+            dentry.set_guard(guard);
+            dentry.set_checked(checked);
+        }
+        let old = info.reshape(closed, shape);
+        let mut chain = Chain::none();
+        for inode in self.stale.iter() {
+            let table = info.table();
+            inode.prune(
+                closed,
+                &mut |stack| stack.iter().any(|slot| is_stale(table, slot)),
+                &mut chain,
+            );
+        }
+        if let Err(error) = info.views.update(info.table()) {
+            pr_warn!("cannot show the branches in sysfs: {:?}\n", error);
+        }
+        closed.free(old, chain);
+
+        for inode in renewed.iter() {
+            if let Err(error) = inode.refresh() {
+                pr_warn!("cannot refresh inode {}: {:?}\n", inode.ino(), error);
+            }
+        }
+        for inode in self.let_go.iter() {
+            inode.set_plinked(false);
+            info.plinks.let_go(inode);
+        }
+        drop((renewed, self.hidden, self.stale, self.let_go));
+        sb.shrink();
+
+        for branch in given_up.iter() {
+            if !removed.iter().any(|other| other.id == branch.id) {
+                info.cred.scope(|| whiteout::give_up(&branch.root));
+            }
+        }
+        for branch in removed.iter() {
+            if !info.table().order.iter().any(|other| other.fs == branch.fs) {
+                info.ino.forget_fs(branch.fs);
+            }
+        }
+    }
+}
