@@ -53,7 +53,7 @@ guest_tests() {
 	CARGO_TARGET_DIR=$target/guest-$(key "$SRC")
 	step "build the guest tests" "$SRC/scripts/chroot.sh" \
 		cargo build --locked --manifest-path "$SRC/tests/guest/Cargo.toml"
-	for name in SEED STEPS RUAUFS_TEST_TIMEOUT; do # See tests/guest/src/main.rs.
+	for name in SEED STEPS SOAK RUAUFS_TEST_TIMEOUT; do # See tests/guest/src/main.rs.
 		[[ -z ${!name:-} ]] || environment+=(--env "$name=${!name}")
 	done
 	run "guest tests" "$SRC/scripts/vm.sh" "${options[@]}" "${environment[@]}" \

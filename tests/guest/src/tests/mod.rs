@@ -19,6 +19,7 @@ mod options;
 mod policy;
 mod readdir;
 mod remount;
+mod remount_soak;
 mod remove;
 mod rename;
 mod rename_dir;
@@ -55,6 +56,7 @@ pub(crate) fn all() -> Vec<Case> {
         sysfs::cases(),
         udba::cases(),
         remount::cases(),
+        remount_soak::cases(),
         bad_input::cases(),
         concurrency::cases(),
         model::cases(),
