@@ -32,6 +32,7 @@ pub(crate) mod inode;
 pub(crate) mod inode_ops;
 pub(crate) mod io;
 pub(crate) mod name;
+pub(crate) mod notify;
 pub(crate) mod once;
 pub(crate) mod path;
 pub(crate) mod sb;

@@ -12,6 +12,7 @@
 #include <linux/fiemap.h>
 #include <linux/fileattr.h>
 #include <linux/fs.h>
+#include <linux/fsnotify_backend.h>
 #include <linux/mount.h>
 #include <linux/namei.h>
 #include <linux/pagemap.h>
@@ -137,6 +138,12 @@ struct inode *ruaufs_helper_next_inode(struct super_block *sb,
 unsigned int ruaufs_helper_icount(struct inode *inode)
 {
 	return icount_read_once(inode);
+}
+
+int ruaufs_helper_add_inode_mark(struct fsnotify_mark *mark,
+				 struct inode *inode)
+{
+	return fsnotify_add_inode_mark(mark, inode, 0);
 }
 
 bool ruaufs_helper_is_mapped_writably(struct inode *inode)

@@ -5,6 +5,7 @@
 
 #include <linux/fs.h>
 #include <linux/fs_context.h>
+#include <linux/fsnotify_backend.h>
 #include <linux/seq_file.h>
 #include <linux/slab.h>
 #include <linux/srcu.h>
@@ -30,6 +31,8 @@ struct inode *ruaufs_helper_next_inode(struct super_block *sb,
 				       struct inode *prev);
 unsigned int ruaufs_helper_icount(struct inode *inode);
 bool ruaufs_helper_is_mapped_writably(struct inode *inode);
+int ruaufs_helper_add_inode_mark(struct fsnotify_mark *mark,
+				 struct inode *inode);
 void ruaufs_helper_inode_lock(struct inode *inode);
 void ruaufs_helper_inode_unlock(struct inode *inode);
 bool ruaufs_helper_inode_is_new(struct inode *inode);

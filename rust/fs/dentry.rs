@@ -249,8 +249,23 @@ impl<T: FileSystem> Dentry<T> {
         }
     }
 
+    /// `d_time`, which the VFS leaves to us: what the file system wants to find again.
+    pub(crate) fn seen(&self) -> u64 {
+        // SAFETY: The dentry is valid; a single word.
+        // CAST: A word of the machine.
+        unsafe { (&raw const (*self.as_ptr()).d_time).read_volatile() as u64 }
+    }
+
+    /// Sets what [`Dentry::seen`] gives.
+    pub(crate) fn set_seen(&self, seen: u64) {
+        // CAST: Where a word is smaller, the lower half is as good for comparison.
+        // SAFETY: As above.
+        unsafe { (&raw mut (*self.as_ptr()).d_time).write_volatile(seen as usize) };
+    }
+
     /// Moves the guard of `from` here, for a look-up that ended in another dentry.
     pub(super) fn take_guard(&self, from: &Dentry<T>) {
+        self.set_seen(from.seen());
         let guard = from.guard_slot().xchg(ptr::null_mut(), Full);
         // SAFETY: By the type invariant `d_fsdata` owned a reference, which is ours now.
         self.set_guard(NonNull::new(guard).map(|guard| unsafe { ARef::from_raw(guard.cast()) }));
@@ -307,6 +322,17 @@ impl<T: FileSystem> Walk<'_, T> {
     /// Whether the walk must not sleep.
     pub(crate) fn is_rcu(&self) -> bool {
         self.rcu
+    }
+
+    /// The dentry.
+    pub(crate) fn dentry(&self) -> &Dentry<T> {
+        self.dentry
+    }
+
+    /// The name that is walked.
+    pub(crate) fn name(&self) -> &[u8] {
+        // SAFETY: By the contract of `d_revalidate()` the name is valid during the call.
+        unsafe { name::bytes(self.name) }
     }
 
     /// The inode that the name leads to.
@@ -422,7 +448,8 @@ impl<T: Mountable> Table<T> {
                 rcu: flags & bindings::RUAUFS_LOOKUP_RCU != 0,
             }
         };
-        let _reading = (!walk.rcu).then(|| walk.dir.sb().read());
+        // A name that is looked at again may get other instances.
+        let _reading = (!walk.rcu).then(|| walk.dir.sb().enter());
         match T::revalidate(&walk) {
             Validity::Valid => {}
             Validity::Stale => return 0,

@@ -40,6 +40,7 @@ use super::{
     },
     ino::InoTable,
     inode,
+    notify,
     plink,
     target,
     whiteout,
@@ -450,6 +451,7 @@ impl CopyUp<'_> {
                 .keep(number, self.target.fs, lower, self.inode.ino());
         }
         self.inode.publish(stack);
+        notify::watch_or_log(self.inode);
         self.inode.count_anew();
         self.inode.refresh()
     }

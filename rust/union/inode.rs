@@ -23,6 +23,10 @@ use super::{
         Slot,
         Stack, //
     },
+    notify::{
+        self,
+        Watches, //
+    },
     readdir::Listing,
     Dentry,
     Inode,
@@ -88,6 +92,9 @@ pub(crate) struct InodeInfo {
     hidden: Atomic<u32>,
     /// Changes of the directory by us; branches with coarse time stamps do not show all.
     changes: Atomic<u64>,
+    /// With `udba=notify`, what watches the instances of a directory.
+    #[pin]
+    pub(crate) watches: Watches,
     /// It is held by [`super::plink::Plinks`].
     held: Atomic<bool>,
     /// Open directories that read from the only instance.
@@ -124,6 +131,7 @@ impl Private for InodeInfo {
             plinked: Atomic::new(false),
             hidden: Atomic::new(0),
             changes: Atomic::new(0),
+            watches <- Watches::new(depth),
             held: Atomic::new(false),
             listed: Atomic::new(0),
             round: Atomic::new(0),
@@ -131,6 +139,7 @@ impl Private for InodeInfo {
     }
 
     fn release(&self) {
+        self.watches.end();
         self.stack.release();
         let listing = self.listing.lock().take();
         drop(listing);
@@ -386,7 +395,11 @@ pub(crate) fn get(sb: &SuperBlock, mut slots: KVec<Slot>) -> Result<ARef<Inode>>
         },
     )?;
     match (found, stack) {
-        (Got::New(new), _) => Ok(new.finish(lower_inode, branch.root.mount.idmap(), nlink)),
+        (Got::New(new), _) => {
+            let inode = new.finish(lower_inode, branch.root.mount.idmap(), nlink);
+            notify::watch(&inode)?;
+            Ok(inode)
+        }
         (Got::Cached(inode), None) => Ok(inode),
         (Got::Cached(inode), Some(stack)) => {
             let lock = inode.promotion_lock();
@@ -399,10 +412,14 @@ pub(crate) fn get(sb: &SuperBlock, mut slots: KVec<Slot>) -> Result<ARef<Inode>>
                     .iter()
                     .zip(stack.iter())
                     .all(|(a, b)| a.dentry().is(b.dentry()));
-            if same_top && !same && inode.is_dir() {
+            let changes = same_top && !same && inode.is_dir();
+            if changes {
                 inode.publish(stack);
             }
             drop(lock);
+            if changes {
+                notify::watch(&inode)?;
+            }
             Ok(inode)
         }
     }
@@ -470,7 +487,11 @@ pub(crate) fn get_root(sb: &SuperBlock, mut slots: KVec<Slot>) -> Result<ARef<In
         }
     };
     match Inode::get(sb, ino::ROOT, |_| false, fill)? {
-        Got::New(new) => Ok(new.finish(lower_inode, branch.root.mount.idmap(), nlink)),
+        Got::New(new) => {
+            let inode = new.finish(lower_inode, branch.root.mount.idmap(), nlink);
+            notify::watch(&inode)?;
+            Ok(inode)
+        }
         Got::Cached(inode) => Ok(inode),
     }
 }

@@ -150,6 +150,8 @@ pub(crate) fn lookup(dir: &Inode, entry: Entry<'_, Union>) -> Result<Option<ARef
     let sb = dir.sb();
     let info = sb.data();
     let stack = dir.stack()?;
+    // From before the look: what happens meanwhile makes the next walk look again.
+    entry.dentry.set_seen(dir.data().watches.count());
     let answer = info
         .cred
         .scope(|| probe(stack, 0, entry.name, Depth::All))?;

@@ -125,13 +125,20 @@ fn layers(stack: &Stack) -> Result<KVec<Layer>> {
     let mut layers = KVec::with_capacity(stack.len(), GFP_KERNEL)?;
     for slot in stack.iter() {
         let mut listing = Names::new();
-        KernelFile::dir(slot.path(), true)?.each_entry(&mut |name, ino, dtype| {
-            if name == b"." || name == b".." {
-                Ok(())
-            } else {
-                listing.push(name, ino, dtype)
-            }
-        })?;
+        let read = KernelFile::dir(slot.path(), true).and_then(|dir| {
+            dir.each_entry(&mut |name, ino, dtype| {
+                if name == b"." || name == b".." {
+                    Ok(())
+                } else {
+                    listing.push(name, ino, dtype)
+                }
+            })
+        });
+        match read {
+            // Somebody removed this instance, and others are left.
+            Err(error) if error == ENOENT && !layers.is_empty() => {}
+            other => other?,
+        }
         layers.push(
             Layer {
                 listing,

@@ -47,6 +47,7 @@ use super::{
         Depth, //
     },
     mount::Change,
+    notify,
     sb,
     whiteout,
     Dentry,
@@ -121,13 +122,35 @@ fn settings_only(sb: &SuperBlock, closed: &Closed<'_>, outcome: Outcome) -> Resu
     } else {
         cached_names(sb)?
     };
+    let udba = outcome.shape.settings.udba;
+    let rewatch = udba != info.settings().udba;
+    outcome.made.keep();
     let old = info.reshape(closed, outcome.shape);
     closed.free(old, Chain::<Arc<Branch>>::none());
     sb.set_checked(checked);
     for name in names.iter() {
         name.set_checked(checked);
     }
+    if rewatch {
+        watch_all(sb);
+    }
     Ok(())
+}
+
+/// Begins or ends the watches of all directories, after `udba=` has changed.
+fn watch_all(sb: &SuperBlock) {
+    let notify = sb.data().settings().udba == Udba::Notify;
+    let result = sb.each_inode(&mut |inode| {
+        if notify {
+            notify::watch_or_log(inode);
+        } else {
+            inode.data().watches.end();
+        }
+        Ok(())
+    });
+    if let Err(error) = result {
+        pr_warn!("cannot watch the branches: {:?}\n", error);
+    }
 }
 
 /// All cached names.
@@ -480,6 +503,7 @@ impl<'a> Plan<'a> {
             sb.set_limits(mount.max_bytes(), mount.time_granularity());
         }
         let checked = shape.settings.udba != Udba::None;
+        let rewatch = shape.settings.udba != info.settings().udba;
         sb.set_checked(checked);
 
         let mut renewed: KVVec<ARef<Inode>> = KVVec::new();
@@ -525,6 +549,12 @@ impl<'a> Plan<'a> {
             if let Err(error) = inode.refresh() {
                 pr_warn!("cannot refresh inode {}: {:?}\n", inode.ino(), error);
             }
+            if !rewatch {
+                notify::watch_or_log(inode);
+            }
+        }
+        if rewatch {
+            watch_all(sb);
         }
         for inode in self.let_go.iter() {
             inode.set_plinked(false);

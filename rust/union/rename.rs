@@ -22,6 +22,7 @@ use super::{
     copyup,
     inode,
     lookup,
+    notify,
     readdir,
     remove,
     target,
@@ -224,6 +225,7 @@ fn settle(object: &Inode, branch: &Arc<Branch>, room: &mut Option<inode::Room>) 
             let slot = Slot::new(branch.clone(), stack.top().dentry().clone());
             let room = room.take().ok_or(ENOMEM)?;
             object.publish(room.fill(object.sb().data().table(), slot)?);
+            notify::watch_or_log(object);
         }
         Ok(())
     };

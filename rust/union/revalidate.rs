@@ -6,11 +6,12 @@
 //! still there under its name, is the name still absent on the writable branch
 //! above it ([`super::lookup::Answer::guard`]). What lies below the top instance
 //! of a directory is not asked: a read-only branch that changes is noticed when
-//! its own names are.
+//! its own names are. With `udba=notify` all of it is ([`super::notify`]).
 
 #![forbid(unsafe_code)]
 
 use super::{
+    notify,
     Inode,
     Union, //
 };
@@ -32,6 +33,14 @@ impl Operations for Union {
                 Validity::Stale
             }
         };
+        let dir = walk.dir();
+        let moved = notify::has_moved(dir.sb().data(), dir, walk.inode(), walk.dentry().seen());
+        if moved && walk.is_rcu() {
+            return Validity::NeedRef;
+        }
+        if moved && notify::look_again(dir, walk.dentry(), walk.name()) == Validity::Stale {
+            return Validity::Stale;
+        }
         let Some(inode) = walk.inode() else {
             return holds(walk.guard_holds(None));
         };

@@ -29,6 +29,7 @@ use crate::fs::{
         Snapshot, //
     },
     io,
+    notify::Group,
     sb::Operations, //
     seq::Seq,
     statfs::Statfs,
@@ -49,7 +50,8 @@ use kernel::{
         },
         Arc,
         LockClassKey,
-        Mutex, //
+        Mutex,
+        SetOnce, //
     }, //
 };
 
@@ -80,6 +82,8 @@ pub(crate) struct SbInfo {
     /// copy under a name: so neither gets into the other's way.
     #[pin]
     pub(crate) replace: Mutex<()>,
+    /// With `udba=notify`, those that watch branches.
+    watchers: SetOnce<Group>,
     /// Counts temporary names.
     temp: Atomic<u32>,
     /// Counts remounts that changed branches.
@@ -125,6 +129,7 @@ impl SbInfo {
             plinks <- Plinks::new(),
             views <- views,
             replace <- Mutex::new((), c"ruaufs_replace", replace_class(depth)),
+            watchers: SetOnce::new(),
             temp: Atomic::new(start),
             rounds: Atomic::new(0),
         })
@@ -143,6 +148,15 @@ impl SbInfo {
     /// Other branches and options from now on. Who looks at the old ones may go on.
     pub(crate) fn reshape(&self, closed: &Closed<'_>, shape: KBox<Shape>) -> Retired<KBox<Shape>> {
         self.shape.replace(closed, shape)
+    }
+
+    /// Those that watch branches; they are made at the first need.
+    pub(crate) fn watchers(&self) -> Result<&Group> {
+        if self.watchers.as_ref().is_none() {
+            // Somebody else may be first.
+            self.watchers.populate(Group::new()?);
+        }
+        self.watchers.as_ref().ok_or(EIO)
     }
 
     /// What marks the inodes that a remount looked at.

@@ -15,6 +15,7 @@ mod lookup;
 mod mapping;
 mod model;
 mod mount;
+mod notify;
 mod options;
 mod policy;
 mod readdir;
@@ -55,6 +56,7 @@ pub(crate) fn all() -> Vec<Case> {
         options::cases(),
         sysfs::cases(),
         udba::cases(),
+        notify::cases(),
         remount::cases(),
         remount_soak::cases(),
         bad_input::cases(),

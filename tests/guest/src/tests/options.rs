@@ -203,7 +203,6 @@ fn options_of_later_versions(cx: &Ctx) -> Result<()> {
     let reason: &[&str] = &["not supported"];
     for option in [
         "noplink",
-        "udba=notify",
         "create=mfs",
         "create=rr",
         "dirren",

@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `udba=notify`: nothing that is changed behind the union's back stays unnoticed.
+//!
+//! `udba=reval` compares what a name was found by ([`super::revalidate`]). That
+//! misses what appears where nothing was found: a name, a whiteout or an opaque
+//! mark on another branch. With `udba=notify` each instance of a cached directory is
+//! watched, except on `rr` branches. When a name comes or goes in one of them, all
+//! names that are cached of that directory are looked at again at their next use:
+//! asked of the branches, and kept if the answer is the same.
+//!
+//! # Terms
+//!
+//! - *pulse*: counts what happened in the instances of a directory.
+//! - *seen*: the pulses that a name depends on at the last look, kept in the dentry.
+//!   Compared inside RCU walk.
+//!
+//! # Locking
+//!
+//! [`Watches::list`] is a leaf lock but for the locks of the notification system.
+
+#![forbid(unsafe_code)]
+
+use super::{
+    branch::Stack,
+    inode,
+    lookup::{
+        self,
+        Depth, //
+    },
+    sb::SbInfo,
+    Dentry,
+    Inode, //
+};
+use crate::fs::{
+    dentry::Validity,
+    notify::{
+        Group,
+        Pulse,
+        Watch, //
+    }, //
+};
+use crate::logic::{
+    branch_spec::Perm,
+    options::Udba, //
+};
+use core::pin::Pin;
+use kernel::{
+    prelude::*,
+    static_lock_class,
+    sync::{
+        Arc,
+        LockClassKey,
+        Mutex,
+        SetOnce, //
+    }, //
+};
+
+/// The watches of a directory.
+#[pin_data]
+pub(crate) struct Watches {
+    /// Set when the first is made.
+    pulse: SetOnce<Arc<Pulse>>,
+    #[pin]
+    list: Mutex<KVec<Watch>>,
+}
+
+/// A lock class for each depth of stacking: a union on a union takes both locks.
+fn list_class(depth: i32) -> Pin<&'static LockClassKey> {
+    if depth <= 1 {
+        static_lock_class!()
+    } else {
+        static_lock_class!()
+    }
+}
+
+impl Watches {
+    /// None.
+    pub(crate) fn new(depth: i32) -> impl PinInit<Self> {
+        pin_init!(Watches {
+            pulse: SetOnce::new(),
+            list <- Mutex::new(KVec::new(), c"ruaufs_watches", list_class(depth)),
+        })
+    }
+
+    /// Ends all.
+    pub(crate) fn end(&self) {
+        let list = core::mem::replace(&mut *self.list.lock(), KVec::new());
+        drop(list);
+    }
+
+    /// Makes all names of the directory be looked at again.
+    fn disturb(&self) {
+        if let Some(pulse) = self.pulse.as_ref() {
+            pulse.beat();
+        }
+    }
+
+    /// The pulse now; 0 if nothing was ever watched.
+    pub(crate) fn count(&self) -> u64 {
+        self.pulse.as_ref().map_or(0, |pulse| pulse.count())
+    }
+}
+
+/// Makes the watches of `inode` those of its instances. With another `udba=` it has none.
+pub(crate) fn watch(inode: &Inode) -> Result {
+    if !inode.is_dir() {
+        return Ok(());
+    }
+    let info = inode.sb().data();
+    let watches = &inode.data().watches;
+    if info.settings().udba != Udba::Notify {
+        return Ok(());
+    }
+    let group = info.watchers()?;
+    if watches.pulse.as_ref().is_none() {
+        watches.pulse.populate(Arc::new(Pulse::new(), GFP_KERNEL)?);
+    }
+    let pulse = watches.pulse.as_ref().ok_or(EIO)?;
+    let stack = inode.stack()?;
+    let mut list = watches.list.lock();
+    let mut ended = KVec::new();
+    let mut at = 0;
+    while let Some(watch) = list.get(at) {
+        if stack
+            .iter()
+            .any(|slot| slot.inode().is_ok_and(|dir| watch.is_of(dir)))
+        {
+            at = at.saturating_add(1);
+            continue;
+        }
+        ended.reserve(1, GFP_KERNEL)?;
+        if let Ok(watch) = list.remove(at) {
+            ended.push(watch, GFP_KERNEL)?;
+        }
+    }
+    let result = add(group, stack, pulse, &mut list);
+    drop(list);
+    drop(ended);
+    result
+}
+
+/// Adds what is missing.
+fn add(group: &Group, stack: &Stack, pulse: &Arc<Pulse>, list: &mut KVec<Watch>) -> Result {
+    for slot in stack.iter() {
+        let dir = slot.inode()?;
+        if slot.branch().access.perm != Perm::Rr && !list.iter().any(|watch| watch.is_of(dir)) {
+            list.reserve(1, GFP_KERNEL)?;
+            list.push(Watch::new(group, dir, pulse.clone())?, GFP_KERNEL)?;
+        }
+    }
+    Ok(())
+}
+
+/// As [`watch`], where it is too late for an error: what is not watched is as with `udba=reval`.
+pub(crate) fn watch_or_log(inode: &Inode) {
+    if let Err(error) = watch(inode) {
+        pr_warn!("cannot watch inode {}: {:?}\n", inode.ino(), error);
+    }
+}
+
+/// What a name of `dir` that leads to `inode` depends on. For a directory these are its own
+/// instances, too, since an opaque mark is inside one. Both only grow, so their sum tells.
+fn pulses(dir: &Inode, inode: Option<&Inode>) -> u64 {
+    let own = inode.map_or(0, |inode| inode.data().watches.count());
+    dir.data().watches.count().wrapping_add(own)
+}
+
+/// Whether a name of `dir` that leads to `inode` must be looked at again, if the pulses were `seen`
+/// at the last look.
+pub(crate) fn has_moved(info: &SbInfo, dir: &Inode, inode: Option<&Inode>, seen: u64) -> bool {
+    info.settings().udba == Udba::Notify && pulses(dir, inode) != seen
+}
+
+/// Looks at a cached name again: asks the branches, and compares.
+pub(crate) fn look_again(dir: &Inode, dentry: &Dentry, name: &[u8]) -> Validity {
+    match same(dir, dentry, name) {
+        Ok(true) => Validity::Valid,
+        // The look-up that follows meets the same error and says so.
+        Ok(false) | Err(_) => Validity::Stale,
+    }
+}
+
+fn same(dir: &Inode, dentry: &Dentry, name: &[u8]) -> Result<bool> {
+    let info = dir.sb().data();
+    let seen = pulses(dir, dentry.inode());
+    let answer = info
+        .cred
+        .scope(|| lookup::probe(dir.stack()?, 0, name, Depth::All))?;
+    let same = match (dentry.inode(), answer.slots.first()) {
+        (None, None) => true,
+        (Some(inode), Some(top)) if inode.is_dir() => {
+            let lower = top.inode()?;
+            let lock = inode.promotion_lock();
+            let known = inode.stack()?;
+            let all = Iterator::zip(known.iter(), answer.slots.iter())
+                .all(|(a, b)| a.dentry().is(b.dentry()));
+            if core::ptr::eq(known.top_inode(), lower) {
+                if known.len() != answer.slots.len() || !all {
+                    // It gained or lost an instance below.
+                    let stack = inode::stack_of(answer.slots)?;
+                    inode.publish(stack);
+                    inode.forget_listing();
+                    drop(lock);
+                    watch(inode)?;
+                    // What its names were found by has changed, too.
+                    inode.data().watches.disturb();
+                }
+                true
+            } else {
+                false
+            }
+        }
+        (Some(inode), Some(top)) => inode.ever_led_to(top.inode()?),
+        _ => false,
+    };
+    if same {
+        dentry.set_guard(answer.guard);
+        dentry.set_seen(seen);
+    }
+    Ok(same)
+}
