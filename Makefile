@@ -59,9 +59,17 @@ rust-analyzer: setup
 run: setup
 	@scripts/run.sh
 
+# DESTDIR, prefix and helperdir: see the script.
+.PHONY: tools tools-install
+tools: setup
+	@scripts/build-tools.sh
+
+tools-install: setup
+	@DESTDIR='$(DESTDIR)' prefix='$(prefix)' helperdir='$(helperdir)' scripts/install-tools.sh
+
 shell: setup
 	@scripts/build.sh
-	@scripts/vm.sh --interactive -- bash -l
+	@scripts/vm.sh --interactive $(if $(TOOLS),--file "$$(scripts/build-tools.sh)/bin") -- bash -l
 
 test: setup
 	@scripts/test.sh
@@ -95,7 +103,7 @@ help:
 	@echo 'For a Debian 12 or 13 machine, as root; all they need is made by itself, once:'
 	@echo '  make run            build, boot the stock kernel in QEMU, show the main job'
 	@echo '  make test           all tests; the last line counts them'
-	@echo '  make shell          a shell in the guest, with the module at hand'
+	@echo '  make shell          a shell in the guest, with the module at hand (TOOLS=1: the tools, too)'
 	@echo '  make vm-test T=x    guest tests whose name contains x'
 	@echo '  make test-debug     the guest tests (T=x: some) on a kernel that looks for bugs'
 	@echo '  make shell-debug    a shell in the guest with that kernel'
@@ -103,6 +111,8 @@ help:
 	@echo '                      (QUICK=1: fewer; BASE=results.csv: compare with that run)'
 	@echo '  make host-test      tests of the pure logic, on this machine'
 	@echo '  make build          rust/ruaufs.ko for the stock Debian kernel'
+	@echo '  make tools          the user-space tools: ruaufs, mount.ruaufs, auplink, ...'
+	@echo '  make tools-install  install them (DESTDIR=, prefix=/usr/local, helperdir=/usr/sbin)'
 	@echo '  make lint           clippy, rustfmt, layers, shellcheck: no warnings allowed'
 	@echo '  make fmt            format the Rust sources'
 	@echo '  make rust-analyzer  write rust-project.json for editors'

@@ -7,6 +7,6 @@
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
 cd "$SRC"
-find rust tests -name '*.rs' ! -name '*generated*' -print0 |
+find rust tests tools -name '*.rs' ! -name '*generated*' -print0 |
 	xargs -0 scripts/chroot.sh rustfmt --config-path .rustfmt.toml \
 		--config skip_children=true "$@"

@@ -26,7 +26,7 @@ kernel_lints() {
 
 cargo_lints() {
 	local crate
-	for crate in "$SRC"/tests/{host,guest,bench}; do
+	for crate in "$SRC"/tests/{host,guest,bench} "$SRC/tools"; do
 		[[ -e $crate/Cargo.toml ]] || continue
 		CARGO_TARGET_DIR=$CACHE/target/${crate##*/}-$(key "$SRC") "${in_root[@]}" \
 			cargo clippy --quiet --locked --all-targets \
@@ -67,4 +67,4 @@ check copies "copies of kernel settings" copies
 check rustfmt "rustfmt" "$SRC/scripts/fmt.sh" --check
 check shell "shellcheck" shell_lints
 check kernel "clippy with the kernel's lints" kernel_lints
-check cargo "clippy of the tests" cargo_lints
+check cargo "clippy of the tests and tools" cargo_lints

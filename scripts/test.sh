@@ -41,11 +41,14 @@ host_tests() {
 	CARGO_TARGET_DIR=$target/host-$(key "$SRC")
 	run "host tests" "$SRC/scripts/chroot.sh" \
 		cargo test --locked --manifest-path "$SRC/tests/host/Cargo.toml"
+	CARGO_TARGET_DIR=$target/tools-tests-$(key "$SRC")
+	run "tests of the tools" "$SRC/scripts/chroot.sh" \
+		cargo test --locked --manifest-path "$SRC/tools/Cargo.toml"
 }
 
 # guest_tests [--debug]: the time limits are for emulation.
 guest_tests() {
-	local name environment=() options=(--timeout 2700)
+	local name tools=() environment=() options=(--timeout 2700)
 	if [[ ${1:-} == --debug ]]; then
 		: "${RUAUFS_TEST_TIMEOUT:=1200}"
 		options=(--debug --timeout 14400 --log "$CACHE/log/kernel-debug-$(key "$SRC").log")
@@ -53,11 +56,14 @@ guest_tests() {
 	CARGO_TARGET_DIR=$target/guest-$(key "$SRC")
 	step "build the guest tests" "$SRC/scripts/chroot.sh" \
 		cargo build --locked --manifest-path "$SRC/tests/guest/Cargo.toml"
+	if [[ -z $filter || $filter == *tools* ]]; then # No other test needs them.
+		tools=(--file "$("$SRC/scripts/build-tools.sh")/bin/ruaufs")
+	fi
 	for name in SEED STEPS SOAK RUAUFS_TEST_TIMEOUT; do # See tests/guest/src/main.rs.
 		[[ -z ${!name:-} ]] || environment+=(--env "$name=${!name}")
 	done
 	run "guest tests" "$SRC/scripts/vm.sh" "${options[@]}" "${environment[@]}" \
-		--file "$CARGO_TARGET_DIR/debug/ruaufs-guest-tests" \
+		--file "$CARGO_TARGET_DIR/debug/ruaufs-guest-tests" "${tools[@]}" \
 		--file "$SRC/scripts/guest/run-tests" --file "$SRC/scripts/guest/check-leaks" \
 		-- /ruaufs/run-tests ${filter:+"$filter"}
 }

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Changing a mounted union: pseudo-links first, where the change needs it.
+
+use anyhow::{Context, Result};
+use ruaufs_user::{
+    mountapi,
+    options::{self, Sorted},
+    plink,
+    union::Union,
+};
+
+/// Remounts with these options. What is to be flushed is flushed.
+pub fn remount(union: &Union, sorted: &Sorted, verbose: bool) -> Result<()> {
+    if options::needs_flush(sorted, union.is_read_only()) {
+        flush(union, verbose)?;
+    }
+    mountapi::remount(&union.mount, sorted)
+}
+
+/// Remounts with options as text.
+pub fn remount_with(union: &Union, list: &[Vec<u8>]) -> Result<()> {
+    remount(union, &options::sort(list)?, false)
+}
+
+/// Makes hard links of all pseudo-links. A union that is read-only cannot, and loses them when it is
+/// unmounted; it says so.
+pub fn flush(union: &Union, verbose: bool) -> Result<()> {
+    let target = union.mount.target.display();
+    if union.mount.is_read_only() {
+        let pending = plink::pending(union)?;
+        if !pending.is_empty() {
+            eprintln!(
+                "warning: {target} is read-only, so {} pseudo-links cannot be made hard links",
+                plink::inodes(&pending).len()
+            );
+        }
+        return Ok(());
+    }
+    let count = plink::flush(union).with_context(|| {
+        format!(
+            "{target}: the pseudo-links must be flushed first (`auplink {target} list` shows them)"
+        )
+    })?;
+    if verbose && count > 0 {
+        eprintln!("{target}: {count} pseudo-links are hard links now");
+    }
+    Ok(())
+}

@@ -1,0 +1,302 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Manual pages and shell completion, made of the definitions of the commands; and ruaufs(5), made
+//! of the tables of branch permissions, attributes and mount options.
+
+use std::{fs, path::Path};
+
+use anyhow::{Context, Result};
+use clap::Command;
+use clap_complete::{generate, Shell};
+use clap_mangen::Man;
+use roff::{bold, italic, roman, Inline, Roff};
+use ruaufs_user::branch;
+
+use crate::tools;
+
+/// A group of mount options: its title, and spellings with what they do.
+type Group = (&'static str, &'static [(&'static str, &'static str)]);
+
+/// Mount options. The kernel is the judge of what it takes, and says what it refuses.
+const OPTIONS: &[Group] = &[
+    (
+        "Branches",
+        &[
+            ("br=B[:B...], br:B[:B...], dirs=B[:B...]", "Branches, topmost first. The option may be repeated: counting goes on. At a remount, branches that the union has already are left alone."),
+            ("add=N:B, ins=N:B", "One branch, at index N; the topmost is 0."),
+            ("append=B", "One branch, at the bottom."),
+            ("prepend=B", "One branch, at the top."),
+            ("del=PATH", "Remove a branch (remount only). Its directory stays as it is."),
+            ("mod=PATH=PERM[+ATTR...]", "Change permission and attributes of a branch (remount only)."),
+        ],
+    ),
+    (
+        "Where changes go",
+        &[
+            ("create=P, create_policy=P", "The branch for a new object: tdp (default), rr, mfs[:SEC], mfsrr:LOW[:SEC], tdmfs:LOW[:SEC], pmfs[:SEC], pmfsrr:LOW[:SEC]. LOW is in bytes, SEC in seconds."),
+            ("cpup=P, copyup=P, copyup_policy=P", "The branch for a copy: tdp (default), bup, bu."),
+        ],
+    ),
+    (
+        "Changes behind the union's back",
+        &[
+            ("udba=none", "Nothing is looked for."),
+            ("udba=reval", "Names are checked when they are used (default)."),
+            ("udba=notify, udba=fsnotify", "As reval, and directories of branches are watched."),
+        ],
+    ),
+    (
+        "Whiteouts and directories",
+        &[
+            ("diropq=w, diropq=whiteouted", "A new directory is opaque where there was a whiteout of its name (default)."),
+            ("diropq=a, diropq=always", "Every new directory is opaque."),
+            ("dirren, nodirren", "Allow renaming directories that have contents on lower branches, or do not (default)."),
+            ("shwh, noshwh", "Show whiteouts, for a read-only union, or hide them (default)."),
+            ("dirwh=N", "Directories with more whiteouts than N are removed in the background by aufs."),
+            ("rdcache=SEC, rdblk=N, rdhash=N", "How aufs keeps directory listings."),
+        ],
+    ),
+    (
+        "Hard links",
+        &[
+            ("plink, noplink", "Keep the names of a file together when it is copied up by one of them (default), or do not. See auplink(8)."),
+        ],
+    ),
+    (
+        "Inode numbers",
+        &[
+            ("xino=PATH, noxino, trunc_xino, notrunc_xino, trunc_xib, notrunc_xib, trunc_xino=BRANCH, itrunc_xino=N", "aufs keeps tables of inode numbers in files; ruaufs computes the numbers and needs none."),
+        ],
+    ),
+    (
+        "Other",
+        &[
+            ("acl, noacl", "Honour POSIX ACLs. ruaufs always does."),
+            ("dio, nodio", "Direct I/O. The branch decides."),
+            ("dirperm1, nodirperm1", "Judge the permission of a directory by its top instance only. ruaufs always does."),
+            ("sum, nosum", "statfs(2) adds up the file systems of all branches, or shows that of the first (default)."),
+            ("warn_perm, nowarn_perm", "Warn if the owner or mode of an added branch differs from the first one's (default), or do not."),
+            ("verbose, v, noverbose, quiet, q, silent", "Log more about what is refused, or do not (default)."),
+            ("fhsm_sec=SEC", "Shortest time between two messages to a storage management daemon."),
+            ("si=ID", "Ignored; it is in the mount table, and remounts repeat it."),
+            ("droplvl=N, ephemeral", "Only with mount.ruaufs(8), which translates it."),
+        ],
+    ),
+];
+
+/// Writes `man/*.5`, `man/*.8` and `completions/{bash,zsh,fish}/*` below a directory.
+pub fn write_all(dir: &Path) -> Result<()> {
+    let man = dir.join("man");
+    fs::create_dir_all(&man).with_context(|| format!("{}", man.display()))?;
+    write(&man.join("ruaufs.5"), ruaufs_5().render().as_bytes())?;
+    for tool in tools() {
+        for name in tool.names {
+            let command = (tool.command)().name(*name).disable_help_subcommand(true);
+            pages(&man, command.clone(), name)?;
+            for (shell, file) in [
+                (Shell::Bash, (*name).to_owned()),
+                (Shell::Zsh, format!("_{name}")),
+                (Shell::Fish, format!("{name}.fish")),
+            ] {
+                let dir = dir.join("completions").join(shell.to_string());
+                fs::create_dir_all(&dir)?;
+                let mut text = Vec::new();
+                generate(shell, &mut command.clone(), *name, &mut text);
+                write(&dir.join(file), &text)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The page of a command, and those of its subcommands: `ruaufs-branch-add(8)`.
+fn pages(dir: &Path, command: Command, name: &str) -> Result<()> {
+    let mut command = command
+        .display_name(name.to_owned())
+        .bin_name(name.replace("ruaufs-", "ruaufs "));
+    command.build();
+    let mut page = Vec::new();
+    Man::new(command.clone())
+        .title(name)
+        .section("8")
+        .source(format!("ruaufs {}", env!("CARGO_PKG_VERSION")))
+        .manual("ruaufs")
+        .render(&mut page)?;
+    page.extend_from_slice(SEE_ALSO.as_bytes());
+    write(&dir.join(format!("{name}.8")), &page)?;
+    for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {
+        pages(dir, sub.clone(), &format!("{name}-{}", sub.get_name()))?;
+    }
+    Ok(())
+}
+
+const SEE_ALSO: &str = "\
+.SH \"SEE ALSO\"\n\
+.BR ruaufs (8),\n.BR ruaufs (5),\n.BR mount.ruaufs (8),\n.BR auplink (8)\n";
+
+fn write(path: &Path, text: &[u8]) -> Result<()> {
+    fs::write(path, text).with_context(|| format!("{}", path.display()))
+}
+
+fn ruaufs_5() -> Roff {
+    let mut page = Roff::new();
+    let version = format!("ruaufs {}", env!("CARGO_PKG_VERSION"));
+    page.control("TH", ["RUAUFS", "5", "", version.as_str(), "ruaufs"]);
+    section(&mut page, "NAME", "ruaufs - a union of directories");
+    page.control("SH", ["SYNOPSIS"]);
+    page.text([
+        bold("mount -t ruaufs -o br="),
+        italic("BRANCH"),
+        roman("["),
+        bold(":"),
+        italic("BRANCH"),
+        roman("...]["),
+        bold(","),
+        italic("OPTION"),
+        roman("...] "),
+        bold("none "),
+        italic("DIRECTORY"),
+    ]);
+    section(&mut page, "DESCRIPTION", "A union shows several directories, its branches, as one. Of \
+        equal names the topmost counts, and directories are merged. What is changed is copied to a \
+        writable branch first; the others stay as they are. The type aufs is the same with the face \
+        of aufs.");
+    page.control("SH", ["BRANCHES"]);
+    page.text([
+        italic("PATH"),
+        roman("["),
+        bold("="),
+        italic("PERM"),
+        roman("["),
+        bold("+"),
+        italic("ATTR"),
+        roman("...]]"),
+    ]);
+    paragraph(
+        &mut page,
+        "The path may be any directory. Without a permission the first branch is rw, \
+        and all others are ro; those on squashfs and iso9660 are rr. Permissions:",
+    );
+    for (word, meaning) in branch::PERMISSIONS {
+        item(&mut page, word, meaning);
+    }
+    paragraph(&mut page, "Attributes, and the permissions they go with:");
+    for (word, fits, meaning) in branch::ATTRIBUTES {
+        item(&mut page, word, &format!("({fits}) {meaning}"));
+    }
+    page.control("SH", ["OPTIONS"]);
+    paragraph(&mut page, "Besides those of all file systems, see mount(8). br, add, ins, append, \
+        prepend, del and mod may be followed by a colon instead of the equals sign. An option that the \
+        kernel does not support is refused, and the message names it.");
+    for (title, options) in OPTIONS {
+        page.control("SS", [*title]);
+        for (spelling, meaning) in *options {
+            item(&mut page, spelling, meaning);
+        }
+    }
+    page.control("SH", ["FILES"]);
+    paragraph(
+        &mut page,
+        "Names beginning with .wh. are reserved on branches, and the union does not \
+        show them.",
+    );
+    for (name, meaning) in [
+        (".wh.NAME", "A whiteout: NAME is hidden on lower branches."),
+        (
+            ".wh..wh..opq",
+            "An opaque mark: nothing of its directory on lower branches shows.",
+        ),
+        (
+            ".wh..wh.aufs",
+            "At the root of a branch: the file that whiteouts are hard links of.",
+        ),
+        (
+            ".wh..wh.plnk",
+            "At the root of a branch: pseudo-links, see auplink(8).",
+        ),
+        (
+            ".wh..wh.orph",
+            "At the root of a branch: temporary objects.",
+        ),
+        (
+            ".wh..wh.commit",
+            "At the root of a branch: an unfinished ruaufs-commit(8).",
+        ),
+    ] {
+        item(&mut page, name, meaning);
+    }
+    paragraph(
+        &mut page,
+        "/sys/fs/aufs/si_ID has a file for each branch of a mounted union; ID is that \
+        of si= in the mount table.",
+    );
+    page.control("SH", ["SEE ALSO"]);
+    let seen: [&[Inline]; 4] = [
+        &[bold("ruaufs"), roman("(8),")],
+        &[bold("mount.ruaufs"), roman("(8),")],
+        &[bold("auplink"), roman("(8),")],
+        &[bold("mount"), roman("(8)")],
+    ];
+    for line in seen {
+        page.text(line.to_vec());
+    }
+    page
+}
+
+fn section(page: &mut Roff, title: &str, text: &str) {
+    page.control("SH", [title]);
+    page.text([roman(text)]);
+}
+
+fn paragraph(page: &mut Roff, text: &str) {
+    page.control("PP", []);
+    page.text([roman(text)]);
+}
+
+fn item(page: &mut Roff, title: &str, text: &str) {
+    page.control("TP", []);
+    page.text([bold(title)]);
+    page.text([roman(text)]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_are_written() {
+        let dir = tempfile::tempdir().unwrap();
+        write_all(dir.path()).unwrap();
+        for page in [
+            "ruaufs.5",
+            "ruaufs.8",
+            "ruaufs-commit.8",
+            "ruaufs-branch-move.8",
+            "mount.ruaufs.8",
+            "mount.aufs.8",
+            "umount.ruaufs.8",
+            "auplink.8",
+            "aubusy.8",
+            "auibusy.8",
+            "auchk.8",
+            "aubrsync.8",
+            "aumvdown.8",
+        ] {
+            let text = fs::read_to_string(dir.path().join("man").join(page)).unwrap();
+            assert!(text.contains(".TH") && text.contains("SEE ALSO"), "{page}");
+        }
+        let read = |name: &str| fs::read_to_string(dir.path().join(name)).unwrap();
+        assert!(read("man/ruaufs-branch-move.8").contains("ruaufs branch"));
+        for (shell, file) in [
+            ("bash", "ruaufs"),
+            ("zsh", "_auplink"),
+            ("fish", "mount.ruaufs.fish"),
+        ] {
+            assert!(
+                !read(&format!("completions/{shell}/{file}")).is_empty(),
+                "{file}"
+            );
+        }
+        assert!(read("completions/bash/ruaufs").contains("--remount"));
+    }
+}

@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `ruaufs branch`
+
+use std::{
+    ffi::OsString,
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{ensure, Context, Result};
+use clap::{Parser, Subcommand};
+use ruaufs_user::{
+    branch::{self, Access, Spec},
+    errno_of,
+    union::Union,
+};
+use rustix::io::Errno;
+
+use crate::{change, ruaufs::status};
+
+/// Show or change the branches of a mounted union
+///
+/// All changes of one call are made together, or none is. Files may be open meanwhile; a branch that
+/// is in use itself cannot be removed (aubusy(8) shows by whom).
+#[derive(Debug, Parser)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show the branches, topmost first
+    List {
+        /// The union: where it is mounted, or a path in it
+        union: PathBuf,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Add a branch
+    Add {
+        /// The union: where it is mounted, or a path in it
+        union: PathBuf,
+        /// PATH[=PERM[+ATTR...]]; without PERM it is rw at the top and ro elsewhere
+        branch: OsString,
+        /// Give it this index; the topmost is 0
+        #[arg(long, value_name = "INDEX", conflicts_with = "bottom")]
+        at: Option<usize>,
+        /// Add it under all others instead of at the top
+        #[arg(long)]
+        bottom: bool,
+    },
+    /// Remove branches; their directories stay as they are
+    Del {
+        /// The union: where it is mounted, or a path in it
+        union: PathBuf,
+        /// The branches' directories
+        #[arg(required = true)]
+        branches: Vec<PathBuf>,
+    },
+    /// Change what the union may do with a branch
+    Mod {
+        /// The union: where it is mounted, or a path in it
+        union: PathBuf,
+        /// PATH=PERM[+ATTR...]: all attributes are replaced
+        branch: OsString,
+    },
+    /// Move a branch to another place in the order
+    Move {
+        /// The union: where it is mounted, or a path in it
+        union: PathBuf,
+        /// The branch's directory
+        branch: PathBuf,
+        /// Its new index; the topmost is 0
+        #[arg(long, value_name = "INDEX")]
+        to: usize,
+    },
+}
+
+pub(crate) fn run(args: Args) -> Result<()> {
+    match args.command {
+        Command::List { union, json } => status::branches(&Union::at(&union)?, json),
+        Command::Add {
+            union,
+            branch,
+            at,
+            bottom,
+        } => add(&Union::at(&union)?, &branch, at, bottom),
+        Command::Del { union, branches } => del(&Union::at(&union)?, &branches),
+        Command::Mod { union, branch } => modify(&Union::at(&union)?, &branch),
+        Command::Move { union, branch, to } => move_to(&Union::at(&union)?, &branch, to),
+    }
+}
+
+fn add(union: &Union, text: &OsString, at: Option<usize>, bottom: bool) -> Result<()> {
+    let spec = Spec::parse(text)?;
+    branch::check_path(&spec.path)?;
+    ensure!(
+        spec.path.is_dir(),
+        "{} is no directory",
+        spec.path.display()
+    );
+    ensure!(
+        !is_member(union, &spec.path),
+        "{} is a branch already; `ruaufs branch mod` changes it, `move` moves it",
+        spec.path.display()
+    );
+    let last = union.branches.len();
+    let at = at.unwrap_or(if bottom { last } else { 0 });
+    ensure!(
+        at <= last,
+        "the index is at most {last}: the union has {last} branches"
+    );
+    let option = match at {
+        n if n == last => [&b"append="[..], &spec.to_bytes()].concat(),
+        n => [format!("add={n}:").as_bytes(), &spec.to_bytes()].concat(),
+    };
+    change(union, &[option], &spec.path)
+}
+
+fn del(union: &Union, paths: &[PathBuf]) -> Result<()> {
+    ensure!(
+        paths.len() < union.branches.len(),
+        "a union needs one branch at least"
+    );
+    let mut list = Vec::new();
+    for path in paths {
+        list.push(option("del=", &union.branch(path)?.path));
+    }
+    change(union, &list, &paths[0])
+}
+
+fn modify(union: &Union, text: &OsString) -> Result<()> {
+    let spec = Spec::parse(text)?;
+    let access = spec
+        .access
+        .context("give the permission, too: PATH=rw, PATH=ro, PATH=ro+wh, ...")?;
+    let path = &union.branch(&spec.path)?.path;
+    change(union, &[with_access(option("mod=", path), &access)], path)
+}
+
+fn move_to(union: &Union, path: &Path, to: usize) -> Result<()> {
+    let branch = union.branch(path)?;
+    let last = union.branches.len() - 1;
+    ensure!(to <= last, "the index is at most {last}");
+    if branch.index == to {
+        return Ok(());
+    }
+    // One remount: the union never shows itself without the branch.
+    let add = option(&format!("add={to}:"), &branch.path);
+    let list = [
+        option("del=", &branch.path),
+        with_access(add, &branch.access),
+    ];
+    change(union, &list, &branch.path)
+}
+
+fn option(key: &str, path: &Path) -> Vec<u8> {
+    [key.as_bytes(), path.as_os_str().as_bytes()].concat()
+}
+
+fn with_access(option: Vec<u8>, access: &Access) -> Vec<u8> {
+    [&option[..], b"=", access.as_str().as_bytes()].concat()
+}
+
+fn is_member(union: &Union, path: &Path) -> bool {
+    union.branch(path).is_ok()
+}
+
+fn change(union: &Union, list: &[Vec<u8>], branch: &Path) -> Result<()> {
+    change::remount_with(union, list).map_err(|e| match errno_of(&e) {
+        Some(Errno::BUSY) => {
+            let (target, branch) = (union.mount.target.display(), branch.display());
+            e.context(format!(
+                "a branch is in use, `aubusy -v {target} {branch}` shows by whom"
+            ))
+        }
+        _ => e,
+    })
+}
