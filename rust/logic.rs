@@ -14,6 +14,7 @@
 //! | [`lookup`] | which branches make up a name |
 //! | [`merge`] | which names make up a directory |
 //! | [`create`], [`copyup`], [`remove`] | which branch is changed, and how |
+//! | [`plink`] | what is noted of a pseudo-link |
 //! | [`ino`] | inode numbers of the union |
 //! | [`escape`] | paths in sysfs and ioctls |
 //!
@@ -43,5 +44,6 @@ pub(crate) mod lookup;
 pub(crate) mod merge;
 pub(crate) mod num;
 pub(crate) mod options;
+pub(crate) mod plink;
 pub(crate) mod remove;
 pub(crate) mod whname;

@@ -172,6 +172,17 @@ impl<T> Inode<T> {
         self.mode() == other.mode() && owner(self.as_ptr()) == owner(other.as_ptr())
     }
 
+    /// The generation of the inode number: another one when the number is used again.
+    pub(crate) fn generation(&self) -> u32 {
+        // SAFETY: Set before the inode is published.
+        unsafe { (*self.as_ptr()).i_generation }
+    }
+
+    /// Seconds and nanoseconds of the last change of contents (racy).
+    pub(crate) fn mtime(&self) -> (i64, u32) {
+        self.stamp().mtime
+    }
+
     /// The size in bytes.
     pub(crate) fn size(&self) -> i64 {
         // SAFETY: The inode is valid by the type invariant.

@@ -112,6 +112,12 @@ impl Mount {
         unsafe { (*self.sb_ptr()).s_time_gran }
     }
 
+    /// The identity of the file system; zeros if it has none.
+    pub(crate) fn uuid(&self) -> [u8; 16] {
+        // SAFETY: Set when the super block was made.
+        unsafe { (*self.sb_ptr()).s_uuid.b }
+    }
+
     /// The name of the file system type.
     pub(crate) fn type_name(&self) -> &CStr {
         // SAFETY: `s_type` outlives the super block, its name is a string.

@@ -29,6 +29,8 @@ pub(crate) struct Statfs {
     pub(crate) files_free: u64,
     /// The longest name of a directory entry, in bytes.
     pub(crate) name_max: u64,
+    /// The identity of the file system, as far as it has one.
+    pub(crate) fsid: u64,
     /// Bytes in a fragment, 0 for "as a block".
     pub(crate) fragment_size: u64,
 }
@@ -50,6 +52,11 @@ impl Statfs {
             files: buf.f_files,
             files_free: buf.f_ffree,
             name_max: buf.f_namelen as u64,
+            fsid: {
+                // CAST: The bits matter, not the value.
+                let [high, low] = buf.f_fsid.val.map(|word| word as u32);
+                (u64::from(high) << 32) | u64::from(low)
+            },
             fragment_size: buf.f_frsize as u64,
         })
     }

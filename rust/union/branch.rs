@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 use super::{
+    plink,
     LowerDentry,
     LowerInode, //
 };
@@ -22,7 +23,8 @@ use crate::fs::{
 };
 use crate::logic::{
     branch_spec::Access,
-    lookup::Marks, //
+    lookup::Marks,
+    plink::FsId, //
 };
 use kernel::{
     prelude::*,
@@ -75,7 +77,13 @@ pub(crate) struct Work {
 }
 
 /// A directory that is stacked into the union.
+///
+/// Fields drop from top to bottom: dentries must not outlive the mounts.
 pub(crate) struct Branch {
+    /// What a writable branch has at its root.
+    pub(crate) work: Option<Work>,
+    /// Its pseudo-links.
+    pub(crate) plinks: Arc<plink::Index>,
     /// Its identity.
     pub(crate) id: BranchId,
     /// As the user gave it: for messages, and to keep the mount busy.
@@ -87,8 +95,8 @@ pub(crate) struct Branch {
     pub(crate) access: Access,
     /// The number of its file system among those of the union.
     pub(crate) fs: u16,
-    /// What a writable branch has at its root.
-    pub(crate) work: Option<Work>,
+    /// The identity of its file system, also at other mounts, if that can be told.
+    pub(crate) identity: Option<FsId>,
 }
 
 impl Branch {

@@ -129,6 +129,7 @@ pub(crate) fn give_name(dentry: &Dentry, top: &Slot) -> Result {
         let write = branch.want_write()?;
         dentry.set_guard(None);
         let times = DirTimes::of(dir)?;
+        plink::count_all(inode)?;
         Creating::new(dir.path(), &name, &write)?.link(top.dentry())?;
         times.restore(dir, &write);
         Ok(())
@@ -427,12 +428,12 @@ impl CopyUp<'_> {
         let several = !self.inode.is_dir()
             && self.sb.data().settings().plink
             && self.inode.nlink() > 0
-            && self.source.inode()?.nlink() > 1
-            && !self.inode.is_plinked();
+            && self.source.inode()?.nlink() > 1;
         if !several {
             return Ok(None);
         }
-        plink::add(self.sb, self.inode, self.target, &staged.dentry, write).map(Some)
+        let (inode, copy) = (self.inode, &staged.dentry);
+        plink::add(self.sb, inode, self.source, self.target, copy, write).map(Some)
     }
 
     /// Makes the published instance the top slot.

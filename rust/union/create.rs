@@ -16,6 +16,7 @@ use super::{
     copyup,
     inode,
     io::OpenFile,
+    plink,
     sb::SbInfo,
     target,
     whiteout,
@@ -210,8 +211,10 @@ pub(crate) fn link(old: &Dentry, dir: &Inode, entry: Entry<'_, Union>) -> Result
     let write = branch.want_write()?;
     let top: ARef<LowerDentry> = inode.stack()?.top().dentry().clone();
     with_name(dir, &entry, slot, &write, |_| {
-        info.cred
-            .scope(|| Creating::new(slot.path(), entry.name, &write)?.link(&top))
+        info.cred.scope(|| {
+            plink::count_beside(inode)?;
+            Creating::new(slot.path(), entry.name, &write)?.link(&top)
+        })
     })?;
     drop(write);
     if inode.is_plinked() {

@@ -17,6 +17,7 @@ use super::{
         Work,
         MAX_BRANCHES, //
     },
+    plink,
     sb::Shape,
     whiteout::{
         self,
@@ -334,17 +335,26 @@ impl<'a> Draft<'a> {
             }
             _ => self.prepare(wanted, &root, &access)?,
         };
+        let marks = |access: &Access| access.honours_whiteouts();
+        let known = marks(&old.access) && marks(&access) && (old.work.is_some() || work.is_none());
+        let plinks = if known {
+            old.plinks.clone()
+        } else {
+            self.plinks(wanted, &root, &access)?
+        };
         if old.work.is_some() && work.is_none() {
             self.given_up.push(old.clone(), GFP_KERNEL)?;
         }
         Ok(Arc::new(
             Branch {
+                work,
+                plinks,
                 id: old.id,
                 shown: old.shown.clone(),
                 root,
                 access,
                 fs: old.fs,
-                work,
+                identity: old.identity,
             },
             GFP_KERNEL,
         )?)
@@ -425,6 +435,17 @@ impl<'a> Draft<'a> {
         }
     }
 
+    /// Reads the pseudo-links of a branch.
+    fn plinks(&self, wanted: &Wanted, root: &Path, access: &Access) -> Result<Arc<plink::Index>> {
+        let index = self
+            .cred
+            .scope(|| plink::load(root, access, access.may_write()))
+            .map_err(|error| {
+                self.refuse(wanted, error, fmt!("cannot read .wh..wh.plnk: {:?}", error))
+            })?;
+        Ok(Arc::new(index, GFP_KERNEL)?)
+    }
+
     /// Checks a directory that is no branch yet and makes it one.
     fn make(&mut self, wanted: &Wanted, first: bool) -> Result<Arc<Branch>> {
         let path = &wanted.path;
@@ -444,13 +465,16 @@ impl<'a> Draft<'a> {
         self.check_access(wanted, path, &access)?;
         let root = Arc::new(self.private(wanted, path)?, GFP_KERNEL)?;
         let work = self.prepare(wanted, &root, &access)?;
+        let plinks = self.plinks(wanted, &root, &access)?;
         let branch = Branch {
+            work,
+            plinks,
+            identity: plink::identity(&root)?,
             id: self.new_id(),
             shown: path.clone(),
             fs: self.fs_of(path),
             root,
             access,
-            work,
         };
         Ok(Arc::new(branch, GFP_KERNEL)?)
     }

@@ -27,6 +27,10 @@ use super::{
         self,
         Watches, //
     },
+    plink::{
+        self,
+        Known, //
+    },
     readdir::Listing,
     Dentry,
     Inode,
@@ -51,7 +55,10 @@ use crate::fs::{
         StackSpace, //
     }, //
 };
-use crate::logic::ino;
+use crate::logic::{
+    ino,
+    plink::What, //
+};
 use core::{
     convert::Infallible,
     pin::Pin, //
@@ -314,8 +321,9 @@ impl Inode {
         self.data().changes.load(Relaxed)
     }
 
-    /// Whether it is kept until unmount for the names it has ([`super::plink::Plinks`]).
-    pub(crate) fn is_kept(&self) -> bool {
+    /// Whether the names that the branch counts are not those that the union shows
+    /// ([`super::plink`]).
+    pub(crate) fn has_other_count(&self) -> bool {
         self.is_plinked() || self.data().hidden.load(Relaxed) != 0
     }
 
@@ -329,27 +337,32 @@ impl Inode {
         self.data().held.store(held, Release);
     }
 
-    /// Takes one name away from the link count. It may have been hidden only: then the branch still
-    /// counts it.
-    pub(crate) fn name_removed(&self, whiteouted_only: bool) -> Result {
+    /// Takes one name away from the link count. It may have been hidden only, by something on the
+    /// branch `hidden_on`: then its own branch still counts it. The object's lock is held.
+    pub(crate) fn name_removed(&self, hidden_on: Option<&Branch>) -> Result {
+        let mut done = Ok(());
         let nlink = if self.is_dir() {
             0
         } else if self.is_plinked() {
             self.nlink().saturating_sub(1)
         } else {
-            if whiteouted_only {
-                if !self.is_kept() && self.nlink() > 1 {
-                    // The branch still counts the name, so that it is hidden must not be
-                    // forgotten while there are others.
-                    self.sb().data().plinks.keep(self)?;
-                }
+            if let Some(branch) = hidden_on {
+                let left = self.nlink().saturating_sub(1);
                 self.data().hidden.fetch_add(1, Relaxed);
+                // The branch still counts the name, so that it is hidden must not be forgotten
+                // while there are others.
+                if left > 0 {
+                    let noted = plink::hide(self, left, branch);
+                    if !matches!(noted, Ok(true)) {
+                        done = self.sb().data().plinks.keep(self).and(noted.map(drop));
+                    }
+                }
             }
             let hidden = self.data().hidden.load(Relaxed);
             self.stack()?.top_inode().nlink().saturating_sub(hidden)
         };
         self.set_nlink(nlink);
-        Ok(())
+        done
     }
 
     /// The object was promoted: its new top instance counts its own names.
@@ -375,12 +388,20 @@ pub(crate) fn link_count(stack: &Stack) -> Result<u32> {
 
 /// The union's inode for the instances `slots`, which are not empty: a cached one or a new one.
 pub(crate) fn get(sb: &SuperBlock, mut slots: KVec<Slot>) -> Result<ARef<Inode>> {
-    let info = sb.data();
     let top = slots.remove(0).map_err(|_| EIO)?;
+    if top.inode()?.is_dir() {
+        get_dir(sb, top, slots)
+    } else {
+        get_other(sb, top)
+    }
+}
+
+/// As [`get`], for a directory with `top` and the instances below it.
+fn get_dir(sb: &SuperBlock, top: Slot, slots: KVec<Slot>) -> Result<ARef<Inode>> {
     let branch = top.branch().clone();
     let lower: ARef<LowerDentry> = top.dentry().clone();
     let lower_inode = lower.inode().ok_or(ESTALE)?;
-    let number = info.ino.number(branch.fs, lower_inode.ino())?;
+    let number = sb.data().ino.number(branch.fs, lower_inode.ino())?;
     let stack = StackSpace::new()?.fill(top, slots)?;
     let nlink = link_count(&stack)?;
     let mut stack = Some(stack);
@@ -404,15 +425,10 @@ pub(crate) fn get(sb: &SuperBlock, mut slots: KVec<Slot>) -> Result<ARef<Inode>>
         (Got::Cached(inode), Some(stack)) => {
             let lock = inode.promotion_lock();
             let known = inode.stack()?;
-            // A directory may have gained or lost an instance behind our back. After a promotion,
-            // which the scan may have missed, the top inode differs, and what is known is newer.
+            // It may have gained or lost an instance behind our back. After a promotion, which the
+            // scan may have missed, the top inode differs, and what is known is newer.
             let same_top = core::ptr::eq(known.top_inode(), lower_inode);
-            let same = known.len() == stack.len()
-                && known
-                    .iter()
-                    .zip(stack.iter())
-                    .all(|(a, b)| a.dentry().is(b.dentry()));
-            let changes = same_top && !same && inode.is_dir();
+            let changes = same_top && !same_slots(known, &stack);
             if changes {
                 inode.publish(stack);
             }
@@ -425,10 +441,70 @@ pub(crate) fn get(sb: &SuperBlock, mut slots: KVec<Slot>) -> Result<ARef<Inode>>
     }
 }
 
+/// Whether both have the same instances.
+fn same_slots(a: &Stack, b: &Stack) -> bool {
+    for (a, b) in Iterator::zip(a.iter(), b.iter()) {
+        if !a.dentry().is(b.dentry()) {
+            return false;
+        }
+    }
+    a.len() == b.len()
+}
+
 /// A stack of these slots, topmost first, which are not empty.
 pub(crate) fn stack_of(mut slots: KVec<Slot>) -> Result<KBox<Stack>> {
     let top = slots.remove(0).map_err(|_| EIO)?;
     StackSpace::new()?.fill(top, slots)
+}
+
+/// As [`get`], for a non-directory that was found as `found`.
+fn get_other(sb: &SuperBlock, found: Slot) -> Result<ARef<Inode>> {
+    let info = sb.data();
+    let found_inode = found.inode()?;
+    loop {
+        // Another name of it may have been copied up.
+        let Known { slot, names } = plink::resolve(info, found.clone())?;
+        let branch = slot.branch().clone();
+        let lower: ARef<LowerDentry> = slot.dentry().clone();
+        let lower_inode = lower.inode().ok_or(ESTALE)?;
+        let number = info.ino.number(branch.fs, lower_inode.ino())?;
+        let links = lower_inode.nlink();
+        let nlink = names.map_or(links, |(_, count)| count.max(1));
+        let mut stack = Some(StackSpace::new()?.fill(slot, KVec::new())?);
+        let got = Inode::get(
+            sb,
+            number,
+            |inode| {
+                let stack = &inode.data().stack;
+                // A copy-up that is about to end has not published its stack yet.
+                inode.nlink() > 0
+                    && (stack.ever_led_to(lower_inode) || stack.ever_led_to(found_inode))
+            },
+            |inode| {
+                if let Some(stack) = stack.take() {
+                    inode.publish(stack);
+                }
+                match names {
+                    Some((What::Copy, _)) => inode.set_plinked(true),
+                    Some((What::Hidden, _)) => {
+                        let hidden = links.saturating_sub(nlink);
+                        inode.data().hidden.store(hidden, Relaxed);
+                    }
+                    None => {}
+                }
+            },
+        )?;
+        match got {
+            Got::Cached(inode) => return Ok(inode),
+            Got::New(new) => {
+                // A copy-up may have begun and ended since we asked, and its inode be gone.
+                let now = plink::resolve(info, found.clone())?;
+                if now.slot.dentry().is(&*lower) {
+                    return Ok(new.finish(lower_inode, branch.root.mount.idmap(), nlink));
+                }
+            }
+        }
+    }
 }
 
 /// Memory for a new stack, taken before a change that must not fail after it.

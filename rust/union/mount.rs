@@ -17,6 +17,7 @@ use super::{
         Wanted, //
     },
     global::Global,
+    plink,
     reconfigure,
     sb::SbInfo,
     sysfs::Views,
@@ -279,6 +280,7 @@ impl Operations for Union {
             GFP_KERNEL,
         )?;
         data.views.update(data.table())?;
+        plink::adopt(&data)?;
         outcome.made.keep();
         Ok(Mounted {
             data,

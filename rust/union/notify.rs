@@ -28,6 +28,7 @@ use super::{
         self,
         Depth, //
     },
+    plink,
     sb::SbInfo,
     Dentry,
     Inode, //
@@ -211,7 +212,10 @@ fn same(dir: &Inode, dentry: &Dentry, name: &[u8]) -> Result<bool> {
                 false
             }
         }
-        (Some(inode), Some(top)) => inode.ever_led_to(top.inode()?),
+        (Some(inode), Some(top)) => {
+            inode.ever_led_to(top.inode()?)
+                || inode.ever_led_to(plink::resolve(info, top.clone())?.slot.inode()?)
+        }
         _ => false,
     };
     if same {

@@ -2,98 +2,285 @@
 
 //! Pseudo-links: hard links that survive copy-up.
 //!
-//! When a file with several names is copied up, the copy gets one of the names,
-//! and a second link in `.wh..wh.plnk` of the branch. The union's inode stays in
-//! memory until unmount: whoever comes by another name, which still leads to the
-//! original, gets it ([`super::inode::get`]), and so the copy.
+//! When a file with several names is copied up, the copy gets one of the names, and a second
+//! link in `.wh..wh.plnk` of the branch with a note ([`crate::logic::plink`]) that says which
+//! lower file it is a copy of. Whoever comes by another name, which still leads to the original
+//! (the *origin*), gets the copy ([`resolve`]): at once, after eviction, and at the next mount.
+//!
+//! The note counts the names, too, as the link count of the copy says nothing of those that are
+//! only on the branches below. A file that was not copied has a note as soon as one of its names
+//! is hidden: then an empty file carries it.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`origin`] | what tells a lower file from all others |
+//! | [`load`] | reading what an earlier mount left |
+//! | [`index`] | the notes of a branch, in memory |
+//!
+//! # Without a note
+//!
+//! Some file systems cannot be recognised at the next mount ([`identity`]), some take no
+//! `trusted.*` attributes. Then the union's inode is kept in memory until unmount instead, and
+//! the names part there, as in aufs.
+//!
+//! # Why a note leads to no wrong file
+//!
+//! It is believed only where the file that was found has all that is noted: file system, number,
+//! generation, type, size and time of the last change of contents. It is asked for only on
+//! branches above the one where the file was found. If two branches are on file systems that
+//! look the same (clones of one image), nothing is believed of either.
 //!
 //! # Locking
 //!
-//! The list is a leaf lock; references are dropped after it.
+//! Entries of an object are changed under its lock ([`super::inode::InodeInfo::lock`]). The lists
+//! are leaf locks; references are dropped after them.
 
 #![forbid(unsafe_code)]
 
+mod index;
+mod load;
+mod origin;
+
+pub(crate) use {
+    index::Index,
+    load::load,
+    origin::identity, //
+};
+
 use super::{
-    branch::Branch,
+    branch::{
+        Branch,
+        BranchTable,
+        Slot, //
+    },
+    copyup,
+    ino::InoTable,
+    sb::SbInfo,
+    whiteout,
+    Dentry,
     Inode,
     LowerDentry,
     SuperBlock, //
 };
 use crate::fs::{
     dirop::{
+        self,
         Creating,
-        Removing, //
+        Removing,
+        Renaming, //
     },
-    path::WriteAccess, //
+    once::load_acquire,
+    path::{
+        PathRef,
+        WriteAccess, //
+    },
+    xattr, //
 };
-use crate::logic::whname;
+use crate::logic::{
+    plink::{
+        Names,
+        Note,
+        What,
+        XATTR, //
+    },
+    whname, //
+};
+use index::{
+    Entry,
+    Room, //
+};
 use kernel::{
     new_mutex,
     prelude::*,
+    rbtree::{
+        RBTree,
+        RBTreeNode, //
+    },
     sync::{
         aref::ARef,
+        atomic::{
+            Atomic,
+            Full,
+            Release, //
+        },
+        Arc,
         Mutex, //
     }, //
 };
 
-/// The inodes that are kept.
+/// Pseudo-links of a mount.
 #[pin_data]
 pub(crate) struct Plinks {
+    /// Inodes that are kept in memory, by their address.
     #[pin]
-    kept: Mutex<KVVec<ARef<Inode>>>,
+    kept: Mutex<RBTree<usize, ARef<Inode>>>,
+    /// Whether any branch has notes: most look-ups ask no further.
+    noted: Atomic<bool>,
 }
 
 impl Plinks {
     /// None yet.
     pub(crate) fn new() -> impl PinInit<Self> {
         pin_init!(Plinks {
-            kept <- new_mutex!(KVVec::new(), "ruaufs_plinks"),
+            kept <- new_mutex!(RBTree::new(), "ruaufs_kept"),
+            noted: Atomic::new(false),
         })
     }
 
-    /// Drops all of them, at unmount.
+    /// Drops all inodes that are kept, at unmount.
     pub(crate) fn release(&self) {
-        let kept = core::mem::replace(&mut *self.kept.lock(), KVVec::new());
+        let kept = core::mem::replace(&mut *self.kept.lock(), RBTree::new());
         drop(kept);
     }
 
     /// Keeps `inode` until unmount, or until its last name is gone.
     pub(crate) fn keep(&self, inode: &Inode) -> Result {
-        let mut kept = self.kept.lock();
-        kept.push(inode.into(), GFP_KERNEL)?;
+        let node = RBTreeNode::new(address(inode), ARef::from(inode), GFP_KERNEL)?;
+        let old = self.kept.lock().insert(node);
         inode.set_held(true);
+        drop(old);
         Ok(())
     }
 
     /// Keeps `inode` no longer.
     pub(crate) fn let_go(&self, inode: &Inode) {
-        let mut kept = self.kept.lock();
-        let found = kept.iter().position(|other| core::ptr::eq(&**other, inode));
-        let old = found.and_then(|at| kept.remove(at).ok());
+        let old = self.kept.lock().remove_node(&address(inode));
         inode.set_held(false);
-        drop(kept);
         drop(old);
     }
 }
 
-/// Gives `copy`, on `branch`, a link in the directory of pseudo-links and keeps `inode`.
+fn address(inode: &Inode) -> usize {
+    core::ptr::from_ref(inode).addr()
+}
+
+/// The copies which new branches brought along have the inode numbers of their originals.
+pub(crate) fn adopt(info: &SbInfo) -> Result {
+    let table = info.table();
+    // An original may be a copy itself, of something below it.
+    for branch in table
+        .order
+        .iter()
+        .rev()
+        .filter(|branch| branch.plinks.is_used())
+    {
+        info.plinks.noted.store(true, Release);
+        if branch.plinks.adopted.xchg(true, Full) {
+            continue;
+        }
+        for (file, origin) in branch.plinks.copies()?.iter() {
+            let home = table
+                .order
+                .iter()
+                .find(|other| other.identity == Some(origin.fs));
+            if let Some(home) = home {
+                let number = info.ino.number(home.fs, origin.ino)?;
+                info.ino
+                    .keep(InoTable::reserve()?, branch.fs, *file, number);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What is known of an object that was found under some name.
+pub(crate) struct Known {
+    /// Its topmost instance: the one that was found, or a copy of it.
+    pub(crate) slot: Slot,
+    /// The names that the union shows of it, if the branch's link count does not say it.
+    pub(crate) names: Option<(What, u32)>,
+}
+
+/// The topmost instance of the non-directory that was found as `slot`.
+pub(crate) fn resolve(info: &SbInfo, slot: Slot) -> Result<Known> {
+    let mut known = Known { slot, names: None };
+    if !load_acquire(&info.plinks.noted) || !info.settings().plink {
+        return Ok(known);
+    }
+    info.cred.scope(|| {
+        while let Some((branch, entry)) = noted(info.table(), &known.slot)? {
+            if entry.note.what == What::Hidden {
+                known.names = Some((What::Hidden, entry.note.names.count(0)));
+                return Ok(known);
+            }
+            let Some(copy) = file_of(branch, &entry)? else {
+                return Ok(known);
+            };
+            known.slot = Slot::new(branch.clone(), copy);
+        }
+        let inode = known.slot.inode()?;
+        if let Some(entry) = known.slot.branch().plinks.by_copy(inode.ino()) {
+            known.names = Some((What::Copy, entry.note.names.count(inode.nlink())));
+        }
+        Ok(known)
+    })
+}
+
+/// The entry for the instance `slot` on a branch above it.
+fn noted<'a>(table: &'a BranchTable, slot: &Slot) -> Result<Option<(&'a Arc<Branch>, Entry)>> {
+    let at = table.index_of(slot.branch().id).ok_or(ESTALE)?;
+    let above = || {
+        let above = table.order.iter().take(at);
+        above.filter(|branch| branch.plinks.is_used())
+    };
+    if above().next().is_none() {
+        return Ok(None);
+    }
+    let Some(origin) = origin::of(table, slot)? else {
+        return Ok(None);
+    };
+    let mut hidden = None;
+    for branch in above() {
+        match branch.plinks.by_origin(&origin) {
+            Some(entry) if entry.note.what == What::Copy => return Ok(Some((branch, entry))),
+            Some(entry) => hidden = Some((branch, entry)),
+            None => {}
+        }
+    }
+    Ok(hidden)
+}
+
+/// The file of `entry`, on `branch`; `None` if somebody took it away.
+fn file_of(branch: &Branch, entry: &Entry) -> Result<Option<ARef<LowerDentry>>> {
+    let dir = branch.plinks.dir.as_ref().ok_or(EIO)?;
+    let name = whname::plink(entry.number, entry.file)?;
+    let found = dirop::lookup_positive(dir, &name)?;
+    Ok(found.filter(|found| found.inode().is_some_and(|inode| inode.ino() == entry.file)))
+}
+
+/// Gives `copy` of `source`, on `branch`, a link in the directory of pseudo-links.
 ///
 /// The copy has no name yet, so nobody knows it; after an error it has none in the directory of
 /// pseudo-links either.
 pub(crate) fn add(
     sb: &SuperBlock,
     inode: &Inode,
-    branch: &Branch,
+    source: &Slot,
+    branch: &Arc<Branch>,
     copy: &LowerDentry,
     write: &WriteAccess<'_>,
 ) -> Result<ARef<LowerDentry>> {
-    let lower = copy.inode().ok_or(EIO)?.ino();
-    let name = whname::plink(inode.ino(), lower)?;
-    let dir = branch.at(&branch.work()?.plinks);
-    let keeps = !inode.is_kept();
+    let info = sb.data();
+    let file = copy.inode().ok_or(EIO)?.ino();
+    let number = InoTable::reserve()?;
+    let room = Room::new()?;
+    let note = match origin::of(info.table(), source)? {
+        Some(origin) => put(
+            branch.at(copy),
+            Note {
+                what: What::Copy,
+                origin,
+                names: Names::All(inode.nlink()),
+            },
+        )?,
+        None => None,
+    };
+    let keeps = note.is_none();
     if keeps {
-        sb.data().plinks.keep(inode)?;
+        info.plinks.keep(inode)?;
     }
+    let name = whname::plink(inode.ino(), file)?;
+    let dir = branch.at(&branch.work()?.plinks);
     let link = match Creating::new(dir, name.as_bytes(), write) {
         // The numbers were used before, by a union that is unmounted.
         Err(error) if error == EEXIST => Removing::new(dir, name.as_bytes(), write)
@@ -101,18 +288,36 @@ pub(crate) fn add(
             .and_then(|()| Creating::new(dir, name.as_bytes(), write)),
         other => other,
     }
-    .and_then(|creating| creating.link(copy));
-    match link {
-        Ok(link) => {
-            inode.set_plinked(true);
-            Ok(link)
+    .and_then(|creating| creating.link(copy))
+    .inspect_err(|_| {
+        if keeps {
+            info.plinks.let_go(inode);
         }
-        Err(error) => {
-            if keeps {
-                sb.data().plinks.let_go(inode);
-            }
-            Err(error)
+    })?;
+    // Before anybody can find it by the note.
+    info.ino.keep(number, branch.fs, file, inode.ino());
+    if let Some(note) = note {
+        let entry = Entry {
+            number: inode.ino(),
+            file,
+            note,
+        };
+        let old = branch.plinks.insert(room, entry);
+        info.plinks.noted.store(true, Release);
+        if let Some(old) = old.filter(|old| (old.number, old.file) != (entry.number, file)) {
+            drop_file(branch, &old, write);
         }
+    }
+    inode.set_plinked(true);
+    Ok(link)
+}
+
+/// Puts `note` on a file and gives it back; `None` if the file system takes none.
+fn put(file: PathRef<'_>, note: Note) -> Result<Option<Note>> {
+    match xattr::set(file, XATTR, &note.encode(), 0) {
+        Ok(()) => Ok(Some(note)),
+        Err(error) if error == EOPNOTSUPP || error == EPERM => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
@@ -124,37 +329,239 @@ pub(crate) fn undo(
     link: &LowerDentry,
     write: &WriteAccess<'_>,
 ) {
+    let info = sb.data();
     if let Some(lower) = link.inode() {
-        drop_link(inode, branch, lower.ino(), write);
+        take_out(inode, branch, lower.ino(), write);
+        info.ino.forget(branch.fs, lower.ino());
     }
     inode.set_plinked(false);
-    sb.data().plinks.let_go(inode);
+    info.plinks.let_go(inode);
 }
 
-/// Removes the link from the directory of pseudo-links.
-fn drop_link(inode: &Inode, branch: &Branch, lower: u64, write: &WriteAccess<'_>) {
+/// Removes the pseudo-link of the copy `file` on `branch`, and gives what was noted of it.
+fn take_out(inode: &Inode, branch: &Branch, file: u64, write: &WriteAccess<'_>) -> Option<Note> {
+    let entry = branch.plinks.by_copy(file);
+    match &entry {
+        Some(entry) => {
+            branch.plinks.remove(entry);
+            drop_file(branch, entry, write);
+        }
+        None => drop_name(branch, inode.ino(), file, write),
+    }
+    entry.map(|entry| entry.note)
+}
+
+/// Removes the file of `entry`.
+fn drop_file(branch: &Branch, entry: &Entry, write: &WriteAccess<'_>) {
+    drop_name(branch, entry.number, entry.file, write);
+}
+
+/// Removes a pseudo-link.
+fn drop_name(branch: &Branch, number: u64, file: u64, write: &WriteAccess<'_>) {
     let result = || -> Result {
-        let name = whname::plink(inode.ino(), lower)?;
+        let name = whname::plink(number, file)?;
         let dir = branch.at(&branch.work()?.plinks);
-        Removing::new(dir, name.as_bytes(), write)?.unlink()
+        match Removing::new(dir, name.as_bytes(), write).and_then(Removing::unlink) {
+            // A tool was faster.
+            Err(error) if error == ENOENT => Ok(()),
+            other => other,
+        }
     };
     if let Err(error) = result() {
         pr_warn!(
             "cannot remove the pseudo-link of inode {}: {:?}\n",
-            inode.ino(),
+            number,
             error
         );
     }
 }
 
-/// Takes the pseudo-link of `inode` away when its last name is gone.
-pub(crate) fn remove(sb: &SuperBlock, inode: &Inode, branch: &Branch, write: &WriteAccess<'_>) {
+/// A name of the object is about to come or go on the branch of its copy: from now on the count
+/// follows the branch's. Write access to the branch is held.
+pub(crate) fn count_beside(inode: &Inode) -> Result {
+    let stack = inode.stack()?;
+    set_names(
+        inode,
+        Names::beside(inode.nlink(), stack.top_inode().nlink()),
+    )
+}
+
+/// A name that shows already is about to be made on the branch of the copy: the count is what it
+/// is. Write access to the branch is held.
+pub(crate) fn count_all(inode: &Inode) -> Result {
+    set_names(inode, Names::All(inode.nlink()))
+}
+
+/// The name `dentry` of `inode` is about to be removed: if the object was copied up, the name gets
+/// to the branch of the copy first, so that its removal is one of a link there ([`goes`]).
+///
+/// Not more than a help: without it the count is noted afterwards, not safe from a crash.
+pub(crate) fn gather(dentry: &Dentry, inode: &Inode) {
     if !inode.is_plinked() {
         return;
     }
-    if let Ok(stack) = inode.stack() {
-        drop_link(inode, branch, stack.top_inode().ino(), write);
+    let result = inode
+        .stack()
+        .and_then(|stack| copyup::give_name(dentry, stack.top()));
+    if let Err(error) = result {
+        pr_debug!("a name was not brought to its copy: {:?}\n", error);
     }
-    inode.set_plinked(false);
-    sb.data().plinks.let_go(inode);
+}
+
+/// A link of `inode` is about to be removed from the branch of its copy. Write access to the
+/// branch is held.
+pub(crate) fn goes(inode: &Inode) {
+    if inode.is_plinked() {
+        // If this fails the count is noted afterwards ([`settle`]).
+        if let Err(error) = count_beside(inode) {
+            pr_debug!("the count of names was not noted: {:?}\n", error);
+        }
+    }
+}
+
+/// Notes the count of a copied object's names.
+fn set_names(inode: &Inode, names: Names) -> Result {
+    let stack = inode.stack()?;
+    let top = stack.top();
+    let plinks = &top.branch().plinks;
+    let Some(entry) = plinks.by_copy(stack.top_inode().ino()) else {
+        return Ok(());
+    };
+    if entry.note.names == names {
+        return Ok(());
+    }
+    let note = Note {
+        names,
+        ..entry.note
+    };
+    xattr::set(top.path(), XATTR, &note.encode(), 0)?;
+    plinks.set_names(&note.origin, names);
+    Ok(())
+}
+
+/// Sees that what is noted is the count that the union shows, after a name was removed. The
+/// object's lock is held.
+pub(crate) fn settle(inode: &Inode) -> Result {
+    if !inode.is_plinked() || inode.nlink() == 0 {
+        return Ok(());
+    }
+    let stack = inode.stack()?;
+    let links = stack.top_inode();
+    let entry = stack.top().branch().plinks.by_copy(links.ino());
+    if entry.is_none_or(|entry| entry.note.names.count(links.nlink()) == inode.nlink()) {
+        return Ok(());
+    }
+    let write = stack.top().branch().want_write()?;
+    let cred = &inode.sb().data().cred;
+    let result = cred.scope(|| count_all(inode));
+    drop(write);
+    result
+}
+
+/// Notes, on `branch`, that only `left` names of `inode`, which was not copied, show. The
+/// object's lock is held.
+///
+/// `false` if there is no way to note it.
+pub(crate) fn hide(inode: &Inode, left: u32, branch: &Branch) -> Result<bool> {
+    let info = inode.sb().data();
+    if !info.settings().plink {
+        return Ok(false);
+    }
+    let top = inode.stack()?.top();
+    info.cred.scope(|| {
+        let names = Names::All(left);
+        if let Some((branch, entry)) = noted(info.table(), top)? {
+            if let Some(file) = file_of(branch, &entry)? {
+                let note = Note {
+                    names,
+                    ..entry.note
+                };
+                let write = branch.want_write()?;
+                let done = put(branch.at(&file), note)?.is_some();
+                drop(write);
+                branch.plinks.set_names(&note.origin, names);
+                return Ok(done);
+            }
+            branch.plinks.remove(&entry);
+        }
+        let Some(origin) = origin::of(info.table(), top)? else {
+            return Ok(false);
+        };
+        let note = Note {
+            what: What::Hidden,
+            origin,
+            names,
+        };
+        let room = Room::new()?;
+        let work = branch.work()?;
+        let orphans = branch.at(&work.orphans);
+        let temp = info.temp_name(b"plink")?;
+        let write = branch.want_write()?;
+        let made = Creating::new(orphans, &temp, &write)?.create(0o600)?;
+        let publish = || -> Result<Option<u64>> {
+            if put(branch.at(&made), note)?.is_none() {
+                return Ok(None);
+            }
+            let file = made.inode().ok_or(EIO)?.ino();
+            let name = whname::plink(inode.ino(), file)?;
+            let links = branch.at(&work.plinks);
+            Renaming::new((orphans, &temp), (links, &name), 0, &write)?.commit()?;
+            Ok(Some(file))
+        };
+        let published = publish();
+        if !matches!(published, Ok(Some(_))) {
+            whiteout::purge(branch, &made, &temp, &write);
+        }
+        let Some(file) = published? else {
+            return Ok(false);
+        };
+        let number = inode.ino();
+        let old = branch.plinks.insert(room, Entry { number, file, note });
+        info.plinks.noted.store(true, Release);
+        if let Some(old) = old {
+            drop_file(branch, &old, &write);
+        }
+        drop(write);
+        Ok(true)
+    })
+}
+
+/// Takes the pseudo-link of `inode` away, when its last name is gone, and those of the files that
+/// it is a copy of. The object's lock is held.
+pub(crate) fn remove(inode: &Inode) {
+    let info = inode.sb().data();
+    info.plinks.let_go(inode);
+    let Ok(stack) = inode.stack() else {
+        return;
+    };
+    let table = info.table();
+    info.cred.scope(|| {
+        if let Ok(Some((branch, entry))) = noted(table, stack.top()) {
+            if entry.note.what == What::Hidden {
+                branch.plinks.remove(&entry);
+                if let Ok(write) = branch.want_write() {
+                    drop_file(branch, &entry, &write);
+                }
+            }
+        }
+        if !inode.is_plinked() {
+            return;
+        }
+        inode.set_plinked(false);
+        let mut next = Some((stack.top().branch(), stack.top_inode().ino()));
+        while let Some((branch, file)) = next {
+            let Ok(write) = branch.want_write() else {
+                break;
+            };
+            let note = take_out(inode, branch, file, &write);
+            drop(write);
+            next = note.and_then(|note| {
+                let home = table.order.iter().find(|other| {
+                    other.identity == Some(note.origin.fs)
+                        && other.plinks.by_copy(note.origin.ino).is_some()
+                });
+                Some((home?, note.origin.ino))
+            });
+        }
+    });
 }

@@ -48,6 +48,7 @@ use super::{
     },
     mount::Change,
     notify,
+    plink,
     sb,
     whiteout,
     Dentry,
@@ -542,6 +543,10 @@ impl<'a> Plan<'a> {
         }
         if let Err(error) = info.views.update(info.table()) {
             pr_warn!("cannot show the branches in sysfs: {:?}\n", error);
+        }
+        // Only numbers are at stake.
+        if let Err(error) = plink::adopt(info) {
+            pr_warn!("cannot number the copies on a new branch: {:?}\n", error);
         }
         closed.free(old, chain);
 

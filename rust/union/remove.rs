@@ -110,18 +110,19 @@ fn hidden_at(dir: &Stack, at: usize, name: &[u8]) -> Result<bool> {
 /// Removes the name of a non-directory.
 pub(crate) fn unlink(dir: &Inode, entry: Entry<'_, Union>) -> Result {
     let inode = entry.dentry.object()?;
+    plink::gather(entry.dentry, inode);
     let (lock, removal) = with_whiteout(dir, &entry, |removal, slot, write| {
         let Some(instance) = &removal.instance else {
             return Ok(());
         };
+        plink::goes(inode);
         let removing = Removing::new(slot.path(), entry.name, write)?;
         same(&removing, instance)?;
         removing.unlink()
     })?;
     // Before the lock goes: a promotion that waits for it must see that the name is gone.
     entry.dentry.unhash();
-    inode.name_removed(removal.instance.is_none())?;
-    cleanup_last(inode);
+    gone(inode, &removal);
     drop(lock);
     inode.refresh()?;
     dir.changed_on(&removal.branch)
@@ -154,10 +155,32 @@ pub(crate) fn rmdir(dir: &Inode, entry: Entry<'_, Union>) -> Result {
         }
     })?;
     entry.dentry.unhash();
-    inode.name_removed(removal.instance.is_none())?;
-    cleanup_last(inode);
+    gone(inode, &removal);
     drop(lock);
     dir.changed_on(&removal.branch)
+}
+
+/// A name of `inode` was removed: what is counted and noted of it follows. The object's lock is
+/// held.
+fn gone(inode: &Inode, removal: &Removal) {
+    let hidden_on = removal.instance.is_none().then_some(&*removal.branch);
+    name_gone(inode, hidden_on);
+}
+
+/// A name of `inode` is gone, or only hidden by something on the branch `hidden_on`. The object's
+/// lock is held. The name does not come back for an error: that is logged.
+pub(crate) fn name_gone(inode: &Inode, hidden_on: Option<&Branch>) {
+    if let Err(error) = inode
+        .name_removed(hidden_on)
+        .and_then(|()| plink::settle(inode))
+    {
+        pr_warn!(
+            "the link count of inode {} may be wrong at the next mount: {:?}\n",
+            inode.ino(),
+            error
+        );
+    }
+    cleanup_last(inode);
 }
 
 /// `ESTALE` unless what is about to be removed is what was found.
@@ -220,7 +243,7 @@ where
 
 /// The last name of `inode` may be gone: then its number may come again on the branch, and its
 /// pseudo-link has no use. What does not go is left for the next mount.
-pub(crate) fn cleanup_last(inode: &Inode) {
+fn cleanup_last(inode: &Inode) {
     if inode.nlink() != 0 {
         return;
     }
@@ -229,14 +252,8 @@ pub(crate) fn cleanup_last(inode: &Inode) {
         return;
     };
     let top = stack.top();
-    if inode.is_kept() {
-        info.plinks.let_go(inode);
-    }
-    if inode.is_plinked() {
-        if let Ok(write) = top.branch().want_write() {
-            info.cred
-                .scope(|| plink::remove(inode.sb(), inode, top.branch(), &write));
-        }
+    if inode.has_other_count() {
+        plink::remove(inode);
     }
     if top.branch().work.is_some() {
         info.ino.forget(top.branch().fs, stack.top_inode().ino());

@@ -23,6 +23,7 @@ use super::{
     inode,
     lookup,
     notify,
+    plink,
     readdir,
     remove,
     target,
@@ -106,8 +107,10 @@ pub(crate) fn rename(
     })?;
     bring(&from, &branch)?;
     copyup::promote_to(&to.dentry.parent(), &branch)?;
-    if exchange {
-        bring(&to, &branch)?;
+    match victim {
+        Some(_) if exchange => bring(&to, &branch)?,
+        Some(victim) => plink::gather(to.dentry, victim),
+        None => {}
     }
 
     // What may fail for lack of memory comes before the first change.
@@ -135,6 +138,9 @@ pub(crate) fn rename(
         if exchange {
             job.exchange(object, victim.ok_or(ENOENT)?)
         } else {
+            if let Some(victim) = victim {
+                plink::goes(victim);
+            }
             job.rename(object, victim)
         }
     })?;
@@ -146,8 +152,6 @@ pub(crate) fn rename(
     if let Some(victim) = victim {
         if exchange {
             settle(victim, &branch, &mut victim_room);
-        } else {
-            log(victim.name_removed(!victim_here));
         }
     }
     names.commit();
@@ -159,7 +163,7 @@ pub(crate) fn rename(
     if let Some(victim) = victim {
         if !exchange {
             let lock = victim.promotion_lock();
-            remove::cleanup_last(victim);
+            remove::name_gone(victim, (!victim_here).then_some(&*branch));
             drop(lock);
         }
         log(victim.refresh());

@@ -147,7 +147,7 @@ pub(crate) fn purge(branch: &Branch, dir: &LowerDentry, name: &[u8], write: &Wri
 }
 
 /// The names in `dir`.
-fn names(dir: PathRef<'_>) -> Result<KVVec<KVec<u8>>> {
+pub(crate) fn names(dir: PathRef<'_>) -> Result<KVVec<KVec<u8>>> {
     let mut names = KVVec::new();
     KernelFile::dir(dir, true)?.each_entry(&mut |name, _, _| {
         if name != b"." && name != b".." {
@@ -214,13 +214,11 @@ pub(crate) fn prepare(root: &Path, access: &Access) -> core::result::Result<Work
         plinks: own_object(at, whname::PLINK_DIR, Kind::Dir, &write)?,
         orphans: own_object(at, whname::ORPHAN_DIR, Kind::Dir, &write)?,
     };
-    for dir in [&work.orphans, &work.plinks] {
-        let at = PathRef {
-            mount: &root.mount,
-            dentry: dir,
-        };
-        clean(at, &write)?;
-    }
+    let orphans = PathRef {
+        mount: &root.mount,
+        dentry: &work.orphans,
+    };
+    clean(orphans, &write)?;
     Ok(work)
 }
 
@@ -295,9 +293,8 @@ fn own_object(
     Ok(made)
 }
 
-/// Removes what is left in a bookkeeping directory: objects that never got their name, directories
-/// that were removed already, pseudo-links of an earlier mount. What does not go is left and
-/// logged.
+/// Removes what is left in the directory of orphans: objects that never got their name,
+/// directories that were removed already. What does not go is left and logged.
 fn clean(dir: PathRef<'_>, write: &WriteAccess<'_>) -> Result {
     for name in names(dir)?.iter() {
         let result = || -> Result {

@@ -31,7 +31,7 @@ use crate::fs::{
 use kernel::prelude::*;
 
 /// The beginning of our own names.
-const OWN: &[u8] = b"trusted.ruaufs.";
+pub(crate) const OWN: &[u8] = b"trusted.ruaufs.";
 /// The beginning of names that only the administrator sees.
 const TRUSTED: &[u8] = b"trusted.";
 

@@ -13,7 +13,10 @@ use super::super::{
         Branch,
         Slot, //
     },
-    xattr::is_acl,
+    xattr::{
+        is_acl,
+        OWN, //
+    },
     LowerDentry, //
 };
 use crate::fs::{
@@ -86,6 +89,8 @@ fn copy_xattrs(source: &Slot, target: &Branch, to: &LowerDentry) -> Result {
         // A list that does not end with NUL is broken.
         let name = CStr::from_bytes_with_nul(name).map_err(|_| EIO)?;
         if is_acl(name.to_bytes())
+            // What is noted of an instance is true of no other.
+            || name.to_bytes().starts_with(OWN)
             || xattr::copy_up_verdict(source.dentry(), name)? == CopyUp::Discard
         {
             continue;

@@ -12,6 +12,7 @@ mod merge;
 mod num;
 mod options;
 mod plans;
+mod plink;
 mod settings;
 mod whname;
 

@@ -11,6 +11,7 @@ mod create;
 mod failure;
 mod file;
 mod hardlink;
+mod hardlink_lasting;
 mod lookup;
 mod mapping;
 mod model;
@@ -52,6 +53,7 @@ pub(crate) fn all() -> Vec<Case> {
         several_rw::cases(),
         policy::cases(),
         hardlink::cases(),
+        hardlink_lasting::cases(),
         mount::cases(),
         options::cases(),
         sysfs::cases(),

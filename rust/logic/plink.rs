@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The note on a pseudo-link: what makes it last beyond the mount.
+//!
+//! A file in `.wh..wh.plnk` is called `INO.HINO`, as aufs has it. aufs takes all of them for
+//! garbage once the union is unmounted, since nothing in the name says whether INO still means the
+//! same file. The note says it: it identifies the lower file (the *origin*) that was copied, and
+//! counts the names that the union shows of it. It is the extended attribute [`XATTR`] of the
+//! linked file.
+//!
+//! ```text
+//!  0  version, 1
+//!  1  what: 0 a copy of the origin, 1 none, only the count of an origin of which names are hidden
+//!  2  how the names are counted: 0 all, 1 beside the links that the file has on its branch
+//!  3  type of the origin, the upper four bits of its mode
+//!  4  the count, signed           8  generation          12  nanoseconds of the origin's mtime
+//! 16  identity of the file system, 16 bytes              32  inode number there
+//! 40  seconds of the mtime, signed                       48  size
+//! ```
+//!
+//! Numbers are big-endian.
+//!
+//! # Invariants
+//!
+//! A note is believed only if all it says of the origin is true of the file that was found.
+
+#![forbid(unsafe_code)]
+
+/// The attribute that holds a note.
+pub(crate) const XATTR: &core::ffi::CStr = c"trusted.ruaufs.plink";
+
+/// The length of a note.
+pub(crate) const LEN: usize = 56;
+
+/// The version that this is.
+const VERSION: u8 = 1;
+
+/// The identity of a file system, the same at each mount of it.
+pub(crate) type FsId = [u8; 16];
+
+/// What identifies a lower file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Origin {
+    /// Its file system.
+    pub(crate) fs: FsId,
+    /// Its inode number there.
+    pub(crate) ino: u64,
+    /// The generation of that number.
+    pub(crate) generation: u32,
+    /// The upper four bits of its mode.
+    pub(crate) kind: u8,
+    /// When its contents were changed last.
+    pub(crate) mtime: (i64, u32),
+    /// Its size.
+    pub(crate) size: u64,
+}
+
+/// What a pseudo-link stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum What {
+    /// The linked file is a copy of the origin.
+    Copy,
+    /// The linked file is empty: the origin was not copied, but not all of its names show.
+    Hidden,
+}
+
+/// How many names of the object the union shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Names {
+    /// So many.
+    All(u32),
+    /// So many more than the copy has links on its branch, the pseudo-link included.
+    ///
+    /// This stays true while a name comes or goes on the branch, so it is written before; and a
+    /// crash makes no difference.
+    Beside(i32),
+}
+
+impl Names {
+    /// The number of names, for a copy with `links` links on its branch.
+    pub(crate) fn count(self, links: u32) -> u32 {
+        match self {
+            Names::All(count) => count,
+            Names::Beside(more) => links.saturating_add_signed(more),
+        }
+    }
+
+    /// `count` names, counted beside `links` links.
+    pub(crate) fn beside(count: u32, links: u32) -> Self {
+        let more = i64::from(count).saturating_sub(i64::from(links));
+        match i32::try_from(more) {
+            Ok(more) => Names::Beside(more),
+            Err(_) => Names::All(count),
+        }
+    }
+}
+
+/// A note.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Note {
+    /// What the linked file is.
+    pub(crate) what: What,
+    /// The lower file.
+    pub(crate) origin: Origin,
+    /// The names that show.
+    pub(crate) names: Names,
+}
+
+impl Note {
+    /// The note as it is stored.
+    pub(crate) fn encode(&self) -> [u8; LEN] {
+        let mut bytes = [0; LEN];
+        let (how, count) = match self.names {
+            Names::All(count) => (0, count.to_be_bytes()),
+            Names::Beside(more) => (1, more.to_be_bytes()),
+        };
+        let origin = &self.origin;
+        let what = match self.what {
+            What::Copy => 0,
+            What::Hidden => 1,
+        };
+        let parts: [&[u8]; 8] = [
+            &[VERSION, what, how, origin.kind],
+            &count,
+            &origin.generation.to_be_bytes(),
+            &origin.mtime.1.to_be_bytes(),
+            &origin.fs,
+            &origin.ino.to_be_bytes(),
+            &origin.mtime.0.to_be_bytes(),
+            &origin.size.to_be_bytes(),
+        ];
+        for (to, from) in bytes.iter_mut().zip(parts.into_iter().flatten()) {
+            *to = *from;
+        }
+        bytes
+    }
+
+    /// Reads a stored note; `None` if it is none, or one of a later version.
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+        let bytes: &[u8; LEN] = bytes.try_into().ok()?;
+        let (&[version, what, how, kind], rest) = bytes.split_first_chunk()?;
+        let (count, rest) = rest.split_first_chunk()?;
+        let (generation, rest) = rest.split_first_chunk()?;
+        let (nanoseconds, rest) = rest.split_first_chunk()?;
+        let (&fs, rest) = rest.split_first_chunk()?;
+        let (ino, rest) = rest.split_first_chunk()?;
+        let (seconds, rest) = rest.split_first_chunk()?;
+        let (size, _) = rest.split_first_chunk()?;
+        if version != VERSION {
+            return None;
+        }
+        Some(Note {
+            what: match what {
+                0 => What::Copy,
+                1 => What::Hidden,
+                _ => return None,
+            },
+            origin: Origin {
+                fs,
+                ino: u64::from_be_bytes(*ino),
+                generation: u32::from_be_bytes(*generation),
+                kind,
+                mtime: (
+                    i64::from_be_bytes(*seconds),
+                    u32::from_be_bytes(*nanoseconds),
+                ),
+                size: u64::from_be_bytes(*size),
+            },
+            names: match how {
+                0 => Names::All(u32::from_be_bytes(*count)),
+                1 => Names::Beside(i32::from_be_bytes(*count)),
+                _ => return None,
+            },
+        })
+    }
+}

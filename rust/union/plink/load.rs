@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Reading what an earlier mount left in the directory of pseudo-links.
+
+#![forbid(unsafe_code)]
+
+use super::{
+    super::{
+        whiteout,
+        LowerDentry, //
+    },
+    index::{
+        Entry,
+        Index,
+        Room, //
+    }, //
+};
+use crate::fs::{
+    dirop::{
+        self,
+        Removing, //
+    },
+    path::{
+        Path,
+        PathRef, //
+    },
+    xattr, //
+};
+use crate::logic::{
+    branch_spec::Access,
+    plink::{
+        Note,
+        What,
+        LEN,
+        XATTR, //
+    },
+    whname, //
+};
+use kernel::prelude::*;
+
+/// The notes of the branch with the root `root`; in a directory that may be written (`write`)
+/// files without one, which an earlier mount or aufs left, are removed.
+pub(crate) fn load(root: &Path, access: &Access, write: bool) -> Result<Index> {
+    // They count where other marks do.
+    let dir = if access.honours_whiteouts() {
+        dirop::lookup_positive(&root.dentry, whname::PLINK_DIR)?
+    } else {
+        None
+    };
+    let dir = dir.filter(|found| found.is_dir());
+    let index = Index::new(dir.clone())?;
+    let Some(dir) = &dir else {
+        return Ok(index);
+    };
+    fn at<'a>(root: &'a Path, dentry: &'a LowerDentry) -> PathRef<'a> {
+        PathRef {
+            mount: &root.mount,
+            dentry,
+        }
+    }
+    for name in whiteout::names(at(root, dir))?.iter() {
+        let read = || -> Result<Option<Entry>> {
+            let Some(found) = dirop::lookup_positive(dir, name)? else {
+                return Ok(None);
+            };
+            let (Some(inode), Some((number, file))) = (found.inode(), whname::parse_plink(name))
+            else {
+                return Ok(None);
+            };
+            let mut note = [0; LEN];
+            let note = match xattr::get(at(root, &found), XATTR, &mut note) {
+                Ok(len) => note.get(..len).and_then(Note::decode),
+                Err(error) if error == ENODATA || error == EOPNOTSUPP || error == ERANGE => None,
+                Err(error) => return Err(error),
+            };
+            // A copy of a branch may have other numbers: then the name does not say which.
+            Ok(note
+                .filter(|note| inode.ino() == file && note.names.count(inode.nlink()) > 0)
+                .map(|note| Entry { number, file, note }))
+        };
+        match read() {
+            Ok(Some(entry)) => {
+                // A copy is worth more than the count of its original.
+                let known = index.by_origin(&entry.note.origin);
+                let stale = match known {
+                    Some(known) if known.note.what == What::Copy => Some(entry),
+                    _ => index.insert(Room::new()?, entry),
+                };
+                if let (Some(stale), true) = (stale, write) {
+                    let name = whname::plink(stale.number, stale.file)?;
+                    discard(at(root, dir), &name);
+                }
+            }
+            Ok(None) if write => discard(at(root, dir), name),
+            Ok(None) => {}
+            Err(error) => pr_warn!(
+                "cannot read pseudo-link {:?}: {:?}\n",
+                kernel::str::BStr::from_bytes(name),
+                error
+            ),
+        }
+    }
+    Ok(index)
+}
+
+/// Removes a pseudo-link that nobody needs.
+fn discard(dir: PathRef<'_>, name: &[u8]) {
+    let result = dir
+        .mount
+        .want_write()
+        .and_then(|write| Removing::new(dir, name, &write)?.unlink());
+    if let Err(error) = result {
+        pr_warn!(
+            "cannot remove left-over {:?}: {:?}\n",
+            kernel::str::BStr::from_bytes(name),
+            error
+        );
+    }
+}
