@@ -418,6 +418,28 @@ fn marks_are_made_only_where_something_would_show() {
 }
 
 #[test]
+fn an_opaque_root_is_emptied_in_the_right_order() {
+    for stop_after in 0..20 {
+        let (_one, _two, case) = plain_case(false);
+        // The first is before the mark in any order of names.
+        for name in ["+first", ".wh..wh..opq", "last/x"] {
+            write(&case.upper, name, "");
+        }
+        write(&case.lower, "hidden", "");
+        let shown = || -> Vec<String> { model::shown(&case.whole()).into_keys().collect() };
+        let before = shown();
+        let mut watch = Steps {
+            stop_after: Some(stop_after),
+            ..Steps::default()
+        };
+        let commit = Commit::new(case.branches(), Options::default()).unwrap();
+        let ended = commit.run(&mut watch).is_ok();
+        assert_eq!(shown(), before, "after {stop_after} steps");
+        assert!(ended || stop_after < 19, "more steps than are tried here");
+    }
+}
+
+#[test]
 fn holes_stay_holes() {
     let (_one, _two, case) = plain_case(true);
     let file = std::fs::File::create(case.upper.join("sparse")).unwrap();
