@@ -14,6 +14,7 @@
 //! | [`lookup`] | which branches make up a name |
 //! | [`merge`] | which names make up a directory |
 //! | [`create`], [`copyup`], [`remove`] | which branch is changed, and how |
+//! | [`dirren`] | what is stored of renamed directories |
 //! | [`plink`] | what is noted of a pseudo-link |
 //! | [`ino`] | inode numbers of the union |
 //! | [`escape`] | paths in sysfs and ioctls |
@@ -36,6 +37,7 @@
 pub(crate) mod branch_spec;
 pub(crate) mod copyup;
 pub(crate) mod create;
+pub(crate) mod dirren;
 pub(crate) mod env;
 pub(crate) mod escape;
 pub(crate) mod hash;

@@ -178,6 +178,35 @@ impl KernelFile {
         usize::try_from(done).map_err(|_| Error::from_errno(done as c_int))
     }
 
+    /// Reads the beginning of the file into `bytes`, and gives how many it has of them.
+    pub(crate) fn read_start(&self, bytes: &mut [u8]) -> Result<usize> {
+        let mut pos = 0;
+        // SAFETY: The file is open for reading; the buffer has the given length.
+        let done = unsafe {
+            bindings::kernel_read(
+                self.as_ptr(),
+                bytes.as_mut_ptr().cast(),
+                bytes.len(),
+                &mut pos,
+            )
+        };
+        usize::try_from(done).map_err(|_| Error::from_errno(done as c_int))
+    }
+
+    /// Writes `bytes` at `pos`, all of them. The caller holds no write access to the mount.
+    pub(crate) fn write_at(&self, bytes: &[u8], pos: i64) -> Result {
+        let mut pos = pos;
+        // SAFETY: The file is open for writing; the buffer has the given length.
+        let done = unsafe {
+            bindings::kernel_write(self.as_ptr(), bytes.as_ptr().cast(), bytes.len(), &mut pos)
+        };
+        match usize::try_from(done) {
+            Ok(len) if len == bytes.len() => Ok(()),
+            Ok(_) => Err(ENOSPC),
+            Err(_) => Err(Error::from_errno(done as c_int)),
+        }
+    }
+
     /// Seeks in a directory from `pos`, and gives the new position.
     pub(crate) fn seek(&self, pos: i64, offset: i64, whence: Whence) -> Result<i64> {
         let whence = match whence {

@@ -112,6 +112,16 @@ impl Mount {
         unsafe { (*self.sb_ptr()).s_time_gran }
     }
 
+    /// The numbers, major and minor, of the device that the file system is on.
+    pub(crate) fn device(&self) -> (u32, u32) {
+        // SAFETY: Set when the super block was made.
+        let dev = unsafe { (*self.sb_ptr()).s_dev };
+        (
+            dev >> bindings::MINORBITS,
+            dev & ((1 << bindings::MINORBITS) - 1),
+        )
+    }
+
     /// The identity of the file system; zeros if it has none.
     pub(crate) fn uuid(&self) -> [u8; 16] {
         // SAFETY: Set when the super block was made.

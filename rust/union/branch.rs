@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 use super::{
+    dirren::Renamed,
     plink,
     LowerDentry,
     LowerInode, //
@@ -84,6 +85,8 @@ pub(crate) struct Branch {
     pub(crate) work: Option<Work>,
     /// Its pseudo-links.
     pub(crate) plinks: Arc<plink::Index>,
+    /// Its renamed directories.
+    pub(crate) renamed: Arc<Renamed>,
     /// Its identity.
     pub(crate) id: BranchId,
     /// As the user gave it: for messages, and to keep the mount busy.

@@ -17,6 +17,7 @@ use super::{
         Work,
         MAX_BRANCHES, //
     },
+    dirren,
     plink,
     sb::Shape,
     whiteout::{
@@ -349,6 +350,7 @@ impl<'a> Draft<'a> {
             Branch {
                 work,
                 plinks,
+                renamed: old.renamed.clone(),
                 id: old.id,
                 shown: old.shown.clone(),
                 root,
@@ -466,9 +468,13 @@ impl<'a> Draft<'a> {
         let root = Arc::new(self.private(wanted, path)?, GFP_KERNEL)?;
         let work = self.prepare(wanted, &root, &access)?;
         let plinks = self.plinks(wanted, &root, &access)?;
+        let renamed = self.cred.scope(|| dirren::load(&root)).map_err(|error| {
+            self.refuse(wanted, error, fmt!("cannot read .wh..wh.hino: {:?}", error))
+        })?;
         let branch = Branch {
             work,
             plinks,
+            renamed: Arc::new(renamed, GFP_KERNEL)?,
             identity: plink::identity(&root)?,
             id: self.new_id(),
             shown: path.clone(),

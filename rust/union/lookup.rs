@@ -12,7 +12,9 @@ use super::{
         Slot,
         Stack, //
     },
+    dirren,
     inode,
+    sb::Shape,
     Inode,
     LowerDentry,
     Union, //
@@ -60,7 +62,13 @@ pub(crate) enum Depth {
 ///
 /// What a branch's look-up gives, except that names which are too long for a branch are absent
 /// there. `ESTALE` if a directory was taken away behind our back.
-pub(crate) fn probe(dir: &Stack, skip: usize, name: &[u8], depth: Depth) -> Result<Answer> {
+pub(crate) fn probe(
+    shape: &Shape,
+    dir: &Stack,
+    skip: usize,
+    name: &[u8],
+    depth: Depth,
+) -> Result<Answer> {
     let mut answer = Answer {
         slots: KVec::new(),
         guard: None,
@@ -84,9 +92,20 @@ pub(crate) fn probe(dir: &Stack, skip: usize, name: &[u8], depth: Depth) -> Resu
                         .push(Slot::new(slot.branch().clone(), dentry), GFP_KERNEL)?;
                     break 'branches;
                 }
-                answer
-                    .slots
-                    .push(Slot::new(slot.branch().clone(), dentry.clone()), GFP_KERNEL)?;
+                let found_slot = Slot::new(slot.branch().clone(), dentry.clone());
+                let renamed = if found == Found::Dir {
+                    dirren::below(shape, &found_slot, dir)?
+                } else {
+                    None
+                };
+                answer.slots.push(found_slot, GFP_KERNEL)?;
+                if let Some(parts) = renamed {
+                    // It came from elsewhere: what has its name below is something else.
+                    for part in parts {
+                        answer.slots.push(part, GFP_KERNEL)?;
+                    }
+                    break 'branches;
+                }
             } else if found == Found::Absent
                 && answer.guard.is_none()
                 && answer.slots.is_empty()
@@ -137,11 +156,13 @@ fn mark(found: Option<ARef<LowerDentry>>) -> Result<Mark> {
 }
 
 /// Whether `name` would be seen through the instances of `dir` from the `skip`-th on.
-pub(crate) fn visible(dir: &Stack, skip: usize, name: &[u8]) -> Result<bool> {
+pub(crate) fn visible(shape: &Shape, dir: &Stack, skip: usize, name: &[u8]) -> Result<bool> {
     if skip >= dir.len() {
         return Ok(false);
     }
-    Ok(!probe(dir, skip, name, Depth::First)?.slots.is_empty())
+    Ok(!probe(shape, dir, skip, name, Depth::First)?
+        .slots
+        .is_empty())
 }
 
 /// Looks `entry` up in `dir`, for the VFS.
@@ -154,7 +175,7 @@ pub(crate) fn lookup(dir: &Inode, entry: Entry<'_, Union>) -> Result<Option<ARef
     entry.dentry.set_seen(dir.data().watches.count());
     let answer = info
         .cred
-        .scope(|| probe(stack, 0, entry.name, Depth::All))?;
+        .scope(|| probe(info.shape(), stack, 0, entry.name, Depth::All))?;
     entry.dentry.set_guard(answer.guard);
     if answer.slots.is_empty() {
         return Ok(None);

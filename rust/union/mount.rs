@@ -76,7 +76,7 @@ fn check_supported(context: &Context<'_>, key: &[u8], opt: &Opt) -> Result {
     let missing = match opt {
         Opt::Create(policy) => *policy != CreatePolicy::Tdp,
         Opt::Flag(flag, on) => match flag {
-            Flag::DirRen | Flag::ShWh => *on,
+            Flag::ShWh => *on,
             Flag::Plink => !*on,
             _ => false,
         },

@@ -187,7 +187,7 @@ fn same(dir: &Inode, dentry: &Dentry, name: &[u8]) -> Result<bool> {
     let seen = pulses(dir, dentry.inode());
     let answer = info
         .cred
-        .scope(|| lookup::probe(dir.stack()?, 0, name, Depth::All))?;
+        .scope(|| lookup::probe(info.shape(), dir.stack()?, 0, name, Depth::All))?;
     let same = match (dentry.inode(), answer.slots.first()) {
         (None, None) => true,
         (Some(inode), Some(top)) if inode.is_dir() => {

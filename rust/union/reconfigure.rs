@@ -35,6 +35,7 @@ use super::{
         Slot,
         Stack, //
     },
+    dirren,
     draft::{
         text,
         Draft,
@@ -49,7 +50,10 @@ use super::{
     mount::Change,
     notify,
     plink,
-    sb,
+    sb::{
+        self,
+        Shape, //
+    },
     whiteout,
     Dentry,
     Inode,
@@ -93,16 +97,16 @@ pub(crate) fn reconfigure(context: &Context<'_>, changes: &[Change], sb: &SuperB
     let mut draft = Draft::of(context, sb)?;
     draft.take(changes)?;
     let outcome = draft.finish()?;
-    if same_branches(info.table(), &outcome.shape.table) {
+    let parts = outcome.shape.settings.dirren == info.settings().dirren;
+    if parts && same_branches(info.table(), &outcome.shape.table) {
         return settings_only(sb, &closed, outcome);
     }
 
     sb.shrink();
     check_free(context, sb, &outcome)?;
     let mut plan = Plan::new(sb);
-    let table = &outcome.shape.table;
-    info.cred.scope(|| plan.walk_names(table))?;
-    plan.walk_inodes(table)?;
+    info.cred.scope(|| plan.walk_names(&outcome.shape))?;
+    plan.walk_inodes(&outcome.shape.table)?;
     plan.commit(&closed, outcome);
     Ok(())
 }
@@ -379,9 +383,9 @@ impl<'a> Plan<'a> {
     }
 
     /// Looks at all cached names, from the root down. The mounter's credentials are in force.
-    fn walk_names(&mut self, table: &BranchTable) -> Result {
+    fn walk_names(&mut self, shape: &Shape) -> Result {
         let root = self.sb.root().ok_or(EIO)?;
-        let at = self.renew(root.object()?, sb::root_slots(table)?)?;
+        let at = self.renew(root.object()?, sb::root_slots(&shape.table)?)?;
         let mut path: KVVec<Frame> = KVVec::new();
         let frame = Frame {
             dentry: root,
@@ -396,7 +400,7 @@ impl<'a> Plan<'a> {
             };
             frame.last = Some(child.clone());
             let (dir, at) = (frame.dentry.clone(), frame.at);
-            if let Some(at) = self.visit(table, &dir, at, &child)? {
+            if let Some(at) = self.visit(shape, &dir, at, &child)? {
                 let frame = Frame {
                     dentry: child,
                     at,
@@ -411,7 +415,7 @@ impl<'a> Plan<'a> {
     /// Looks at one name in `dir`. For a directory, tells where its instances are.
     fn visit(
         &mut self,
-        table: &BranchTable,
+        shape: &Shape,
         dir: &Dentry,
         at: At,
         child: &ARef<Dentry>,
@@ -430,7 +434,7 @@ impl<'a> Plan<'a> {
                 At::Renewed(n) => &*self.renewed.get(n).ok_or(EIO)?.stack,
                 At::Inode => dir.object()?.stack()?,
             };
-            lookup::probe(parent, 0, &name, Depth::All)?
+            lookup::probe(shape, parent, 0, &name, Depth::All)?
         };
         let current = inode.stack()?;
         let same = match answer.slots.first() {
@@ -454,7 +458,7 @@ impl<'a> Plan<'a> {
             } else {
                 self.hidden.push(child.clone(), GFP_KERNEL)?;
             }
-            remaining(table, current)?
+            remaining(&shape.table, current)?
         };
         if inode.is_dir() && !slots.is_empty() {
             self.renew(inode, slots).map(Some)
@@ -572,6 +576,9 @@ impl<'a> Plan<'a> {
             if !removed.iter().any(|other| other.id == branch.id) {
                 info.cred.scope(|| whiteout::give_up(&branch.root));
             }
+        }
+        for branch in Iterator::chain(given_up.iter(), removed.iter()) {
+            dirren::flush_logged(&info.cred, branch);
         }
         for branch in removed.iter() {
             if !info.table().order.iter().any(|other| other.fs == branch.fs) {

@@ -66,9 +66,10 @@ impl Removal {
     /// `ENOENT` if somebody removed the name behind our back, `EROFS` if there is no branch to
     /// change.
     pub(crate) fn plan(parent: &Dentry, name: &[u8]) -> Result<Removal> {
-        let table = parent.sb().data().table();
+        let info = parent.sb().data();
+        let table = info.table();
         let stack = parent.object()?.stack()?;
-        let found = lookup::probe(stack, 0, name, Depth::First)?;
+        let found = lookup::probe(info.shape(), stack, 0, name, Depth::First)?;
         let top = found.slots.first().ok_or(ENOENT)?;
         let at = position(stack, top)?;
         let on = |slot: &Slot| table.index_of(slot.branch().id);
@@ -76,7 +77,7 @@ impl Removal {
         let target = target::above(parent, top)?;
         let below = stack.len() > at.saturating_add(1)
             && !hidden_at(stack, at, name)?
-            && lookup::visible(stack, at.saturating_add(1), name)?;
+            && lookup::visible(info.shape(), stack, at.saturating_add(1), name)?;
         let plan = policy::plan(&Facts {
             top: top_index,
             target: table.index_of(target.id),
@@ -155,6 +156,9 @@ pub(crate) fn rmdir(dir: &Inode, entry: Entry<'_, Union>) -> Result {
         }
     })?;
     entry.dentry.unhash();
+    if let Some(instance) = removal.instance.as_deref().and_then(LowerDentry::inode) {
+        removal.branch.renamed.forget(instance.ino());
+    }
     gone(inode, &removal);
     drop(lock);
     dir.changed_on(&removal.branch)

@@ -4,7 +4,7 @@
 //!
 //! Everything happens on one branch: the source is promoted there, both parents
 //! have instances there. A directory whose contents lie on other branches, too,
-//! cannot move (`EXDEV`), as in aufs.
+//! cannot move (`EXDEV`), as in aufs; with `dirren` it can ([`super::dirren`]).
 //!
 //! # Order of steps
 //!
@@ -20,6 +20,7 @@ use super::{
         Slot, //
     },
     copyup,
+    dirren,
     inode,
     lookup,
     notify,
@@ -56,6 +57,9 @@ use kernel::{
 const NOREPLACE: u32 = 1;
 /// `RENAME_EXCHANGE` of renameat2(2).
 const EXCHANGE: u32 = 2;
+/// `RENAME_WHITEOUT` of renameat2(2): leaves a device node 0:0 in the place of the source, which
+/// is a whiteout for overlayfs, and an ordinary object for us and all others.
+const WHITEOUT: u32 = 4;
 
 /// One end of a rename.
 struct End<'a> {
@@ -86,7 +90,7 @@ pub(crate) fn rename(
     flags: u32,
     names: MoveNames<'_, Union>,
 ) -> Result {
-    if flags & !(NOREPLACE | EXCHANGE) != 0 {
+    if flags & !(NOREPLACE | EXCHANGE | WHITEOUT) != 0 {
         return Err(EINVAL);
     }
     whname::check(to.1.name)?;
@@ -97,13 +101,17 @@ pub(crate) fn rename(
     let victim = to.dentry.inode();
 
     let branch = common_branch(&from, &to, object, victim)?;
-    info.cred.scope(|| {
-        movable(object, &branch)?;
-        match victim {
-            Some(victim) if exchange => movable(victim, &branch),
-            Some(victim) if victim.is_dir() => readdir::check_empty(victim),
-            _ => Ok(()),
-        }
+    let (parts, victim_parts) = info.cred.scope(|| {
+        let parts = parts(object, &branch)?;
+        let victim_parts = match victim {
+            Some(victim) if exchange => self::parts(victim, &branch)?,
+            Some(victim) if victim.is_dir() => {
+                readdir::check_empty(victim)?;
+                Parts::Left
+            }
+            _ => Parts::Left,
+        };
+        Ok::<_, Error>((parts, victim_parts))
     })?;
     bring(&from, &branch)?;
     copyup::promote_to(&to.dentry.parent(), &branch)?;
@@ -112,6 +120,11 @@ pub(crate) fn rename(
         Some(victim) => plink::gather(to.dentry, victim),
         None => {}
     }
+    let recorded = parts.prepare(object, &branch, &to)?;
+    let victim_recorded = match victim {
+        Some(victim) => victim_parts.prepare(victim, &branch, &from)?,
+        None => false,
+    };
 
     // What may fail for lack of memory comes before the first change.
     let mut room = Some(inode::Room::alone()?);
@@ -133,24 +146,28 @@ pub(crate) fn rename(
         new,
         branch: &branch,
         write: &write,
+        flags,
     };
-    info.cred.scope(|| {
+    let clean = info.cred.scope(|| {
         if exchange {
-            job.exchange(object, victim.ok_or(ENOENT)?)
+            job.exchange((object, parts), (victim.ok_or(ENOENT)?, victim_parts))?;
+            Ok(true)
         } else {
             if let Some(victim) = victim {
                 plink::goes(victim);
             }
-            job.rename(object, victim)
+            job.rename((object, parts), victim)
         }
     })?;
     // The branch has changed: from here on nothing fails. What is known of the names belongs to
     // the branch itself.
     from.dentry.set_guard(None);
     to.dentry.set_guard(None);
-    settle(object, &branch, &mut room);
+    if parts == Parts::Left {
+        settle(object, &branch, &mut room);
+    }
     if let Some(victim) = victim {
-        if exchange {
+        if exchange && victim_parts == Parts::Left {
             settle(victim, &branch, &mut victim_room);
         }
     }
@@ -164,9 +181,18 @@ pub(crate) fn rename(
         if !exchange {
             let lock = victim.promotion_lock();
             remove::name_gone(victim, (!victim_here).then_some(&*branch));
+            if let (true, Ok(stack)) = (victim_here && victim.is_dir(), victim.stack()) {
+                branch.renamed.forget(stack.top_inode().ino());
+            }
             drop(lock);
+        } else if victim_parts == Parts::Kept && !victim_recorded {
+            log(dirren::settle(victim));
         }
         log(victim.refresh());
+    }
+    // Beside a whiteout only records show the parts.
+    if parts == Parts::Kept && !recorded && clean {
+        log(dirren::settle(object));
     }
     log(object.refresh());
     for dir in [from.dir, to.dir] {
@@ -182,20 +208,43 @@ fn log(result: Result) {
     }
 }
 
-/// `EXDEV` if `inode` is a directory that shows anything from other branches than `branch`, on
-/// which it is to be renamed: only its instance there moves.
-fn movable(inode: &Inode, branch: &Branch) -> Result {
+/// What becomes of the parts that a directory has on branches below the one where it is renamed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Parts {
+    /// There are none, or they show nothing: the directory leaves them.
+    Left,
+    /// They go on being parts of it ([`dirren`]).
+    Kept,
+}
+
+impl Parts {
+    /// Does what it takes that the parts of `object` are found at `end`; whether records were
+    /// made.
+    fn prepare(self, object: &Inode, branch: &Branch, end: &End<'_>) -> Result<bool> {
+        match self {
+            Parts::Left => Ok(false),
+            Parts::Kept => dirren::prepare(object, branch, end.dir, end.name),
+        }
+    }
+}
+
+/// What becomes of the parts of `inode`, which is to be renamed on `branch`, on other branches.
+///
+/// `EXDEV` if they show anything and cannot be kept.
+fn parts(inode: &Inode, branch: &Branch) -> Result<Parts> {
     if !inode.is_dir() {
-        return Ok(());
+        return Ok(Parts::Left);
     }
     let stack = inode.stack()?;
     let skip = usize::from(stack.top().branch().id == branch.id);
     if stack.len() <= skip {
-        return Ok(());
+        return Ok(Parts::Left);
     }
     match readdir::check_empty_below(inode, skip) {
-        Err(error) if error == ENOTEMPTY => Err(EXDEV),
-        other => other,
+        Ok(()) => Ok(Parts::Left),
+        Err(error) if error != ENOTEMPTY => Err(error),
+        Err(_) if inode.sb().data().settings().dirren => Ok(Parts::Kept),
+        Err(_) => Err(EXDEV),
     }
 }
 
@@ -244,6 +293,8 @@ struct Job<'a> {
     new: &'a Slot,
     branch: &'a Branch,
     write: &'a WriteAccess<'a>,
+    /// Those of renameat2(2).
+    flags: u32,
 }
 
 impl Job<'_> {
@@ -254,17 +305,20 @@ impl Job<'_> {
             .iter()
             .position(|other| other.branch().id == slot.branch().id)
             .ok_or(ESTALE)?;
-        lookup::visible(stack, at.saturating_add(1), name)
+        lookup::visible(dir.sb().data().shape(), stack, at.saturating_add(1), name)
     }
 
-    fn rename(&self, object: &Inode, victim: Option<&Inode>) -> Result {
+    /// `false` if the whiteout of the new name is still there.
+    fn rename(&self, (object, parts): (&Inode, Parts), victim: Option<&Inode>) -> Result<bool> {
         let info = self.from.dir.sb().data();
         let branch = self.branch;
         // Where nothing lies below, a whiteout hides nothing, and beside an entry it has no effect.
         let new_whiteout =
             self.to.dir.stack()?.len() > 1 && whiteout::exists(self.new.dentry(), self.to.name)?;
-        let old_below = self.shows_below(self.from.dir, self.old, self.from.name)?;
-        if object.is_dir() {
+        // The device node that is left hides what is below, too.
+        let old_below = self.flags & WHITEOUT == 0
+            && self.shows_below(self.from.dir, self.old, self.from.name)?;
+        if object.is_dir() && parts == Parts::Left {
             let below = new_whiteout
                 || info.settings().diropq == Diropq::Always
                 || self.shows_below(self.to.dir, self.new, self.to.name)?;
@@ -300,9 +354,10 @@ impl Job<'_> {
                     kernel::str::BStr::from_bytes(self.to.name),
                     error
                 );
+                return Ok(false);
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// The instance of `object` on the branch.
@@ -325,7 +380,7 @@ impl Job<'_> {
             let renaming = Renaming::new(
                 (self.old.path(), self.from.name),
                 (self.new.path(), self.to.name),
-                0,
+                self.flags & WHITEOUT,
                 self.write,
             )?;
             self.check(&renaming, object, victim)?;
@@ -367,9 +422,14 @@ impl Job<'_> {
         }
     }
 
-    fn exchange(&self, object: &Inode, other: &Inode) -> Result {
-        for (inode, end, slot) in [(object, self.to, self.new), (other, self.from, self.old)] {
-            if inode.is_dir() && self.shows_below(end.dir, slot, end.name)? {
+    fn exchange(&self, object: (&Inode, Parts), other: (&Inode, Parts)) -> Result {
+        for ((inode, parts), end, slot) in
+            [(object, self.to, self.new), (other, self.from, self.old)]
+        {
+            if inode.is_dir()
+                && parts == Parts::Left
+                && self.shows_below(end.dir, slot, end.name)?
+            {
                 self.make_opaque(inode)?;
             }
         }
@@ -379,7 +439,7 @@ impl Job<'_> {
             EXCHANGE,
             self.write,
         )?;
-        self.check(&renaming, object, Some(other))?;
+        self.check(&renaming, object.0, Some(other.0))?;
         renaming.commit()?;
         Ok(())
     }

@@ -10,6 +10,7 @@ use super::{
         BranchTable,
         Slot, //
     },
+    dirren,
     ino::InoTable,
     inode,
     plink::Plinks,
@@ -135,6 +136,11 @@ impl SbInfo {
         })
     }
 
+    /// The branches and options.
+    pub(crate) fn shape(&self) -> &Shape {
+        self.shape.get()
+    }
+
     /// The branches.
     pub(crate) fn table(&self) -> &BranchTable {
         &self.shape.get().table
@@ -236,8 +242,12 @@ impl Operations for Union {
     }
 
     fn unmount(sb: &SuperBlock) {
-        sb.data().views.remove();
-        sb.data().plinks.release();
+        let info = sb.data();
+        info.views.remove();
+        for branch in info.table().order.iter() {
+            dirren::flush_logged(&info.cred, branch);
+        }
+        info.plinks.release();
     }
 
     fn show_options(root: &Dentry, out: &Seq<'_>) -> Result {

@@ -4,6 +4,7 @@
 
 mod alloc_failure;
 mod branch_spec;
+mod dirren;
 mod escape;
 mod hash;
 mod ino;

@@ -354,13 +354,19 @@ fn check_branch(branch: &Branch) -> Vec<String> {
 
 /// Names in a writable branch that no finished operation leaves behind.
 fn leftovers(now: &Snapshot, messy: bool) -> Vec<String> {
-    const BASE: [&str; 3] = [".wh..wh.aufs", ".wh..wh.plnk", ".wh..wh.orph"];
+    const BASE: [&str; 4] = [
+        ".wh..wh.aufs",
+        ".wh..wh.plnk",
+        ".wh..wh.orph",
+        ".wh..wh.hino",
+    ];
     let all: std::collections::BTreeSet<_> = now.paths().collect();
     let mut found = Vec::new();
     for path in &all {
         let (dir, name) = path.rsplit_once('/').unwrap_or(("", path));
         let reserved = name.starts_with(".wh..wh.");
-        let known = name == ".wh..wh..opq" || (dir.is_empty() && BASE.contains(&name));
+        let mark = name == ".wh..wh..opq" || name.starts_with(".wh..wh..dr.");
+        let known = mark || (dir.is_empty() && BASE.contains(&name));
         if reserved && !known {
             found.push(format!("left behind: {path:?}"));
         }

@@ -8,6 +8,8 @@ mod bad_input;
 mod concurrency;
 mod copyup;
 mod create;
+mod directories;
+mod dirren;
 mod failure;
 mod file;
 mod hardlink;
@@ -43,6 +45,8 @@ pub(crate) fn all() -> Vec<Case> {
         remove::cases(),
         rename::cases(),
         rename_dir::cases(),
+        dirren::cases(),
+        directories::cases(),
         attr::cases(),
         xattr::cases(),
         acl::cases(),

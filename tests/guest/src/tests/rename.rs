@@ -6,7 +6,7 @@ use crate::harness::{prelude::*, sys::RenameFlags};
 
 cases! {
     WRITABLE: files, lower_files, over_existing_files, over_whiteouts, exchange;
-    BASIC: other_kinds, between_directories, wrong_kinds, noreplace, whiteout_flag,
+    BASIC: other_kinds, between_directories, wrong_kinds, noreplace, whiteout_flag, upper_of_overlayfs,
         exchange_errors, open_files_follow, times_and_numbers, no_writable_branch,
         unprivileged_users, there_and_back, long_chain, replaced_file_lives_on, survives_remount;
 }
@@ -292,17 +292,101 @@ fn noreplace(cx: &Ctx) -> Result<()> {
 }
 
 fn whiteout_flag(cx: &Ctx) -> Result<()> {
+    let mut u = cx
+        .union()
+        .rw(Tree::new().file("t", "t").dir("td").file("over", ""))
+        .ro(Tree::new()
+            .file("l", "l")
+            .file("ld/x", "")
+            .dir("le")
+            .file("gone", ""))
+        .mount()?;
+    let mv = |a: &str, b: &str| sys::rename_with(u.at(a), u.at(b), RenameFlags::WHITEOUT);
+    for (from, to) in [
+        ("t", "x"),
+        ("l", "over"),
+        ("td", "y"),
+        ("le", "z"),
+        ("gone", "w"),
+    ] {
+        let before = sys::lstat(u.at(from))?.st_ino;
+        mv(from, to)?;
+        assert_eq!(sys::lstat(u.at(to))?.st_ino, before, "{from}");
+    }
+    errno(mv("ld", "no"), Errno::XDEV);
+    errno(
+        sys::rename_with(
+            u.at("x"),
+            u.at("y"),
+            RenameFlags::WHITEOUT | RenameFlags::EXCHANGE,
+        ),
+        Errno::INVAL,
+    );
+    for _ in 0..2 {
+        // As on any other file system: a device node 0:0 is left, which hides what is below.
+        for from in ["t", "l", "td", "le", "gone"] {
+            let stat = sys::lstat(u.at(from))?;
+            assert_eq!(sys::kind(&stat), FileType::CharacterDevice, "{from}");
+            assert_eq!(stat.st_rdev, 0, "{from}");
+            assert!(!exists(u.br(0, &format!(".wh.{from}"))), "{from}");
+        }
+        assert_eq!(text(u.at("x"))?, "t");
+        assert_eq!(text(u.at("over"))?, "l");
+        assert_eq!(names(u.root())?.len(), 11);
+        u.again()?;
+    }
+    sys::unlink(u.at("l"))?;
+    errno(sys::lstat(u.at("l")), Errno::NOENT);
+    Ok(())
+}
+
+fn upper_of_overlayfs(cx: &Ctx) -> Result<()> {
     let u = cx
         .union()
-        .rw(Tree::new().file("t", "t"))
-        .ro(Tree::new().file("l", "l"))
+        .rw(Tree::new())
+        .ro(Tree::new()
+            .dir("up")
+            .dir("work")
+            .dir("low")
+            .file("up/a", "a"))
+        .opt("udba=none")
         .mount()?;
-    for name in ["t", "l"] {
-        let result = sys::rename_with(u.at(name), u.at("x"), RenameFlags::WHITEOUT);
-        errno(result, Errno::INVAL);
-        assert_eq!(text(u.at(name))?, name);
+    let lower = cx.branch(
+        cx.layout.upper(),
+        "ro",
+        &Tree::new().file("b", "b").file("c", "c"),
+    )?;
+    let mnt = cx.mount_point()?;
+    let data = format!(
+        "lowerdir={},upperdir={},workdir={}",
+        lower.display(),
+        u.at("up").display(),
+        u.at("work").display()
+    );
+    crate::harness::scratch::mount("overlay", "overlay", &mnt, &data)?;
+    let work = || -> Result<()> {
+        sys::rename(mnt.join("b"), mnt.join("new"))?;
+        sys::unlink(mnt.join("c"))?;
+        sys::append(mnt.join("new"), "+")?;
+        assert_eq!(names(&mnt)?, set(["a", "new"]));
+        assert_eq!(text(mnt.join("new"))?, "b+");
+        Ok(())
+    };
+    let done = work();
+    crate::harness::scratch::umount(&mnt)?;
+    done?;
+    for name in ["up/b", "up/c"] {
+        let stat = sys::lstat(u.at(name))?;
+        assert_eq!(
+            (sys::kind(&stat), stat.st_rdev),
+            (FileType::CharacterDevice, 0)
+        );
     }
-    errno(sys::lstat(u.at("x")), Errno::NOENT);
+    let refused = cx
+        .klog()
+        .into_iter()
+        .find(|line| line.contains("RENAME_WHITEOUT"));
+    assert_eq!(refused, None, "overlayfs finds what it needs");
     Ok(())
 }
 

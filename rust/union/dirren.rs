@@ -1,0 +1,561 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Renamed directories (`dirren`): a directory moves on one branch only, and what it holds on the
+//! branches below stays where it is.
+//!
+//! A *record* inside the moved directory says, for each branch below that has a part of it, what
+//! it is called there ([`crate::logic::dirren`]). Look-up of the new name takes the parts from
+//! the records, and only from them. The branch's *list* names the directories that have records,
+//! so that no other one is asked for them.
+//!
+//! aufs stores name and number, which is enough as long as the directory stays in its parent. If
+//! it leaves, the record has an extended attribute, [`PARENT`], with the path of the old parent
+//! on that branch. aufs, which cannot move a directory so, does not look at it.
+//!
+//! # Order of steps
+//!
+//! Records, list, rename; each is on disk before the next. Records that go: list, then records.
+//! So a directory that is in the list has all of its records, or none: then its number was used
+//! before by another one, and it is like any other. Entries of directories that are gone stay in
+//! the list until unmount. A record is never changed but for the path that is added to it, which
+//! holds for the old place of the directory, too. So an interruption at any point is harmless.
+//!
+//! # Locking
+//!
+//! The list of a branch is under a leaf lock. Records are written while our two parent
+//! directories are locked by the VFS.
+
+#![forbid(unsafe_code)]
+
+use super::{
+    branch::{
+        Branch,
+        Slot,
+        Stack, //
+    },
+    copyup::DirTimes,
+    lookup::{
+        self,
+        Depth, //
+    },
+    sb::{
+        SbInfo,
+        Shape, //
+    },
+    Inode,
+    LowerDentry, //
+};
+use crate::fs::{
+    attr::Change,
+    cred::Cred,
+    dirop::{
+        self,
+        Creating,
+        Removing, //
+    },
+    inode::Kind,
+    io::{
+        self,
+        KernelFile, //
+    },
+    once::load_acquire,
+    path::{
+        Path,
+        PathRef, //
+    },
+    statfs::Statfs,
+    xattr, //
+};
+use crate::logic::dirren::{
+    self as stored,
+    Record, //
+};
+use core::pin::Pin;
+use kernel::{
+    new_mutex,
+    prelude::*,
+    rbtree::{
+        RBTree,
+        RBTreeNode, //
+    },
+    sync::{
+        aref::ARef,
+        atomic::{
+            Atomic,
+            Release, //
+        },
+        Mutex, //
+    }, //
+};
+
+/// The attribute of a record with the path of the old parent, which begins with a slash.
+const PARENT: &CStr = c"trusted.ruaufs.parent";
+
+/// The longest such path.
+const PATH_MAX: usize = 4095;
+
+/// The mode of records and lists.
+const MODE: u16 = 0o600;
+
+/// Bytes of the longest list that is read.
+const LIST_MAX: usize = 1 << 24;
+
+/// The renamed directories of a branch.
+pub(crate) struct Renamed {
+    /// The name of a record about this branch.
+    record_name: KVec<u8>,
+    /// Whether there are any.
+    used: Atomic<bool>,
+    numbers: Pin<KBox<Mutex<Numbers>>>,
+}
+
+/// What is in the list.
+struct Numbers {
+    set: RBTree<u64, ()>,
+    /// The stored list has more.
+    stale: bool,
+}
+
+impl Renamed {
+    /// Whether the directory with the number `ino` may have records.
+    fn has(&self, ino: u64) -> bool {
+        load_acquire(&self.used) && self.numbers.lock().set.get(&ino).is_some()
+    }
+
+    /// The directory with the number `ino` has no records any more.
+    pub(crate) fn forget(&self, ino: u64) {
+        if load_acquire(&self.used) {
+            let mut numbers = self.numbers.lock();
+            if numbers.set.remove(&ino).is_some() {
+                numbers.stale = true;
+            }
+        }
+    }
+}
+
+/// What is in the way of reading a list.
+pub(crate) fn load(root: &Path) -> Result<Renamed> {
+    let at = PathRef {
+        mount: &root.mount,
+        dentry: &root.dentry,
+    };
+    let ino = root.dentry.positive()?.ino();
+    let record_name = stored::record_name(Statfs::of(at)?.fsid, root.mount.device(), ino)?;
+    let mut set = RBTree::new();
+    let found = match dirop::lookup_positive(&root.dentry, stored::LIST) {
+        // A union has no such names.
+        Err(error) if error == EPERM => None,
+        other => other?,
+    };
+    if let Some(list) = &found {
+        for number in stored::numbers(&read(root, list, LIST_MAX)?) {
+            set.try_create_and_insert(number, (), GFP_KERNEL)?;
+        }
+    }
+    let used = !set.is_empty();
+    let numbers = Numbers { set, stale: false };
+    Ok(Renamed {
+        record_name,
+        used: Atomic::new(used),
+        numbers: KBox::pin_init(new_mutex!(numbers, "ruaufs_renamed"), GFP_KERNEL)?,
+    })
+}
+
+/// The contents of a small file. `EFBIG` if it has more than `max` bytes, `EIO` if it is no
+/// regular file.
+fn read(root: &Path, file: &LowerDentry, max: usize) -> Result<KVVec<u8>> {
+    let inode = file.positive()?;
+    if inode.kind() != Kind::Regular {
+        return Err(EIO);
+    }
+    let size = usize::try_from(inode.size())?;
+    if size > max {
+        return Err(EFBIG);
+    }
+    let mut bytes = KVVec::new();
+    bytes.resize(size, 0u8, GFP_KERNEL)?;
+    let path = PathRef {
+        mount: &root.mount,
+        dentry: file,
+    };
+    let len = KernelFile::read(path)?.read_start(&mut bytes)?;
+    bytes.truncate(len);
+    Ok(bytes)
+}
+
+/// The parts of the directory `found`, which is an entry of `parent`, on the branches below it,
+/// as its records say; `None` if it has none. The mounter's credentials are in force.
+pub(crate) fn below(shape: &Shape, found: &Slot, parent: &Stack) -> Result<Option<KVec<Slot>>> {
+    let branch = found.branch();
+    if !shape.settings.dirren || !branch.renamed.has(found.inode()?.ino()) {
+        return Ok(None);
+    }
+    let table = &shape.table;
+    let at = table.index_of(branch.id).ok_or(ESTALE)?;
+    let mut slots = KVec::new();
+    let mut any = false;
+    for other in table.order.iter().skip(at.saturating_add(1)) {
+        let Some(known) = stored_record(branch, found.dentry(), other)? else {
+            continue;
+        };
+        any = true;
+        if let Some(part) = known.find(other, parent)? {
+            slots.push(Slot::new(other.clone(), part), GFP_KERNEL)?;
+        }
+    }
+    Ok(any.then_some(slots))
+}
+
+/// A record that was read.
+struct Known {
+    record: KVVec<u8>,
+    /// The path of the old parent, if that is another directory.
+    parent: Option<KVec<u8>>,
+}
+
+impl Known {
+    /// The directory that the record speaks of, on `branch`; `None` if it is not there any more.
+    fn find(&self, branch: &Branch, parent: &Stack) -> Result<Option<ARef<LowerDentry>>> {
+        let Some(record) = Record::decode(&self.record) else {
+            return Ok(None);
+        };
+        let dir = match &self.parent {
+            None => parent.on(branch.id).map(|slot| slot.dentry().clone()),
+            Some(path) => walk(&branch.root.dentry, path)?,
+        };
+        let Some(dir) = dir else {
+            return Ok(None);
+        };
+        let part = dirop::lookup_positive(&dir, record.name)?;
+        Ok(part.filter(|part| {
+            part.is_dir() && part.inode().is_some_and(|inode| inode.ino() == record.ino)
+        }))
+    }
+}
+
+/// The directory that `path` leads to from `root`.
+fn walk(root: &ARef<LowerDentry>, path: &[u8]) -> Result<Option<ARef<LowerDentry>>> {
+    let mut dir = root.clone();
+    for name in path
+        .split(|&byte| byte == b'/')
+        .filter(|name| !name.is_empty())
+    {
+        if name == b"." || name == b".." {
+            return Ok(None);
+        }
+        match dirop::lookup_positive(&dir, name)?.filter(|found| found.is_dir()) {
+            Some(found) => dir = found,
+            None => return Ok(None),
+        }
+    }
+    Ok(Some(dir))
+}
+
+/// The path of `dir` from `root`, beginning with a slash. `EXDEV` if it is too long to be noted.
+fn path_of(root: &LowerDentry, dir: &ARef<LowerDentry>) -> Result<KVec<u8>> {
+    let mut names: KVec<KVec<u8>> = KVec::new();
+    let mut next = dir.clone();
+    while !next.is(root) {
+        if next.is_root() {
+            return Err(ESTALE);
+        }
+        names.push(next.name()?, GFP_KERNEL)?;
+        next = next.parent();
+    }
+    let mut path = KVec::new();
+    for name in names.iter().rev() {
+        path.push(b'/', GFP_KERNEL)?;
+        path.extend_from_slice(name, GFP_KERNEL)?;
+    }
+    if path.is_empty() {
+        path.push(b'/', GFP_KERNEL)?;
+    }
+    if path.len() > PATH_MAX {
+        return Err(EXDEV);
+    }
+    Ok(path)
+}
+
+/// What is recorded in `dir`, on `branch`, of the part on the branch `other`.
+fn stored_record(branch: &Branch, dir: &LowerDentry, other: &Branch) -> Result<Option<Known>> {
+    let Some(file) = dirop::lookup_positive(dir, &other.renamed.record_name)? else {
+        return Ok(None);
+    };
+    let record = read(&branch.root, &file, stored::RECORD_MAX)?;
+    if Record::decode(&record).is_none() {
+        pr_warn!(
+            "a record of a renamed directory is damaged: {:?} in {:?}\n",
+            kernel::str::BStr::from_bytes(&other.renamed.record_name),
+            kernel::str::BStr::from_bytes(&dir.name()?)
+        );
+        return Ok(None);
+    }
+    let mut path = KVec::new();
+    path.resize(PATH_MAX, 0u8, GFP_KERNEL)?;
+    let parent = match xattr::get(branch.at(&file), PARENT, &mut path) {
+        Ok(len) => {
+            path.truncate(len);
+            Some(path)
+        }
+        Err(error) if error == ENODATA || error == EOPNOTSUPP => None,
+        Err(error) => return Err(error),
+    };
+    Ok(Some(Known { record, parent }))
+}
+
+/// Sees that the directory `object`, whose top instance is on `branch`, keeps its parts on the
+/// branches below when it becomes `name` in `dir`. Afterwards it can be renamed.
+///
+/// `false` if a look-up finds these parts without records.
+///
+/// # Errors
+///
+/// `EXDEV` if this cannot be recorded.
+pub(crate) fn prepare(object: &Inode, branch: &Branch, dir: &Inode, name: &[u8]) -> Result<bool> {
+    let info = object.sb().data();
+    let stack = object.stack()?;
+    let parent = dir.stack()?;
+    let top = stack.top();
+    if top.branch().id != branch.id {
+        return Err(ESTALE);
+    }
+    info.cred.scope(|| {
+        let at = parent
+            .iter()
+            .position(|slot| slot.branch().id == branch.id)
+            .ok_or(ESTALE)?;
+        let found =
+            lookup::probe(info.shape(), parent, at.saturating_add(1), name, Depth::All)?.slots;
+        let same = found.len() == stack.rest().len()
+            && found
+                .iter()
+                .zip(stack.rest())
+                .all(|(found, part)| found.dentry().is(&**part.dentry()));
+        if same {
+            return Ok(false);
+        }
+        let ino = top.inode()?.ino();
+        let root = Slot::new(top.branch().clone(), branch.root.dentry.clone());
+        let times = (DirTimes::of(top)?, DirTimes::of(&root)?);
+        let mut all = true;
+        for part in stack.rest() {
+            let name = &part.branch().renamed.record_name;
+            all = all && dirop::lookup_positive(top.dentry(), name)?.is_some();
+        }
+        if !all || !branch.renamed.has(ino) {
+            // What it has of records is of no use.
+            unlist(&info.cred, branch, ino)?;
+            remove_records(info, top)?;
+        }
+        for part in stack.rest() {
+            record(&info.cred, top, part, parent)?;
+        }
+        list(&info.cred, branch, ino)?;
+        // Nothing has changed yet for who uses the union.
+        let write = branch.want_write()?;
+        times.0.restore(top, &write);
+        times.1.restore(&root, &write);
+        drop(write);
+        Ok(true)
+    })
+}
+
+/// Records in the directory `dir`, about to be an entry of `parent`, where its part `part` is.
+fn record(cred: &Cred, dir: &Slot, part: &Slot, parent: &Stack) -> Result {
+    let branch = dir.branch();
+    let other = part.branch();
+    let home = part.dentry().parent();
+    let stays = parent
+        .on(other.id)
+        .is_some_and(|slot| slot.dentry().is(&*home));
+    let path = if stays {
+        None
+    } else if other.access.may_write() {
+        // A path there may change.
+        return Err(EXDEV);
+    } else {
+        Some(path_of(&other.root.dentry, &home)?)
+    };
+    let name = part.dentry().name()?;
+    let bytes = Record {
+        ino: part.inode()?.ino(),
+        name: &name,
+    }
+    .encode()?;
+    let record_name = &other.renamed.record_name;
+    let known = stored_record(branch, dir.dentry(), other)?;
+    let file = match &known {
+        Some(known) if *known.record == *bytes => {
+            dirop::lookup_positive(dir.dentry(), record_name)?.ok_or(ESTALE)?
+        }
+        _ => {
+            remove(branch, dir.dentry(), record_name)?;
+            store(cred, branch, dir.dentry(), record_name, &bytes)?
+        }
+    };
+    let Some(path) = path else {
+        return Ok(());
+    };
+    if known.and_then(|known| known.parent).as_deref() == Some(&*path) {
+        return Ok(());
+    }
+    let write = branch.want_write()?;
+    let noted = xattr::set(branch.at(&file), PARENT, &path, 0);
+    drop(write);
+    match noted {
+        Ok(()) => KernelFile::read(branch.at(&file))?.sync(),
+        Err(error) if error == ENOSPC || error == EDQUOT || error == ENOMEM => Err(error),
+        // There is no such attribute, or none of this size.
+        Err(_) => Err(EXDEV),
+    }
+}
+
+/// Makes the file `name` with the contents `bytes` in `dir`, and brings it to disk.
+fn store(
+    cred: &Cred,
+    branch: &Branch,
+    dir: &LowerDentry,
+    name: &[u8],
+    bytes: &[u8],
+) -> Result<ARef<LowerDentry>> {
+    let write = branch.want_write()?;
+    let made = Creating::new(branch.at(dir), name, &write)?.create(MODE)?;
+    drop(write);
+    append(cred, branch, &made, bytes)?;
+    Ok(made)
+}
+
+/// Adds `bytes` to a file, and brings it to disk.
+fn append(cred: &Cred, branch: &Branch, file: &LowerDentry, bytes: &[u8]) -> Result {
+    let size = file.positive()?.size();
+    let put = || {
+        let file = KernelFile::write(branch.at(file))?;
+        file.write_at(bytes, size)?;
+        file.sync()
+    };
+    let end = size.saturating_add(i64::try_from(bytes.len())?);
+    if io::over_size_limit(end) {
+        // It is not the caller's file that grows.
+        return io::on_worker(|| cred.scope(put)).unwrap_or(Err(EIO));
+    }
+    put()
+}
+
+/// Removes the file `name` from `dir`. Fine if there is none.
+fn remove(branch: &Branch, dir: &LowerDentry, name: &[u8]) -> Result {
+    if dirop::lookup_positive(dir, name)?.is_none() {
+        return Ok(());
+    }
+    let write = branch.want_write()?;
+    match Removing::new(branch.at(dir), name, &write).and_then(Removing::unlink) {
+        Err(error) if error == ENOENT => Ok(()),
+        other => other,
+    }
+}
+
+/// Puts the number `ino` into the list of `branch`.
+fn list(cred: &Cred, branch: &Branch, ino: u64) -> Result {
+    let renamed = &branch.renamed;
+    if renamed.has(ino) {
+        return Ok(());
+    }
+    let node = RBTreeNode::new(ino, (), GFP_KERNEL)?;
+    let root = &branch.root.dentry;
+    let bytes = ino.to_be_bytes();
+    match dirop::lookup_positive(root, stored::LIST)? {
+        Some(list) => append(cred, branch, &list, &bytes)?,
+        None => {
+            store(cred, branch, root, stored::LIST, &bytes)?;
+        }
+    }
+    let old = renamed.numbers.lock().set.insert(node);
+    drop(old);
+    renamed.used.store(true, Release);
+    Ok(())
+}
+
+/// The directory `object` was renamed to where look-up finds its parts without records: removes
+/// those it had.
+pub(crate) fn settle(object: &Inode) -> Result {
+    let top = object.stack()?.top();
+    let branch = top.branch();
+    let ino = top.inode()?.ino();
+    if !branch.renamed.has(ino) {
+        return Ok(());
+    }
+    let info = object.sb().data();
+    info.cred.scope(|| {
+        unlist(&info.cred, branch, ino)?;
+        let times = DirTimes::of(top)?;
+        remove_records(info, top)?;
+        let write = branch.want_write()?;
+        times.restore(top, &write);
+        drop(write);
+        Ok(())
+    })
+}
+
+/// Removes all records from `dir`.
+fn remove_records(info: &SbInfo, dir: &Slot) -> Result {
+    for other in info.table().order.iter() {
+        remove(dir.branch(), dir.dentry(), &other.renamed.record_name)?;
+    }
+    Ok(())
+}
+
+/// Takes the number `ino` out of the list of `branch`, on disk, too.
+fn unlist(cred: &Cred, branch: &Branch, ino: u64) -> Result {
+    if !branch.renamed.has(ino) {
+        return Ok(());
+    }
+    let node = RBTreeNode::new(ino, (), GFP_KERNEL)?;
+    branch.renamed.forget(ino);
+    flush(cred, branch).inspect_err(|_| {
+        let mut numbers = branch.renamed.numbers.lock();
+        numbers.set.insert(node);
+        numbers.stale = true;
+    })
+}
+
+/// Brings the list of `branch` to disk without the directories that are gone.
+fn flush(cred: &Cred, branch: &Branch) -> Result {
+    if !branch.writable() {
+        return Ok(());
+    }
+    let bytes = {
+        let mut numbers = branch.renamed.numbers.lock();
+        if !numbers.stale {
+            return Ok(());
+        }
+        numbers.stale = false;
+        stored::list(numbers.set.keys().copied())?
+    };
+    let root = &branch.root.dentry;
+    cred.scope(|| {
+        if bytes.is_empty() {
+            return remove(branch, root, stored::LIST);
+        }
+        let Some(list) = dirop::lookup_positive(root, stored::LIST)? else {
+            return store(cred, branch, root, stored::LIST, &bytes).map(drop);
+        };
+        // It has more than these: at each moment none is missing.
+        let file = KernelFile::write(branch.at(&list))?;
+        file.write_at(&bytes, 0)?;
+        let write = branch.want_write()?;
+        Change::new()
+            .size(i64::try_from(bytes.len())?)
+            .apply(&branch.root.mount, &list)?;
+        drop(write);
+        file.sync()
+    })
+}
+
+/// [`flush`], which nobody waits for.
+pub(crate) fn flush_logged(cred: &Cred, branch: &Branch) {
+    if let Err(error) = flush(cred, branch) {
+        pr_warn!(
+            "cannot write the list of renamed directories (.wh..wh.hino): {:?}\n",
+            error
+        );
+    }
+}
