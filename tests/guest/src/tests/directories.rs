@@ -99,11 +99,13 @@ fn hundred_thousand_merged_names(cx: &Ctx) -> Result<()> {
     let lower = cx.dir(cx.layout.upper())?;
     for (branch, prefix) in [(&upper, "up"), (&lower, "low")] {
         std::fs::create_dir(branch.join("d"))?;
+        std::fs::write(branch.join("file"), "")?;
         for i in 0..EACH {
             if i % 5000 == 0 {
                 watchdog::alive();
             }
-            std::fs::write(branch.join(format!("d/{prefix}-{i}")), "")?;
+            // Names of one file, as images have few inodes.
+            std::fs::hard_link(branch.join("file"), branch.join(format!("d/{prefix}-{i}")))?;
         }
     }
     let u = cx.union().at(&upper, "rw").at(&lower, "ro").mount()?;
@@ -208,7 +210,13 @@ fn sticky_directories(cx: &Ctx) -> Result<()> {
 }
 
 fn setgid_through_copy_up(cx: &Ctx) -> Result<()> {
-    let lower = Tree::new().dir("g/sub").dir("g").mode(0o2775).owner(0, 50);
+    let lower = Tree::new()
+        .dir("g")
+        .mode(0o2775)
+        .owner(0, 50)
+        .dir("g/sub")
+        .mode(0o755)
+        .owner(0, 0);
     let mut u = cx.union().rw(Tree::new()).ro(lower).mount()?;
     sys::write(u.at("g/f"), "")?;
     sys::mkdir(u.at("g/d"))?;
