@@ -128,7 +128,8 @@ impl<T: Mountable> Registration<T> {
                     name: kernel::str::as_char_ptr_in_const_context(name),
                     // Names move while the file system still holds what excludes a look at
                     // half of the move.
-                    fs_flags: bindings::FS_RENAME_DOES_D_MOVE as c_int,
+                    fs_flags: (bindings::FS_RENAME_DOES_D_MOVE | bindings::FS_ALLOW_IDMAP)
+                        as c_int,
                     init_fs_context: Some(context::Table::<T>::init_fs_context),
                     kill_sb: Some(sb::Table::<T>::kill_sb),
                     owner: module.as_ptr(),

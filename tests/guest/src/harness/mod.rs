@@ -2,8 +2,10 @@
 
 //! What tests are made of. See `main.rs` for the picture.
 
+pub(crate) mod compare;
 pub(crate) mod context;
 pub(crate) mod dir;
+pub(crate) mod idmap;
 pub(crate) mod klog;
 pub(crate) mod map;
 pub(crate) mod run;

@@ -14,6 +14,7 @@ mod failure;
 mod file;
 mod hardlink;
 mod hardlink_lasting;
+mod idmap;
 mod lookup;
 mod mapping;
 mod model;
@@ -50,6 +51,7 @@ pub(crate) fn all() -> Vec<Case> {
         attr::cases(),
         xattr::cases(),
         acl::cases(),
+        idmap::cases(),
         file::cases(),
         mapping::cases(),
         copyup::cases(),
