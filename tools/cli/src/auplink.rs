@@ -12,9 +12,9 @@ use crate::{change, say, text};
 
 /// List or flush the pseudo-links of a union
 ///
-/// When a file with several names is copied up by one of them, the union keeps the names together as
-/// long as it is mounted. This program makes that permanent: it copies up the other names, too, as
-/// hard links. mount.ruaufs(8) and umount.ruaufs(8) do so where it matters. Without any pseudo-link,
+/// When a file with several names is copied up by one of them, the union keeps the names together by
+/// a pseudo-link. This program copies up the other names, too, as hard links, so that the branch does
+/// without. mount.ruaufs(8) and umount.ruaufs(8) do so where a pseudo-link would not last. Without any pseudo-link,
 /// or if the union was mounted with noplink, nothing is done.
 ///
 /// If a system call fails the exit status is its errno.

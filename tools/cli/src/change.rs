@@ -4,6 +4,7 @@
 
 use anyhow::{Context, Result};
 use ruaufs_user::{
+    dir::Dir,
     mountapi,
     options::{self, Sorted},
     plink,
@@ -13,7 +14,7 @@ use ruaufs_user::{
 /// Remounts with these options. What is to be flushed is flushed.
 pub fn remount(union: &Union, sorted: &Sorted, verbose: bool) -> Result<()> {
     if options::needs_flush(sorted, union.is_read_only()) {
-        flush(union, verbose)?;
+        flush_fleeting(union, verbose)?;
     }
     mountapi::remount(&union.mount, sorted)
 }
@@ -21,6 +22,21 @@ pub fn remount(union: &Union, sorted: &Sorted, verbose: bool) -> Result<()> {
 /// Remounts with options as text.
 pub fn remount_with(union: &Union, list: &[Vec<u8>]) -> Result<()> {
     remount(union, &options::sort(list)?, false)
+}
+
+/// As [`flush`], if there are pseudo-links that would not outlast the mount.
+pub fn flush_fleeting(union: &Union, verbose: bool) -> Result<()> {
+    for pending in plink::pending(union)? {
+        let lasting = plink::lasting(&Dir::open(&pending.branch)?)?;
+        if pending
+            .entries
+            .iter()
+            .any(|(_, name)| !lasting.contains(name))
+        {
+            return flush(union, verbose);
+        }
+    }
+    Ok(())
 }
 
 /// Makes hard links of all pseudo-links. A union that is read-only cannot, and loses them when it is

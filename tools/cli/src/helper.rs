@@ -71,8 +71,8 @@ pub struct MountArgs {
 /// Unmount a union; run by umount(8)
 ///
 /// umount(8) runs this program for the types ruaufs and aufs if it is installed. It makes hard links
-/// of the union's pseudo-links first, see auplink(8), unless the union was mounted with noplink. If
-/// that fails the union stays mounted; umount -i leaves it out.
+/// of those pseudo-links that would not outlast the mount, see auplink(8), unless the union was
+/// mounted with noplink. If that fails the union stays mounted; umount -i leaves it out.
 #[derive(Debug, Parser)]
 #[command(name = "umount.ruaufs", version)]
 pub struct UmountArgs {
@@ -156,7 +156,7 @@ pub fn umount(args: UmountArgs) -> Result<ExitCode> {
     let others = mounts::table()?;
     let last = others.iter().filter(|m| m.dev == union.mount.dev).count() == 1;
     if last {
-        match change::flush(&union, args.verbose) {
+        match change::flush_fleeting(&union, args.verbose) {
             Err(e) if args.force || args.lazy => eprintln!("warning: {e:#}"),
             other => other.context("to unmount without that: umount -i")?,
         }

@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::{
     dir::{self, Dir},
     names::{self, Meaning},
-    object,
+    object, plink,
 };
 
 /// What is wrong.
@@ -24,7 +24,7 @@ pub enum What {
     BadMark,
     /// A bookkeeping name is of the wrong type: the branch cannot be mounted `rw`.
     BadBookkeeping,
-    /// A pseudo-link that was not flushed. The next mount removes it.
+    /// A pseudo-link that was not flushed and has no note. The next mount removes it.
     Plink,
     /// A left-over in the directory of orphans. The next mount removes it.
     Orphan,
@@ -134,11 +134,15 @@ impl Check {
                 _ => {}
             }
         }
+        let lasting = plink::lasting(root)?;
         for (name, what) in [(names::PLINKS, What::Plink), (names::ORPHANS, What::Orphan)] {
             let Some(dir) = root.sub_if_there(name.as_ref())? else {
                 continue;
             };
             for entry in dir.names()? {
+                if what == What::Plink && lasting.contains(&entry) {
+                    continue;
+                }
                 let path = PathBuf::from(name).join(&entry);
                 self.add(found, what, path, || object::remove(&dir, &entry))?;
             }
@@ -287,6 +291,20 @@ mod tests {
         let left = findings(dir.path(), true);
         let left: Vec<_> = left.into_iter().map(|(what, ..)| what).collect();
         assert_eq!(left, [BadBookkeeping, BadMark, Unknown, Unknown, LongName]);
+    }
+
+    #[test]
+    fn a_pseudo_link_with_a_note_is_no_fault() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join(names::PLINKS)).unwrap();
+        let noted = dir.path().join(names::PLINKS).join("11.12");
+        fs::write(&noted, "").unwrap();
+        fs::write(dir.path().join(names::PLINKS).join("11.13"), "").unwrap();
+        let flags = rustix::fs::XattrFlags::empty();
+        rustix::fs::lsetxattr(&noted, "trusted.ruaufs.plink", b"x", flags).unwrap();
+        let left = format!("{}/11.13", names::PLINKS);
+        assert_eq!(findings(dir.path(), true), [(What::Plink, left, true)]);
+        assert!(noted.exists());
     }
 
     #[test]

@@ -42,7 +42,7 @@ use crate::{
     layers::Layer,
     mounts,
     names::{self, Meaning},
-    object,
+    object, plink,
     union::{self, Union},
 };
 use journal::Journal;
@@ -207,6 +207,28 @@ impl Commit {
                 "{} is on a read-only file system",
                 self.branches.lower.display()
             ));
+        }
+        let lasting = plink::lasting(&self.upper)?.len();
+        if lasting > 0 {
+            survey.problems.push(format!(
+                "{} has {lasting} pseudo-links: names in lower branches that lead to files in it, and \
+                 would lead to what they were; mount the union and make hard links of them: auplink \
+                 DIRECTORY flush",
+                self.branches.upper.display()
+            ));
+        }
+        let below = self.branches.below.iter().map(|(path, _)| path);
+        for path in [&self.branches.upper, &self.branches.lower]
+            .into_iter()
+            .chain(below)
+        {
+            if Dir::open(path)?.has(names::RENAMED.as_ref())? {
+                survey.problems.push(format!(
+                    "{} has directories that were renamed with the option dirren, which a commit \
+                     does not know how to follow",
+                    path.display()
+                ));
+            }
         }
         let mut merge = self.merge(watch, merge::How::Look(&mut survey))?;
         merge.root()?;

@@ -63,6 +63,30 @@ pub fn of_branch(branch: &Path) -> Result<Pending> {
     })
 }
 
+/// What ruaufs writes on a pseudo-link that outlasts the mount.
+const NOTE: &str = "trusted.ruaufs.plink";
+
+/// The pseudo-links of a branch that hold without a mounted union, too: ruaufs finds the copy by a
+/// note on it. All others are left over and mean nothing.
+pub fn lasting(branch: &Dir) -> Result<Vec<std::ffi::OsString>> {
+    let mut all = Vec::new();
+    let Some(dir) = branch.sub_if_there(names::PLINKS.as_ref())? else {
+        return Ok(all);
+    };
+    for name in dir.names()? {
+        let path = dir.magic_path(&name);
+        match rustix::fs::lgetxattr_query(&path, NOTE) {
+            Ok(_) => all.push(name),
+            Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::NOENT) => {}
+            Err(e) => {
+                let path = dir.path_of(&name);
+                return Err(e).with_context(|| format!("{}: {NOTE}", path.display()));
+            }
+        }
+    }
+    Ok(all)
+}
+
 /// All inode numbers.
 pub fn inodes(pending: &[Pending]) -> BTreeSet<u64> {
     let entries = pending.iter().flat_map(|p| &p.entries);

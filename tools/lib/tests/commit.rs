@@ -346,6 +346,22 @@ fn marks_that_would_not_count_are_refused_before_anything_is_done() {
 }
 
 #[test]
+fn what_other_branches_depend_on_is_refused() {
+    let (_one, _two, case) = plain_case(false);
+    write(&case.upper, ".wh..wh.plnk/11.12", "left over");
+    write(&case.upper, ".wh..wh.plnk/11.13", "a copy");
+    assert_eq!(case.survey(Options::default()).problems, [""; 0]);
+    let noted = case.upper.join(".wh..wh.plnk/11.13");
+    let flags = rustix::fs::XattrFlags::empty();
+    rustix::fs::lsetxattr(noted, "trusted.ruaufs.plink", b"x", flags).unwrap();
+    write(&case.lower, ".wh..wh.hino", "12345678");
+    let problems = case.survey(Options::default()).problems;
+    assert_eq!(problems.len(), 2);
+    assert!(problems[0].contains("1 pseudo-links"), "{}", problems[0]);
+    assert!(problems[1].contains("dirren"), "{}", problems[1]);
+}
+
+#[test]
 fn branches_in_each_other_are_refused() {
     let (_one, two, case) = plain_case(false);
     let refused = |upper: &Path, lower: &Path| {
