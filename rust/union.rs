@@ -45,6 +45,7 @@ pub(crate) mod rename;
 pub(crate) mod revalidate;
 pub(crate) mod sb;
 pub(crate) mod show;
+pub(crate) mod space;
 pub(crate) mod sysfs;
 pub(crate) mod target;
 pub(crate) mod whiteout;

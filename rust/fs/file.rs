@@ -121,6 +121,9 @@ pub(crate) trait Operations: FileSystem {
 
     /// The data of the inode was changed through a backing file: refreshes its attributes.
     fn modified(inode: &Inode<Self>);
+
+    /// A write to the inode found its file system full.
+    fn full(inode: &Inode<Self>);
 }
 
 /// Do not change the access time.
@@ -240,9 +243,13 @@ impl<T: Mountable> Table<T> {
     /// # Safety
     ///
     /// Called by `fs/backing-file.c` when a write is done, with the user's request.
-    unsafe extern "C" fn end_write(iocb: *mut bindings::kiocb, _ret: isize) {
+    unsafe extern "C" fn end_write(iocb: *mut bindings::kiocb, ret: isize) {
         // SAFETY: The request holds the user's file.
-        Self::modified(unsafe { File::<T>::from_raw((*iocb).ki_filp) });
+        let file = unsafe { File::<T>::from_raw((*iocb).ki_filp) };
+        Self::modified(file);
+        if ret == ENOSPC.to_errno() as isize {
+            T::full(file.inode());
+        }
     }
 
     /// # Safety

@@ -61,7 +61,10 @@ use crate::fs::{
     io::KernelFile,
     path::WriteAccess, //
 };
-use crate::logic::whname;
+use crate::logic::{
+    branch_spec::Attrs,
+    whname, //
+};
 use kernel::{
     prelude::*,
     rbtree::RBTreeNode,
@@ -261,9 +264,11 @@ impl CopyUp<'_> {
         let lock = self.sb.data().replace.lock();
         // Read-only since a moment ago: then nothing can be removed there either.
         let write = self.target.want_write()?;
-        // From here on the name appears on the target; the guard, which waits for that, has
-        // done its duty.
-        self.dentry.set_guard(None);
+        if !self.goes_down() {
+            // From here on the name appears on the target; the guard, which waits for that, has
+            // done its duty.
+            self.dentry.set_guard(None);
+        }
         let published = match parent {
             Some(parent) => self.publish(parent, &staged, &write),
             None => self.keep_links(&staged, &write).map(Published::Nameless),
@@ -319,7 +324,7 @@ impl CopyUp<'_> {
                 self.wanted,
             )?;
             let write = self.target.want_write()?;
-            meta::copy(self.source, self.target, &dentry, &write)?;
+            self.copy_meta(&dentry, &write)?;
             drop(write);
             if dentry.inode().is_some_and(|copy| copy.size() != 0) {
                 file.sync()?;
@@ -361,7 +366,7 @@ impl CopyUp<'_> {
                 }
             }
             let write = self.target.want_write()?;
-            meta::copy(self.source, self.target, &staged.dentry, &write)
+            self.copy_meta(&staged.dentry, &write)
         };
         if let Err(error) = fill() {
             if let Ok(write) = self.target.want_write() {
@@ -387,6 +392,11 @@ impl CopyUp<'_> {
             return self.keep_links(staged, write).map(Published::Nameless);
         }
         let times = DirTimes::of(dir)?;
+        // What it hides below stays hidden.
+        let whiteouted = self.goes_down() && whiteout::exists(dir.dentry(), &name)?;
+        if whiteouted {
+            whiteout::make_opaque(self.target, &staged.dentry, write)?;
+        }
         let linked = self.keep_links(staged, write)?;
         let published = match &staged.temp {
             None => Creating::new(at, &name, write).and_then(|new| new.link(&staged.dentry)),
@@ -400,6 +410,16 @@ impl CopyUp<'_> {
         };
         match published {
             Ok(published) => {
+                if whiteouted {
+                    // Beside a directory that is opaque it means nothing: a failure does no harm.
+                    if let Err(error) = whiteout::remove(self.target, dir.dentry(), &name, write) {
+                        pr_warn!(
+                            "cannot remove the whiteout of {:?}: {:?}\n",
+                            kernel::str::BStr::from_bytes(&name),
+                            error
+                        );
+                    }
+                }
                 times.restore(dir, write);
                 if !self.inode.is_dir() {
                     // Last of all, as an immutable object gets no name.
@@ -447,7 +467,8 @@ impl CopyUp<'_> {
         let lower = published.inode().ok_or(EIO)?.ino();
         let slot = Slot::new(self.target.clone(), published);
         let stack = room.fill(info.table(), slot)?;
-        if let Some(number) = number {
+        // A lower instance of a directory is never what it is known by.
+        if let Some(number) = number.filter(|_| !self.goes_down()) {
             info.ino
                 .keep(number, self.target.fs, lower, self.inode.ino());
         }
@@ -455,6 +476,25 @@ impl CopyUp<'_> {
         notify::watch_or_log(self.inode);
         self.inode.count_anew();
         self.inode.refresh()
+    }
+
+    /// Copies everything but the contents.
+    fn copy_meta(&self, to: &LowerDentry, write: &WriteAccess<'_>) -> Result {
+        let tolerance = meta::Tolerance {
+            ignored: if self.goes_down() {
+                Attrs::ICEX
+            } else {
+                self.target.access.attrs
+            },
+            verbose: self.sb.data().settings().verbose,
+        };
+        meta::copy(self.source, self.target, to, &tolerance, write)
+    }
+
+    /// Whether a directory gets an instance below its top one: one that nobody sees.
+    fn goes_down(&self) -> bool {
+        let table = self.sb.data().table();
+        table.index_of(self.target.id) > table.index_of(self.source.branch().id)
     }
 
     /// Removes what was staged.

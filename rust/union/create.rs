@@ -18,7 +18,10 @@ use super::{
     io::OpenFile,
     plink,
     sb::SbInfo,
-    target,
+    target::{
+        self,
+        NewEntry, //
+    },
     whiteout,
     Dentry,
     Inode,
@@ -53,11 +56,18 @@ use kernel::{
     }, //
 };
 
-/// The branch on which an entry of `dir` is made; the directory has an instance there after this.
-fn branch_for(dir: &Inode, dir_dentry: &Dentry) -> Result<Arc<Branch>> {
-    let branch = target::for_new_entry(dir)?;
-    copyup::promote_to(dir_dentry, &branch)?;
+/// The branch on which `entry` of `dir` is made; the directory has an instance there after this.
+fn branch_for(dir: &Dentry, entry: NewEntry<'_>) -> Result<Arc<Branch>> {
+    let branch = target::for_new_entry(dir, entry)?;
+    copyup::promote_to(dir, &branch)?;
     Ok(branch)
+}
+
+/// A branch that is full is not what its free space was said to be.
+fn note_full(info: &SbInfo, error: Error) {
+    if error == ENOSPC || error == EDQUOT {
+        info.space.forget();
+    }
 }
 
 /// Makes an object under a name that is absent.
@@ -71,7 +81,12 @@ pub(crate) fn make(
     whname::check(entry.name)?;
     let sb = dir.sb();
     let info = sb.data();
-    let branch = branch_for(dir, &entry.dentry.parent())?;
+    let wanted = NewEntry {
+        name: Some(entry.name),
+        is_dir: matches!(make, Make::Dir),
+    };
+    let branch =
+        branch_for(&entry.dentry.parent(), wanted).inspect_err(|&error| note_full(info, error))?;
     let slot = dir.slot_on(branch.id)?.ok_or(ESTALE)?;
     let write = branch.want_write()?;
     let made = with_name(dir, &entry, slot, &write, |whiteouted| {
@@ -94,7 +109,8 @@ pub(crate) fn make(
             })?;
         }
         Ok((made, whiteouted))
-    })?;
+    })
+    .inspect_err(|&error| note_full(info, error))?;
     drop(write);
     let (made, whiteouted) = made;
     let find = || -> Result<ARef<Inode>> {
@@ -236,7 +252,11 @@ pub(crate) fn tmpfile(
 ) -> Result<(ARef<Inode>, KBox<OpenFile>)> {
     let sb = dir.sb();
     let info = sb.data();
-    let branch = branch_for(dir, &file.dentry().parent())?;
+    let wanted = NewEntry {
+        name: None,
+        is_dir: false,
+    };
+    let branch = branch_for(&file.dentry().parent(), wanted)?;
     let slot = dir.slot_on(branch.id)?.ok_or(ESTALE)?;
     let write = branch.want_write()?;
     let real = info

@@ -141,4 +141,8 @@ impl Operations for Union {
             pr_debug!("cannot refresh inode {}: {:?}\n", inode.ino(), error);
         }
     }
+
+    fn full(inode: &Inode) {
+        inode.sb().data().space.forget();
+    }
 }

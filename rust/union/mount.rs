@@ -42,7 +42,6 @@ use crate::logic::{
     options::{
         self,
         Bad,
-        CreatePolicy,
         Flag,
         Opt,
         Udba, //
@@ -74,7 +73,6 @@ pub(crate) struct Options {
 /// Refuses options that this version does not carry out.
 fn check_supported(context: &Context<'_>, key: &[u8], opt: &Opt) -> Result {
     let missing = match opt {
-        Opt::Create(policy) => *policy != CreatePolicy::Tdp,
         Opt::Flag(flag, on) => match flag {
             Flag::ShWh => *on,
             Flag::Plink => !*on,

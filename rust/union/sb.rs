@@ -14,6 +14,7 @@ use super::{
     ino::InoTable,
     inode,
     plink::Plinks,
+    space::Space,
     sysfs::Views,
     whiteout,
     Dentry,
@@ -79,6 +80,9 @@ pub(crate) struct SbInfo {
     /// Its directory in sysfs.
     #[pin]
     pub(crate) views: Views,
+    /// What create policies remember.
+    #[pin]
+    pub(crate) space: Space,
     /// Held while a rename takes the place of an object, and while a promotion publishes its
     /// copy under a name: so neither gets into the other's way.
     #[pin]
@@ -129,6 +133,7 @@ impl SbInfo {
             ino <- InoTable::new(),
             plinks <- Plinks::new(),
             views <- views,
+            space <- Space::new(),
             replace <- Mutex::new((), c"ruaufs_replace", replace_class(depth)),
             watchers: SetOnce::new(),
             temp: Atomic::new(start),

@@ -20,7 +20,9 @@ use super::{
 use crate::fs::dirop;
 use crate::logic::{
     copyup,
-    create, //
+    create,
+    options::CreatePolicy,
+    whname, //
 };
 use kernel::{
     prelude::*,
@@ -30,20 +32,104 @@ use kernel::{
     }, //
 };
 
-/// The branch on which a new entry of the directory `dir` is made.
+/// What is to be made.
+#[derive(Clone, Copy)]
+pub(crate) struct NewEntry<'a> {
+    /// Its name, unless it gets none yet.
+    pub(crate) name: Option<&'a [u8]>,
+    /// Whether it is a directory.
+    pub(crate) is_dir: bool,
+}
+
+/// The branch on which `entry` is made in the directory `dir`.
 ///
 /// # Errors
 ///
 /// `EROFS` if there is none.
-pub(crate) fn for_new_entry(dir: &Inode) -> Result<Arc<Branch>> {
-    let top = dir.stack()?.top().branch();
-    if top.writable() {
+pub(crate) fn for_new_entry(dir: &Dentry, entry: NewEntry<'_>) -> Result<Arc<Branch>> {
+    let inode = dir.object()?;
+    let info = dir.sb().data();
+    let policy = info.settings().create;
+    let top = inode.stack()?.top().branch();
+    if policy == CreatePolicy::Tdp && top.writable() {
         return Ok(top.clone());
     }
-    create::tdp(&facts(dir)?, None)
-        .and_then(|at| dir.sb().data().table().order.get(at))
-        .cloned()
-        .ok_or(EROFS)
+    let table = info.table();
+    let mut facts = facts(inode)?;
+    if policy == CreatePolicy::Tdp {
+        // The whiteout of a name is never above the topmost instance of its directory.
+        let at = create::tdp(&facts, None).ok_or(EROFS)?;
+        return table.order.get(at).cloned().ok_or(EROFS);
+    }
+    info.cred.scope(|| {
+        if let Some(seconds) = policy.believes() {
+            info.space.tell(table, &mut facts, seconds)?;
+        }
+        let bounds = bounds(dir, entry.name, &facts)?;
+        loop {
+            let turn = &mut || info.space.turn(entry.is_dir);
+            let at = create::choose(policy, &facts, bounds, turn).ok_or(EROFS)?;
+            let branch = table.order.get(at).ok_or(EROFS)?;
+            if fits(dir, branch)? {
+                return Ok(branch.clone());
+            }
+            // Another one, then.
+            facts.get_mut(at).ok_or(EROFS)?.writable = false;
+        }
+    })
+}
+
+/// What would hide a new entry `name` of the directory `dir` on lower branches. The mounter's
+/// credentials are in force.
+fn bounds(dir: &Dentry, name: Option<&[u8]>, facts: &[create::Branch]) -> Result<create::Bounds> {
+    let inode = dir.object()?;
+    let whiteout = match name {
+        Some(name) => topmost(inode, |slot| whiteout::exists(slot.dentry(), name))?,
+        None => None,
+    };
+    let opaque = |inode: &Inode| {
+        topmost(inode, |slot| {
+            Ok(dirop::lookup_positive(slot.dentry(), whname::OPAQUE)?.is_some())
+        })
+    };
+    let mut bounds = create::Bounds {
+        own: upper(whiteout, opaque(inode)?),
+        inherited: None,
+    };
+    // On branches that have the directory, its parents hide nothing.
+    let lowest = facts.iter().rposition(|fact| fact.has_parent);
+    let below = lowest.map_or(0, |at| at.saturating_add(1));
+    if !facts.iter().skip(below).any(|fact| fact.writable) {
+        return Ok(bounds);
+    }
+    let mut child: ARef<Dentry> = dir.into();
+    while !child.is_root() {
+        let parent = child.parent();
+        let inode = parent.object()?;
+        let name = child.name()?;
+        let whiteout = topmost(inode, |slot| whiteout::exists(slot.dentry(), &name))?;
+        bounds.inherited = upper(bounds.inherited, upper(whiteout, opaque(inode)?));
+        child = parent;
+    }
+    Ok(bounds)
+}
+
+/// The topmost branch whose marks count and whose instance of `dir` is one for which `has` holds.
+fn topmost(dir: &Inode, has: impl Fn(&Slot) -> Result<bool>) -> Result<Option<usize>> {
+    for slot in dir.stack()?.iter() {
+        if slot.branch().access.honours_whiteouts() && has(slot)? {
+            return Ok(dir.sb().data().table().index_of(slot.branch().id));
+        }
+    }
+    Ok(None)
+}
+
+/// The upper one of two branches, of which each may not be there.
+fn upper(a: Option<usize>, b: Option<usize>) -> Option<usize> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
 }
 
 /// The branch on which an entry of `dir`, whose top instance is `top`, is changed.
@@ -128,6 +214,7 @@ fn facts(dir: &Inode) -> Result<KVec<create::Branch>> {
             create::Branch {
                 writable: branch.writable(),
                 has_parent: false,
+                free: 0,
             },
             GFP_KERNEL,
         )?;

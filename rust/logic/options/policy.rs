@@ -105,6 +105,19 @@ impl CreatePolicy {
         }
     }
 
+    /// The seconds for which measured free space is believed; `None` if the policy does not
+    /// measure it.
+    pub(crate) fn believes(&self) -> Option<u16> {
+        match *self {
+            CreatePolicy::Tdp | CreatePolicy::Rr => None,
+            CreatePolicy::Mfs { keep }
+            | CreatePolicy::Pmfs { keep }
+            | CreatePolicy::MfsRr { keep, .. }
+            | CreatePolicy::TdMfs { keep, .. }
+            | CreatePolicy::PmfsRr { keep, .. } => Some(keep.seconds()),
+        }
+    }
+
     /// Writes the policy with the parameters that were given.
     pub(crate) fn write_to(&self, out: &mut dyn FnMut(&[u8])) {
         let (word, low, keep): (&[u8], _, _) = match *self {

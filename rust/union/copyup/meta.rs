@@ -39,11 +39,20 @@ use crate::fs::{
 use crate::logic::branch_spec::Attrs;
 use kernel::prelude::*;
 
+/// Which errors on extended attributes and ACLs do not matter.
+pub(super) struct Tolerance {
+    /// The `icex*` classes of names whose errors are ignored.
+    pub(super) ignored: Attrs,
+    /// Whether the log tells of errors (`verbose`).
+    pub(super) verbose: bool,
+}
+
 /// Copies owner, mode, times, extended attributes and ACLs of `source` to `to`.
 pub(super) fn copy(
     source: &Slot,
     target: &Branch,
     to: &LowerDentry,
+    tolerance: &Tolerance,
     _write: &WriteAccess<'_>,
 ) -> Result {
     let inode = source.inode()?;
@@ -54,18 +63,24 @@ pub(super) fn copy(
         change = change.mode(inode.mode());
     }
     change.apply(&target.root.mount, to)?;
-    copy_xattrs(source, target, to)?;
+    copy_xattrs(source, target, to, tolerance)?;
     if inode.kind() != Kind::Symlink {
-        copy_acl(source, target, to, Which::Access)?;
+        copy_acl(source, target, to, Which::Access, tolerance)?;
     }
     if inode.kind() == Kind::Dir {
-        copy_acl(source, target, to, Which::Default)?;
+        copy_acl(source, target, to, Which::Default, tolerance)?;
     }
     Ok(())
 }
 
 /// Copies one ACL. A branch without ACLs takes none, which `icexsys` forgives.
-fn copy_acl(source: &Slot, target: &Branch, to: &LowerDentry, which: Which) -> Result {
+fn copy_acl(
+    source: &Slot,
+    target: &Branch,
+    to: &LowerDentry,
+    which: Which,
+    tolerance: &Tolerance,
+) -> Result {
     let Some(acl) = Acl::of(source.path(), which)? else {
         return Ok(());
     };
@@ -74,11 +89,15 @@ fn copy_acl(source: &Slot, target: &Branch, to: &LowerDentry, which: Which) -> R
     } else {
         Err(EOPNOTSUPP)
     };
-    forgive(result, target, Attrs::ICEX_SYS)
+    let name = match which {
+        Which::Access => c"system.posix_acl_access",
+        Which::Default => c"system.posix_acl_default",
+    };
+    tolerance.forgive(result, name, Attrs::ICEX_SYS)
 }
 
 /// Copies all extended attributes but ACLs.
-fn copy_xattrs(source: &Slot, target: &Branch, to: &LowerDentry) -> Result {
+fn copy_xattrs(source: &Slot, target: &Branch, to: &LowerDentry, tolerance: &Tolerance) -> Result {
     let from = source.path();
     let names = match list(source.dentry()) {
         // A branch that knows none has none.
@@ -99,7 +118,7 @@ fn copy_xattrs(source: &Slot, target: &Branch, to: &LowerDentry) -> Result {
         match result {
             // Gone since it was listed.
             Err(error) if error == ENODATA => {}
-            other => forgive(other, target, class(name.to_bytes()))?,
+            other => tolerance.forgive(other, name, class(name.to_bytes()))?,
         }
     }
     Ok(())
@@ -161,14 +180,23 @@ fn class(name: &[u8]) -> Attrs {
         .map_or(Attrs::ICEX_OTH, |&(_, class)| class)
 }
 
-/// Ignores an error on an attribute of a class that the target branch is to ignore (`icex*`).
-/// `ENOMEM` and `EDQUOT` are never ignored.
-fn forgive(result: Result, target: &Branch, class: Attrs) -> Result {
-    match result {
-        Err(error) if error != ENOMEM && error != EDQUOT && target.access.attrs.contains(class) => {
-            Ok(())
+impl Tolerance {
+    /// Ignores an error on the attribute `name` of a class whose errors are to be ignored.
+    /// `ENOMEM` and `EDQUOT` are never ignored.
+    fn forgive(&self, result: Result, name: &CStr, class: Attrs) -> Result {
+        let Err(error) = result else {
+            return Ok(());
+        };
+        let forgiven = error != ENOMEM && error != EDQUOT && self.ignored.contains(class);
+        if self.verbose {
+            let what = if forgiven { ", ignored" } else { "" };
+            pr_info!("cannot copy attribute {:?} up: {:?}{}\n", name, error, what);
         }
-        other => other,
+        if forgiven {
+            Ok(())
+        } else {
+            Err(error)
+        }
     }
 }
 

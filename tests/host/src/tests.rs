@@ -4,6 +4,7 @@
 
 mod alloc_failure;
 mod branch_spec;
+mod create;
 mod dirren;
 mod escape;
 mod hash;

@@ -203,8 +203,6 @@ fn options_of_later_versions(cx: &Ctx) -> Result<()> {
     let reason: &[&str] = &["not supported"];
     for option in [
         "noplink",
-        "create=mfs",
-        "create=rr",
         "dirren",
         "shwh",
         "rdcache=7",

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Where to create, where to copy to, how to remove.
+//! Where to copy to, how to remove.
 
 use kernel::error::code::EROFS;
 
 use crate::rust::logic::{
     copyup::choose,
-    create::{tdp, Branch},
+    create::Branch,
     options::CopyUpPolicy,
     remove::{plan, Facts, Plan},
 };
@@ -18,37 +18,9 @@ fn branches(words: &str) -> Vec<Branch> {
         .map(|word| Branch {
             writable: word.contains('w'),
             has_parent: word.contains('p'),
+            free: 0,
         })
         .collect()
-}
-
-#[test]
-fn create_top_down_parent() {
-    for (words, whiteout, target) in [
-        // The topmost branch with the parent.
-        ("wp p", None, Some(0)),
-        ("w wp p", None, Some(1)),
-        // Not writable: the nearest writable one above.
-        ("w p", None, Some(0)),
-        ("w w - p", None, Some(1)),
-        // Never downwards.
-        ("p wp", None, None),
-        ("p", None, None),
-        ("- w p", None, Some(1)),
-        // A whiteout on a branch below the topmost parent changes nothing.
-        ("wp wp p", Some(2), Some(0)),
-        ("w p wp", Some(2), Some(0)),
-        // One above is a bound.
-        ("w w p", Some(0), Some(0)),
-        ("- w p", Some(0), None),
-        // Facts that contradict each other.
-        ("w", None, None),
-        ("p", Some(9), None),
-    ] {
-        assert_eq!(tdp(&branches(words), whiteout), target, "{words}");
-    }
-    assert_eq!(tdp(&[], None), None);
-    assert_eq!(tdp(&[], Some(0)), None);
 }
 
 #[test]
@@ -88,6 +60,7 @@ fn targets_are_always_usable() {
             .map(|i| Branch {
                 writable: bits >> (2 * i) & 1 != 0,
                 has_parent: bits >> (2 * i + 1) & 1 != 0,
+                free: 0,
             })
             .collect();
         let possible = |top: usize| branches[..=top].iter().any(|branch| branch.writable);
@@ -98,10 +71,6 @@ fn targets_are_always_usable() {
                 assert!(target.is_none_or(|at| at <= top && branches[at].writable));
             }
         }
-        let parent = branches.iter().position(|branch| branch.has_parent);
-        let target = tdp(&branches, None);
-        assert_eq!(target.is_some(), parent.is_some_and(possible));
-        assert!(target.is_none_or(|at| branches[at].writable && Some(at) <= parent));
     }
 }
 
