@@ -37,6 +37,7 @@ pub(crate) mod io;
 pub(crate) mod lookup;
 pub(crate) mod mount;
 pub(crate) mod notify;
+pub(crate) mod on_open;
 pub(crate) mod plink;
 pub(crate) mod readdir;
 pub(crate) mod reconfigure;

@@ -236,6 +236,12 @@ impl<T> Inode<T> {
         unsafe { bindings::ruaufs_helper_icount(self.as_ptr()) }
     }
 
+    /// Whether somebody has it open for writing.
+    pub(crate) fn is_open_for_write(&self) -> bool {
+        // SAFETY: A racy read of one word, as `inode_is_open_for_write()` does it.
+        unsafe { (&raw const (*self.as_ptr()).i_writecount.counter).read_volatile() > 0 }
+    }
+
     /// Locks `i_rwsem` exclusively until the guard is dropped.
     pub(crate) fn lock(&self) -> Locked<'_, T> {
         // SAFETY: The inode is valid by the type invariant.

@@ -141,6 +141,21 @@ impl Attrs {
         }
     }
 
+    /// Returns what is done when an object of the branch is opened.
+    pub(crate) fn on_open(self) -> Option<OnOpen> {
+        let given = self.common(Self::ON_OPEN);
+        if given.is_empty() {
+            return None;
+        }
+        Some(if given.contains(Self::MOO) {
+            OnOpen::MoveRegular
+        } else if given.contains(Self::COO_ALL) {
+            OnOpen::CopyAll
+        } else {
+            OnOpen::CopyRegular
+        })
+    }
+
     /// Writes `+` and the word of each attribute.
     pub(crate) fn write_to(self, out: &mut dyn FnMut(&[u8])) {
         let mut left = self;
@@ -171,6 +186,17 @@ impl Attrs {
             }
         }
     }
+}
+
+/// What is done when an object is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OnOpen {
+    /// `coo_reg`: a regular file is copied up.
+    CopyRegular,
+    /// `coo_all`: a directory, too.
+    CopyAll,
+    /// `moo`: a regular file is copied up and the original removed.
+    MoveRegular,
 }
 
 /// What the union may do with a branch, and how.

@@ -92,7 +92,7 @@ pub(crate) fn choose(
 }
 
 /// Finds the writable branch which is nearest above `below`, itself not included.
-pub(super) fn nearest_writable_above(branches: &[Branch], below: usize) -> Option<usize> {
+pub(crate) fn nearest_writable_above(branches: &[Branch], below: usize) -> Option<usize> {
     branches
         .get(..below)?
         .iter()

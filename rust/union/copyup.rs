@@ -142,8 +142,13 @@ pub(crate) fn give_name(dentry: &Dentry, top: &Slot) -> Result {
 /// Makes sure that `dentry` has an instance on `target`, which for a non-directory is its top
 /// one: `target` is not below that.
 pub(crate) fn promote_to(dentry: &Dentry, target: &Arc<Branch>) -> Result {
+    promote_data_to(dentry, target, Data::All)
+}
+
+/// As [`promote_to`], with as much data as is `wanted`.
+pub(crate) fn promote_data_to(dentry: &Dentry, target: &Arc<Branch>, wanted: Data) -> Result {
     while !is_on(dentry.object()?, target)? {
-        promote_step(dentry, target, Data::All)?;
+        promote_step(dentry, target, wanted)?;
     }
     Ok(())
 }

@@ -643,22 +643,13 @@ impl Drop for Made {
 
 /// Refuses branch attributes that this version does not carry out.
 fn check_attrs(context: &Context<'_>, name: &BStr, access: &Access) -> Result {
-    const MISSING: [(Attrs, &str); 4] = [
-        (Attrs::MOO, "moo"),
-        (Attrs::COO_REG, "coo_reg"),
-        (Attrs::COO_ALL, "coo_all"),
-        (Attrs::FHSM, "fhsm"),
-    ];
-    for (attr, word) in MISSING {
-        if access.attrs.contains(attr) {
-            return Err(mount_error!(
-                context,
-                EINVAL,
-                "branch {}: attribute \"{}\" is not supported by this version of ruaufs",
-                name,
-                word
-            ));
-        }
+    if access.attrs.contains(Attrs::FHSM) {
+        return Err(mount_error!(
+            context,
+            EINVAL,
+            "branch {}: attribute \"fhsm\" is not supported by this version of ruaufs",
+            name
+        ));
     }
     Ok(())
 }

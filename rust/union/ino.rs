@@ -40,6 +40,15 @@ struct Exceptions {
     next: u64,
 }
 
+impl Exceptions {
+    /// A number that no object has.
+    fn fresh(&mut self) -> u64 {
+        let number = ino::exception(self.next);
+        self.next = self.next.wrapping_add(1);
+        number
+    }
+}
+
 /// The exceptions.
 #[pin_data]
 pub(crate) struct InoTable {
@@ -80,8 +89,7 @@ impl InoTable {
         if let Some(&number) = exceptions.numbers.get(&(fs, lower)) {
             return Ok(number);
         }
-        let number = ino::exception(exceptions.next);
-        exceptions.next = exceptions.next.wrapping_add(1);
+        let number = exceptions.fresh();
         exceptions.numbers.insert(node);
         if let Some(slot) = exceptions.numbers.get_mut(&(fs, lower)) {
             *slot = number;
@@ -121,11 +129,34 @@ impl InoTable {
         }
     }
 
+    /// The branch's object is gone, but its copy goes on with the number it had: when `lower`
+    /// comes again on the branch, it is for another object, which gets another number.
+    pub(crate) fn retire(&self, node: RBTreeNode<Lower, u64>, fs: u16, lower: u64) {
+        self.used.store(true, Release);
+        let mut exceptions = self.exceptions.lock();
+        let number = exceptions.fresh();
+        let node = node.into_reservation().into_node((fs, lower), number);
+        let old = exceptions.numbers.insert(node);
+        drop(exceptions);
+        drop(old);
+    }
+
     /// The branch's object is gone; its number there may come again for another one.
     pub(crate) fn forget(&self, fs: u16, lower: u64) {
-        if load_acquire(&self.used) {
-            let old = self.exceptions.lock().numbers.remove_node(&(fs, lower));
-            drop(old);
+        if !load_acquire(&self.used) {
+            return;
         }
+        let mut exceptions = self.exceptions.lock();
+        let fresh = exceptions.fresh();
+        let old = match exceptions.numbers.get_mut(&(fs, lower)) {
+            // The computed number is in use: see `retire`.
+            Some(number) if ino::unpack(*number).is_none() && ino::pack(fs, lower).is_some() => {
+                *number = fresh;
+                None
+            }
+            _ => exceptions.numbers.remove_node(&(fs, lower)),
+        };
+        drop(exceptions);
+        drop(old);
     }
 }

@@ -16,6 +16,7 @@ use super::{
         self,
         Data, //
     },
+    on_open,
     Inode,
     SuperBlock,
     Union, //
@@ -77,12 +78,13 @@ impl Operations for Union {
         let inode = file.inode();
         // A read-only open may cut the file, too, but only after checks that are still to come;
         // then `setattr` promotes it.
+        let wanted = if file.writable() && file.flags() & O_TRUNC != 0 {
+            Data::Before(0)
+        } else {
+            Data::All
+        };
+        on_open::regular(file, wanted)?;
         if file.writable() {
-            let wanted = if file.flags() & O_TRUNC != 0 {
-                Data::Before(0)
-            } else {
-                Data::All
-            };
             copyup::promote(file.dentry(), wanted)?;
         }
         let real = open_slot(file, inode.stack()?.top())?;

@@ -20,6 +20,7 @@ use super::{
         Slot,
         Stack, //
     },
+    on_open,
     Inode,
     SuperBlock,
     Union, //
@@ -254,7 +255,8 @@ fn position(cookie: u64) -> i64 {
 }
 
 impl Operations for Union {
-    fn open_dir(_file: &File<Union>) -> Result<Pin<KBox<OpenDir>>> {
+    fn open_dir(file: &File<Union>) -> Result<Pin<KBox<OpenDir>>> {
+        on_open::dir(file)?;
         KBox::pin_init(
             pin_init!(OpenDir {
                 source <- new_mutex!(Source::None, "ruaufs_dir"),

@@ -66,16 +66,10 @@ pub(crate) fn for_new_entry(dir: &Dentry, entry: NewEntry<'_>) -> Result<Arc<Bra
             info.space.tell(table, &mut facts, seconds)?;
         }
         let bounds = bounds(dir, entry.name, &facts)?;
-        loop {
+        pick(dir, facts, |facts| {
             let turn = &mut || info.space.turn(entry.is_dir);
-            let at = create::choose(policy, &facts, bounds, turn).ok_or(EROFS)?;
-            let branch = table.order.get(at).ok_or(EROFS)?;
-            if fits(dir, branch)? {
-                return Ok(branch.clone());
-            }
-            // Another one, then.
-            facts.get_mut(at).ok_or(EROFS)?.writable = false;
-        }
+            create::choose(policy, facts, bounds, turn)
+        })
     })
 }
 
@@ -144,15 +138,47 @@ pub(crate) fn above(dir: &Dentry, top: &Slot) -> Result<Arc<Branch>> {
     let info = dir.sb().data();
     let table = info.table();
     let at = table.index_of(top.branch().id).ok_or(ESTALE)?;
-    let mut facts = facts(dir.object()?)?;
+    let facts = facts(dir.object()?)?;
+    let cpup = info.settings().cpup;
+    info.cred
+        .scope(|| pick(dir, facts, |facts| copyup::choose(cpup, facts, at)))
+}
+
+/// The nearest writable branch above `top`, the top instance of an entry of `dir`.
+///
+/// # Errors
+///
+/// `EROFS` if there is none.
+pub(crate) fn nearest_above(dir: &Dentry, top: &Slot) -> Result<Arc<Branch>> {
+    let info = dir.sb().data();
+    let at = info.table().index_of(top.branch().id).ok_or(ESTALE)?;
+    let facts = facts(dir.object()?)?;
+    info.cred.scope(|| {
+        pick(dir, facts, |facts| {
+            create::nearest_writable_above(facts, at)
+        })
+    })
+}
+
+/// The branch that `choose` chooses of those on which the directory `dir` can be. The mounter's
+/// credentials are in force.
+///
+/// # Errors
+///
+/// `EROFS` if there is none.
+fn pick(
+    dir: &Dentry,
+    mut facts: KVec<create::Branch>,
+    mut choose: impl FnMut(&[create::Branch]) -> Option<usize>,
+) -> Result<Arc<Branch>> {
     loop {
-        let chosen = copyup::choose(info.settings().cpup, &facts, at).ok_or(EROFS)?;
-        let branch = table.order.get(chosen).ok_or(EROFS)?;
-        if info.cred.scope(|| fits(dir, branch))? {
+        let at = choose(&facts).ok_or(EROFS)?;
+        let branch = dir.sb().data().table().order.get(at).ok_or(EROFS)?;
+        if fits(dir, branch)? {
             return Ok(branch.clone());
         }
         // Another one, then.
-        facts.get_mut(chosen).ok_or(EROFS)?.writable = false;
+        facts.get_mut(at).ok_or(EROFS)?.writable = false;
     }
 }
 

@@ -6,6 +6,7 @@ mod acl;
 mod attr;
 mod bad_input;
 mod concurrency;
+mod coo;
 mod copyup;
 mod create;
 mod directories;
@@ -58,6 +59,7 @@ pub(crate) fn all() -> Vec<Case> {
         failure::cases(),
         several_rw::cases(),
         policy::cases(),
+        coo::cases(),
         hardlink::cases(),
         hardlink_lasting::cases(),
         mount::cases(),

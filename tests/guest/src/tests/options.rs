@@ -213,10 +213,6 @@ fn options_of_later_versions(cx: &Ctx) -> Result<()> {
         let key = option.split('=').next().unwrap_or(option);
         refused(cx, &[&list, option], Errno::INVAL, &[&[key], reason]);
     }
-    for attr in ["moo", "coo_reg", "coo_all"] {
-        let list = format!("br={rw}=rw:{ro}=rw+{attr}");
-        refused(cx, &[&list], Errno::INVAL, &[&[attr], reason]);
-    }
     Ok(())
 }
 

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a branch wants done when one of its objects is opened (`coo_reg`,
+//! `coo_all`, `moo`): the object is copied to the nearest writable branch above,
+//! and with `moo` the original is removed.
+//!
+//! It is a service to the reader: where there is no such branch, or the copy
+//! fails, the object is opened where it is.
+//!
+//! # Locking
+//!
+//! An original that others may write is copied under the `i_rwsem` of our inode,
+//! so nobody opens it for writing meanwhile; if somebody has already it stays.
+
+#![forbid(unsafe_code)]
+
+use super::{
+    branch::Slot,
+    copyup::{
+        self,
+        Data,
+        DirTimes, //
+    },
+    ino::InoTable,
+    target,
+    Dentry,
+    Inode,
+    LowerDentry,
+    Union, //
+};
+use crate::fs::{
+    dirop::{
+        self,
+        Removing, //
+    },
+    file::File,
+    inode::Kind, //
+};
+use crate::logic::branch_spec::OnOpen;
+use kernel::{
+    prelude::*,
+    sync::aref::ARef, //
+};
+
+/// A file that is no directory is opened; as much of its data is `wanted`.
+pub(crate) fn regular(file: &File<Union>, wanted: Data) -> Result {
+    match file.inode().stack()?.top().branch().access.attrs.on_open() {
+        None => Ok(()),
+        Some(how) => bring_up(file, how, wanted),
+    }
+}
+
+/// A directory is opened.
+pub(crate) fn dir(file: &File<Union>) -> Result {
+    match file.inode().stack()?.top().branch().access.attrs.on_open() {
+        Some(OnOpen::CopyAll) => bring_up(file, OnOpen::CopyAll, Data::All),
+        _ => Ok(()),
+    }
+}
+
+/// Copies or moves what is being opened. Gives an error only if the task was killed.
+fn bring_up(file: &File<Union>, how: OnOpen, wanted: Data) -> Result {
+    let (dentry, inode) = (file.dentry(), file.inode());
+    // What has no name is not looked for again.
+    if dentry.is_root() || dentry.is_unhashed() {
+        return Ok(());
+    }
+    let locked = (!inode.is_dir()).then(|| inode.lock());
+    let source = inode.stack()?.top();
+    let result = match target::nearest_above(&dentry.parent(), source) {
+        // Somebody else brought it up before we had the lock.
+        _ if source.branch().access.attrs.on_open() != Some(how) => Ok(()),
+        Ok(_) if source.branch().writable() && source.inode()?.is_open_for_write() => Ok(()),
+        Ok(branch) => copyup::promote_data_to(dentry, &branch, wanted),
+        Err(error) => Err(error),
+    };
+    drop(locked);
+    match result {
+        Ok(()) => {}
+        Err(error) if error == EINTR => return Err(error),
+        // It is logged with `verbose`.
+        Err(_) => return Ok(()),
+    }
+    if how == OnOpen::MoveRegular && inode.stack()?.top().branch().id != source.branch().id {
+        if let Err(error) = remove(dentry, inode, source) {
+            pr_warn!(
+                "cannot remove the original of a file that was moved up: {:?}\n",
+                error
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Removes the original `source` of a file that was copied up.
+fn remove(dentry: &Dentry, inode: &Inode, source: &Slot) -> Result {
+    let info = dentry.sb().data();
+    let branch = source.branch();
+    let number = InoTable::reserve()?;
+    // The name does not change as long as it is held.
+    let lock = inode.promotion_lock();
+    if dentry.is_unhashed() {
+        return Ok(());
+    }
+    let name = dentry.name()?;
+    let parent: ARef<Dentry> = dentry.parent();
+    let Some(dir) = parent.object()?.slot_on(branch.id)? else {
+        return Ok(());
+    };
+    let original: ARef<LowerDentry> = source.dentry().clone();
+    let lower = original.inode().ok_or(ESTALE)?;
+    let write = branch.want_write()?;
+    info.cred.scope(|| {
+        let times = DirTimes::of(dir)?;
+        let removing = match Removing::new(dir.path(), &name, &write) {
+            // Somebody else who opened it was first.
+            Err(error) if error == ENOENT => return Ok(()),
+            other => other?,
+        };
+        // Of several names it may be known by another one.
+        if !dirop::same_inode(removing.child(), lower) || lower.kind() != Kind::Regular {
+            return Ok(());
+        }
+        removing.unlink()?;
+        times.restore(dir, &write);
+        Ok::<(), Error>(())
+    })?;
+    if lower.nlink() == 0 {
+        info.ino.retire(number, branch.fs, lower.ino());
+    }
+    drop(write);
+    drop(lock);
+    Ok(())
+}
