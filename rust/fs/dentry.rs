@@ -340,6 +340,12 @@ impl<T: FileSystem> Walk<'_, T> {
         self.inode
     }
 
+    /// Whether the name begins with `prefix`.
+    pub(crate) fn begins_with(&self, prefix: &[u8]) -> bool {
+        // SAFETY: The walk keeps the name, which is a copy of its own or the user's.
+        unsafe { name::bytes(self.name) }.starts_with(prefix)
+    }
+
     /// Whether the guard, if there is one, is still absent, or is what leads to `top`.
     pub(crate) fn guard_holds(&self, top: Option<&Inode>) -> bool {
         if load_acquire(self.dentry.guard_slot()).is_null() {

@@ -12,7 +12,7 @@
 //!   beside its own whiteout stays visible (the rule of OCI image layers, and of
 //!   [`lookup`](super::lookup)).
 //! - Names beginning with `.wh.` are hidden on all branches, honoured or not. With
-//!   [`Reserved::Shown`], those of branches which honour them are listed too.
+//!   [`Reserved::Shown`], whiteouts and opaque marks of branches which honour them are listed too.
 //! - Opaque marks are not looked at: the caller passes only layers above them.
 //!
 //! # Order and cookies
@@ -443,7 +443,7 @@ impl<'a> Merge<'a> {
         let entries = || (0u32..).zip(layer.listing.entries.iter());
         for (i, raw) in entries() {
             let name = layer.listing.name(raw);
-            let n = if !whname::is_reserved(name) || (show && name != whname::PREFIX) {
+            let n = if !whname::is_reserved(name) || (show && whname::is_mark(name)) {
                 self.meet(name, number, i, Kind::Shown)?
             } else {
                 NO_NAME

@@ -13,7 +13,8 @@
 //!
 //! # Invariants
 //!
-//! I8: none of these names enters or leaves through the mount, unless whiteouts are shown.
+//! I8: none of these names enters or leaves through the mount, unless whiteouts are shown: then
+//! whiteouts and opaque marks leave, but nothing enters.
 
 #![forbid(unsafe_code)]
 
@@ -96,6 +97,11 @@ pub(crate) fn whiteouted(entry: &[u8]) -> Option<&[u8]> {
         return None;
     }
     Some(name)
+}
+
+/// Tells whether `name` is a whiteout's or the opaque mark's: what is seen with `shwh`.
+pub(crate) fn is_mark(name: &[u8]) -> bool {
+    name == OPAQUE || whiteouted(name).is_some()
 }
 
 /// Makes the `n`-th temporary name for `name`: `.wh..wh.NAME.XXXX`.

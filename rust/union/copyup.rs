@@ -87,9 +87,14 @@ pub(crate) enum Data {
 ///
 /// # Errors
 ///
-/// `EROFS` if there is no writable branch above it; what the branches give. `EINTR` if the task
+/// `EROFS` if there is no writable branch above it; `EPERM` for a whiteout, which `shwh` shows; what
+/// the branches give. `EINTR` if the task
 /// was killed.
 pub(crate) fn promote(dentry: &Dentry, wanted: Data) -> Result {
+    if dentry.sb().data().settings().shwh {
+        // A whiteout is shown, not offered for change.
+        whname::check(&dentry.name()?)?;
+    }
     loop {
         let inode = dentry.object()?;
         let stack = inode.stack()?;

@@ -217,6 +217,9 @@ fn unmake(slot: &Slot, name: &[u8], write: &WriteAccess<'_>) {
 pub(crate) fn link(old: &Dentry, dir: &Inode, entry: Entry<'_, Union>) -> Result {
     whname::check(entry.name)?;
     let info = dir.sb().data();
+    if info.settings().shwh {
+        whname::check(&old.name()?)?;
+    }
     let inode = old.object()?;
     let own = target::above(&old.parent(), inode.stack()?.top())?;
     let branch = target::not_hidden(dir, entry.name, None, &own)?;

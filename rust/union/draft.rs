@@ -591,6 +591,11 @@ impl<'a> Draft<'a> {
         if top.access.perm != Perm::Rw && !self.context.read_only() {
             pr_warn!("the first branch should be rw: nothing can be made at the top\n");
         }
+        if self.settings.shwh && !self.context.read_only() {
+            pr_warn!(
+                "option \"shwh\": whiteouts are shown of a union that is not read-only\n"
+            );
+        }
         if self.settings.warn_perm {
             for branch in order.iter().skip(1) {
                 if !branch.root_inode()?.looks_like(top.root_inode()?) {

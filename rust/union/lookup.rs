@@ -27,6 +27,7 @@ use crate::logic::{
     lookup::{
         Found,
         Mark,
+        Marks,
         Scan,
         Step,
         Take, //
@@ -74,9 +75,15 @@ pub(crate) fn probe(
         guard: None,
     };
     let mut scan = Scan::new(dir.len().saturating_sub(skip));
+    // Asked for with `shwh` only.
+    let is_mark = whname::is_reserved(name);
     'branches: for slot in dir.iter().skip(skip) {
         let marks = slot.branch().marks();
-        let dentry = dirop::lookup(slot.dentry(), name)?;
+        let dentry = if is_mark && marks == Marks::Ignored {
+            None
+        } else {
+            dirop::lookup(slot.dentry(), name)?
+        };
         let found = match dentry.as_ref().and_then(|dentry| dentry.inode()) {
             None => Found::Absent,
             Some(inode) if inode.is_dir() => Found::Dir,
@@ -167,9 +174,11 @@ pub(crate) fn visible(shape: &Shape, dir: &Stack, skip: usize, name: &[u8]) -> R
 
 /// Looks `entry` up in `dir`, for the VFS.
 pub(crate) fn lookup(dir: &Inode, entry: Entry<'_, Union>) -> Result<Option<ARef<Inode>>> {
-    whname::check(entry.name)?;
     let sb = dir.sb();
     let info = sb.data();
+    if !(info.settings().shwh && whname::is_mark(entry.name)) {
+        whname::check(entry.name)?;
+    }
     let stack = dir.stack()?;
     // From before the look: what happens meanwhile makes the next walk look again.
     entry.dentry.set_seen(dir.data().watches.count());
@@ -177,8 +186,11 @@ pub(crate) fn lookup(dir: &Inode, entry: Entry<'_, Union>) -> Result<Option<ARef
         .cred
         .scope(|| probe(info.shape(), stack, 0, entry.name, Depth::All))?;
     entry.dentry.set_guard(answer.guard);
-    if answer.slots.is_empty() {
+    let Some(first) = answer.slots.first() else {
         return Ok(None);
+    };
+    if whname::is_reserved(entry.name) {
+        mark(Some(first.dentry().clone()))?;
     }
     inode::get(sb, answer.slots).map(Some)
 }

@@ -74,7 +74,6 @@ pub(crate) struct Options {
 fn check_supported(context: &Context<'_>, key: &[u8], opt: &Opt) -> Result {
     let missing = match opt {
         Opt::Flag(flag, on) => match flag {
-            Flag::ShWh => *on,
             Flag::Plink => !*on,
             _ => false,
         },

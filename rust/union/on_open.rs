@@ -36,7 +36,10 @@ use crate::fs::{
     file::File,
     inode::Kind, //
 };
-use crate::logic::branch_spec::OnOpen;
+use crate::logic::{
+    branch_spec::OnOpen,
+    whname, //
+};
 use kernel::{
     prelude::*,
     sync::aref::ARef, //
@@ -63,6 +66,9 @@ fn bring_up(file: &File<Union>, how: OnOpen, wanted: Data) -> Result {
     let (dentry, inode) = (file.dentry(), file.inode());
     // What has no name is not looked for again.
     if dentry.is_root() || dentry.is_unhashed() {
+        return Ok(());
+    }
+    if dentry.sb().data().settings().shwh && whname::is_reserved(&dentry.name()?) {
         return Ok(());
     }
     let locked = (!inode.is_dir()).then(|| inode.lock());

@@ -65,6 +65,8 @@ pub(crate) struct Listing {
     stamps: KVec<Stamp>,
     /// [`Inode::changes`].
     changes: u64,
+    /// Whiteouts are among them (`shwh`).
+    shwh: bool,
 }
 
 /// What an open directory reads from.
@@ -83,6 +85,8 @@ struct One {
     _listed: Listed,
     /// The number of its file system among those of the union.
     fs: u16,
+    /// Its whiteouts are shown (`shwh`).
+    shwh: bool,
 }
 
 /// Counts an open directory that reads from the only instance: a remount must not take that away.
@@ -198,10 +202,11 @@ fn listing(inode: &Inode) -> Result<Arc<Listing>> {
     let stack = inode.stack()?;
     let now = stamps(stack)?;
     let changes = inode.changes();
+    let shwh = inode.sb().data().settings().shwh;
     {
         let cached = inode.data().listing.lock();
         if let Some(cached) = cached.as_ref() {
-            if *cached.stamps == *now && cached.changes == changes {
+            if *cached.stamps == *now && cached.changes == changes && cached.shwh == shwh {
                 return Ok(cached.clone());
             }
         }
@@ -209,10 +214,11 @@ fn listing(inode: &Inode) -> Result<Arc<Listing>> {
     let layers = inode.sb().data().cred.scope(|| layers(stack))?;
     let made = Arc::new(
         Listing {
-            names: merge::merge(&layers, false)?,
+            names: merge::merge(&layers, shwh)?,
             // From before it was read: a change meanwhile makes the next reader read again.
             stamps: now,
             changes,
+            shwh,
         },
         GFP_KERNEL,
     )?;
@@ -286,11 +292,12 @@ impl Operations for Union {
                 let stack = inode.stack()?;
                 let source = if stack.len() == 1 {
                     let file = info.cred.scope(|| open_slot(stack.top()))?;
-                    let fs = stack.top().branch().fs;
+                    let branch = stack.top().branch();
                     let one = One {
                         file,
                         _listed: Listed::new(inode),
-                        fs,
+                        fs: branch.fs,
+                        shwh: info.settings().shwh && branch.access.honours_whiteouts(),
                     };
                     Source::One(Arc::new(one, GFP_KERNEL)?)
                 } else {
@@ -318,7 +325,9 @@ impl Operations for Union {
                     pass_through(&one.file, out, &mut |name, lower| match name {
                         b"." => Some(own),
                         b".." => Some(parent),
-                        _ if whname::is_reserved(name) => None,
+                        _ if whname::is_reserved(name) && !(one.shwh && whname::is_mark(name)) => {
+                            None
+                        }
                         _ => info
                             .ino
                             .number(one.fs, lower)

@@ -36,9 +36,12 @@ use crate::fs::{
     inode_ops::Entry,
     path::WriteAccess, //
 };
-use crate::logic::remove::{
-    self as policy,
-    Facts, //
+use crate::logic::{
+    remove::{
+        self as policy,
+        Facts, //
+    },
+    whname, //
 };
 use kernel::{
     prelude::*,
@@ -110,6 +113,7 @@ fn hidden_at(dir: &Stack, at: usize, name: &[u8]) -> Result<bool> {
 
 /// Removes the name of a non-directory.
 pub(crate) fn unlink(dir: &Inode, entry: Entry<'_, Union>) -> Result {
+    whname::check(entry.name)?;
     let inode = entry.dentry.object()?;
     plink::gather(entry.dentry, inode);
     let (lock, removal) = with_whiteout(dir, &entry, |removal, slot, write| {

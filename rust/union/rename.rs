@@ -93,6 +93,7 @@ pub(crate) fn rename(
     if flags & !(NOREPLACE | EXCHANGE | WHITEOUT) != 0 {
         return Err(EINVAL);
     }
+    whname::check(from.1.name)?;
     whname::check(to.1.name)?;
     let (from, to) = (End::new(from), End::new(to));
     let exchange = flags & EXCHANGE != 0;

@@ -23,6 +23,7 @@ use crate::fs::{
     },
     stack::RcuStack, //
 };
+use crate::logic::whname;
 
 impl Operations for Union {
     fn revalidate(walk: &Walk<'_, Union>) -> Validity {
@@ -54,6 +55,11 @@ impl Operations for Union {
         let top = stack.top_inode();
         // With several names, the top instance may have been found under another one.
         let alone = top.is_dir() || (top.nlink() <= 1 && !inode.is_plinked());
+        if !alone && walk.begins_with(whname::PREFIX) {
+            // A whiteout that `shwh` shows: one of many names of the same file, which comes and
+            // goes with what it hides.
+            return Validity::Stale;
+        }
         let Some(dirs) = walk.dir().data().rcu_stack() else {
             return Validity::NeedRef;
         };

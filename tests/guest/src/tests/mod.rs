@@ -30,6 +30,7 @@ mod remove;
 mod rename;
 mod rename_dir;
 mod several_rw;
+mod shwh;
 mod sysfs;
 mod udba;
 mod whiteout;
@@ -59,6 +60,7 @@ pub(crate) fn all() -> Vec<Case> {
         failure::cases(),
         several_rw::cases(),
         policy::cases(),
+        shwh::cases(),
         coo::cases(),
         hardlink::cases(),
         hardlink_lasting::cases(),

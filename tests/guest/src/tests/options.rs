@@ -204,7 +204,6 @@ fn options_of_later_versions(cx: &Ctx) -> Result<()> {
     for option in [
         "noplink",
         "dirren",
-        "shwh",
         "rdcache=7",
         "rdblk=1024",
         "rdhash=64",

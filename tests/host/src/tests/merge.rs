@@ -144,6 +144,7 @@ fn whiteouts_are_shown_on_demand() {
     for (words, result) in [
         (&[".wh.a b", "a c"][..], "c@1 .wh.a@0 b@0"),
         (&[".wh. .wh..wh..opq", "c"], "c@1 .wh..wh..opq@0"),
+        (&[".wh..wh.aufs .wh..wh.plnk .wh..", "c"], "c@1"),
         (&["- .wh.a", "a"], "a@1"),
         (&[".wh.a", ".wh.a", "a"], ".wh.a@0"),
     ] {
