@@ -15,6 +15,7 @@
 #include <linux/fs_context.h>
 #include <linux/fs_parser.h>
 #include <linux/fsnotify_backend.h>
+#include <linux/iversion.h>
 #include <linux/magic.h>
 #include <linux/mount.h>
 #include <linux/namei.h>
@@ -42,6 +43,7 @@ const unsigned int RUAUFS_LOOKUP_DIRECTORY = LOOKUP_DIRECTORY;
 const unsigned int RUAUFS_LOOKUP_RCU = LOOKUP_RCU;
 const unsigned int RUAUFS_SLAB_FLAGS = SLAB_RECLAIM_ACCOUNT | SLAB_ACCOUNT;
 const unsigned int RUAUFS_I_CTIME_QUERIED = I_CTIME_QUERIED;
+const long long RUAUFS_I_VERSION_QUERIED = I_VERSION_QUERIED;
 const int RUAUFS_MAX_STACK_DEPTH = FILESYSTEM_MAX_STACK_DEPTH;
 const int RUAUFS_ACL_TYPE_ACCESS = ACL_TYPE_ACCESS;
 const int RUAUFS_ACL_TYPE_DEFAULT = ACL_TYPE_DEFAULT;

@@ -39,6 +39,7 @@ pub(crate) mod sb;
 pub(crate) mod seq;
 pub(crate) mod stack;
 pub(crate) mod statfs;
+pub(crate) mod worker;
 pub(crate) mod xattr;
 
 use crate::bindings;

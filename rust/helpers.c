@@ -406,6 +406,17 @@ void ruaufs_helper_call_on_worker(void (*fn)(void *), void *arg)
 	destroy_work_on_stack(&call.work);
 }
 
+/* aufs's name for its kernel threads. */
+struct workqueue_struct *ruaufs_helper_alloc_workqueue(void)
+{
+	return alloc_workqueue("aufsd", WQ_UNBOUND, 1);
+}
+
+void ruaufs_helper_flush_workqueue(struct workqueue_struct *queue)
+{
+	flush_workqueue(queue);
+}
+
 /*
  * Times are kept by the branch.  A function of C, as the type of an enum
  * argument is part of a function's kCFI identity.

@@ -77,6 +77,8 @@ int ruaufs_helper_real_flush(struct file *file, fl_owner_t id);
 bool ruaufs_helper_fatal_signal_pending(void);
 bool ruaufs_helper_over_fsize_limit(loff_t size);
 void ruaufs_helper_call_on_worker(void (*fn)(void *), void *arg);
+struct workqueue_struct *ruaufs_helper_alloc_workqueue(void);
+void ruaufs_helper_flush_workqueue(struct workqueue_struct *queue);
 int ruaufs_helper_fiemap(struct inode *inode, struct fiemap_extent_info *info,
 			 u64 start, u64 len);
 

@@ -244,7 +244,9 @@ impl<T: Mountable> Table<T> {
     unsafe extern "C" fn open(_inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
         from_result(|| {
             // SAFETY: Valid by the contract of the callback.
-            let dir = T::open_dir(unsafe { File::from_raw(file) })?;
+            let this = unsafe { File::from_raw(file) };
+            super::file::prepare(this)?;
+            let dir = T::open_dir(this)?;
             // SAFETY: As above.
             unsafe { (*file).private_data = dir.into_foreign().cast() };
             Ok(0)

@@ -98,6 +98,12 @@ impl<T: FileSystem> File<T> {
 
 /// Callbacks on open files that are no directories.
 pub(crate) trait Operations: FileSystem {
+    /// Whether objects of the super block want [`Operations::prepare`] before they are opened.
+    fn prepares(sb: &SuperBlock<Self>) -> bool;
+
+    /// A regular file or a directory is about to be opened. Its `i_rwsem` is held.
+    fn prepare(file: &File<Self>) -> Result;
+
     /// open(2) of a regular file.
     fn open(file: &File<Self>) -> Result<KBox<Self::File>>;
 
@@ -134,6 +140,18 @@ pub(crate) const O_TRUNC: u32 = bindings::O_TRUNC;
 /// Flags that end with open(2).
 const OPEN_ONLY: u32 =
     bindings::O_CREAT | bindings::O_EXCL | bindings::O_NOCTTY | bindings::O_TRUNC;
+
+/// Has an object prepared that is about to be opened. No lock of it is held.
+pub(super) fn prepare<T: Mountable>(file: &File<T>) -> Result {
+    let inode = file.inode();
+    if !T::prepares(inode.sb()) {
+        return Ok(());
+    }
+    // It ranks before the gate.
+    let _locked = inode.lock();
+    let _reading = inode.sb().enter();
+    T::prepare(file)
+}
 
 /// Gives a file just made by `->tmpfile()` its data.
 ///
@@ -260,6 +278,7 @@ impl<T: Mountable> Table<T> {
             // SAFETY: Valid by the contract of the callback.
             unsafe {
                 let this = File::<T>::from_raw(file);
+                prepare(this)?;
                 let _reading = this.inode().sb().enter();
                 let data = T::open(this)?;
                 attach::<T>(file, data);

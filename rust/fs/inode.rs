@@ -219,7 +219,9 @@ impl<T> Inode<T> {
                     (&raw const (*inode).i_mtime_sec).read_volatile(),
                     (&raw const (*inode).i_mtime_nsec).read_volatile(),
                 ),
-                version: (&raw const (*inode).i_version.counter).read_volatile(),
+                // Looking at the version sets the bit; reading a directory of ext4 does.
+                version: (&raw const (*inode).i_version.counter).read_volatile()
+                    & !bindings::RUAUFS_I_VERSION_QUERIED,
             }
         }
     }

@@ -592,9 +592,7 @@ impl<'a> Draft<'a> {
             pr_warn!("the first branch should be rw: nothing can be made at the top\n");
         }
         if self.settings.shwh && !self.context.read_only() {
-            pr_warn!(
-                "option \"shwh\": whiteouts are shown of a union that is not read-only\n"
-            );
+            pr_warn!("option \"shwh\": whiteouts are shown of a union that is not read-only\n");
         }
         if self.settings.warn_perm {
             for branch in order.iter().skip(1) {

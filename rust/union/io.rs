@@ -73,19 +73,30 @@ fn open_slot(file: &File<Union>, slot: &Slot) -> Result<BackingFile> {
     BackingFile::open(file, flags, slot.path(), &file.inode().sb().data().cred)
 }
 
+/// How much of a file's data is wanted by who opens it.
+pub(crate) fn wanted(file: &File<Union>) -> Data {
+    if file.writable() && file.flags() & O_TRUNC != 0 {
+        Data::Before(0)
+    } else {
+        Data::All
+    }
+}
+
 impl Operations for Union {
+    fn prepares(sb: &SuperBlock) -> bool {
+        sb.data().copies_on_open()
+    }
+
+    fn prepare(file: &File<Union>) -> Result {
+        on_open::prepare(file)
+    }
+
     fn open(file: &File<Union>) -> Result<KBox<OpenFile>> {
         let inode = file.inode();
         // A read-only open may cut the file, too, but only after checks that are still to come;
         // then `setattr` promotes it.
-        let wanted = if file.writable() && file.flags() & O_TRUNC != 0 {
-            Data::Before(0)
-        } else {
-            Data::All
-        };
-        on_open::regular(file, wanted)?;
         if file.writable() {
-            copyup::promote(file.dentry(), wanted)?;
+            copyup::promote(file.dentry(), wanted(file))?;
         }
         let real = open_slot(file, inode.stack()?.top())?;
         Ok(KBox::new(OpenFile::new(real), GFP_KERNEL)?)

@@ -32,7 +32,8 @@ use crate::fs::{
     },
     cred::Cred,
     path::Path,
-    sb::Mounted, //
+    sb::Mounted,
+    worker::Worker, //
 };
 use crate::logic::{
     branch_spec::{
@@ -77,14 +78,7 @@ fn check_supported(context: &Context<'_>, key: &[u8], opt: &Opt) -> Result {
             Flag::Plink => !*on,
             _ => false,
         },
-        Opt::RdCache(_)
-        | Opt::RdBlk(_)
-        | Opt::RdHash(_)
-        | Opt::Dirwh(_)
-        | Opt::FhsmSec(_)
-        | Opt::TruncXinoBranch(_)
-        | Opt::TruncXinoIndex(_)
-        | Opt::ListPlink => true,
+        Opt::FhsmSec(_) | Opt::TruncXinoBranch(_) | Opt::TruncXinoIndex(_) | Opt::ListPlink => true,
         _ => false,
     };
     if missing {
@@ -161,6 +155,10 @@ impl Options {
         match &opt {
             Opt::Xino(_) | Opt::Flag(Flag::TruncXino | Flag::TruncXib, _) => pr_info!(
                 "option \"{}\": inode numbers are computed, no table is kept\n",
+                text(key)
+            ),
+            Opt::RdBlk(_) | Opt::RdHash(_) => pr_info!(
+                "option \"{}\": listings are made as large as they are, it has no effect\n",
                 text(key)
             ),
             Opt::Obsolete(word) => pr_warn!("option \"{}\" is obsolete and ignored\n", word),
@@ -273,7 +271,15 @@ impl Operations for Union {
         let si = crate::fs::sb::random_id();
         let views = Views::new(global, si)?;
         let data = KBox::pin_init(
-            SbInfo::new(outcome.shape, cred, as_aufs, si, depth, views),
+            SbInfo::new(
+                outcome.shape,
+                cred,
+                as_aufs,
+                si,
+                depth,
+                Worker::new()?,
+                views,
+            ),
             GFP_KERNEL,
         )?;
         data.views.update(data.table())?;

@@ -9,8 +9,8 @@
 //!
 //! # Locking
 //!
-//! An original that others may write is copied under the `i_rwsem` of our inode,
-//! so nobody opens it for writing meanwhile; if somebody has already it stays.
+//! The `i_rwsem` of our inode is held, so nobody changes the original meanwhile, or
+//! opens it for writing; if somebody has already it stays.
 
 #![forbid(unsafe_code)]
 
@@ -18,10 +18,10 @@ use super::{
     branch::Slot,
     copyup::{
         self,
-        Data,
         DirTimes, //
     },
     ino::InoTable,
+    io,
     target,
     Dentry,
     Inode,
@@ -45,42 +45,29 @@ use kernel::{
     sync::aref::ARef, //
 };
 
-/// A file that is no directory is opened; as much of its data is `wanted`.
-pub(crate) fn regular(file: &File<Union>, wanted: Data) -> Result {
-    match file.inode().stack()?.top().branch().access.attrs.on_open() {
-        None => Ok(()),
-        Some(how) => bring_up(file, how, wanted),
-    }
-}
-
-/// A directory is opened.
-pub(crate) fn dir(file: &File<Union>) -> Result {
-    match file.inode().stack()?.top().branch().access.attrs.on_open() {
-        Some(OnOpen::CopyAll) => bring_up(file, OnOpen::CopyAll, Data::All),
-        _ => Ok(()),
-    }
-}
-
-/// Copies or moves what is being opened. Gives an error only if the task was killed.
-fn bring_up(file: &File<Union>, how: OnOpen, wanted: Data) -> Result {
+/// An object is about to be opened. Its `i_rwsem` is held.
+///
+/// # Errors
+///
+/// `EINTR` if the task was killed.
+pub(crate) fn prepare(file: &File<Union>) -> Result {
     let (dentry, inode) = (file.dentry(), file.inode());
+    let source = inode.stack()?.top();
+    let Some(how) = source.branch().access.attrs.on_open() else {
+        return Ok(());
+    };
     // What has no name is not looked for again.
-    if dentry.is_root() || dentry.is_unhashed() {
+    if (inode.is_dir() && how != OnOpen::CopyAll) || dentry.is_root() || dentry.is_unhashed() {
         return Ok(());
     }
     if dentry.sb().data().settings().shwh && whname::is_reserved(&dentry.name()?) {
         return Ok(());
     }
-    let locked = (!inode.is_dir()).then(|| inode.lock());
-    let source = inode.stack()?.top();
-    let result = match target::nearest_above(&dentry.parent(), source) {
-        // Somebody else brought it up before we had the lock.
-        _ if source.branch().access.attrs.on_open() != Some(how) => Ok(()),
-        Ok(_) if source.branch().writable() && source.inode()?.is_open_for_write() => Ok(()),
-        Ok(branch) => copyup::promote_data_to(dentry, &branch, wanted),
-        Err(error) => Err(error),
-    };
-    drop(locked);
+    if source.branch().writable() && !inode.is_dir() && source.inode()?.is_open_for_write() {
+        return Ok(());
+    }
+    let result = target::nearest_above(&dentry.parent(), source)
+        .and_then(|branch| copyup::promote_data_to(dentry, &branch, io::wanted(file)));
     match result {
         Ok(()) => {}
         Err(error) if error == EINTR => return Err(error),

@@ -5,7 +5,7 @@
 //! A directory with one instance is passed through: positions are the branch's
 //! own, reserved names are left out. One with several is merged in memory
 //! ([`crate::logic::merge`]) and kept while the change stamps of all instances
-//! hold; all openers share it. An open directory keeps the listing with which
+//! hold, for some seconds (`rdcache=`); all openers share it. An open directory keeps the listing with which
 //! it began until it is rewound.
 //!
 //! # Locking
@@ -20,7 +20,6 @@ use super::{
         Slot,
         Stack, //
     },
-    on_open,
     Inode,
     SuperBlock,
     Union, //
@@ -55,6 +54,11 @@ use kernel::{
         aref::ARef,
         Arc,
         Mutex, //
+    },
+    time::{
+        Delta,
+        Instant,
+        Monotonic, //
     }, //
 };
 
@@ -67,6 +71,8 @@ pub(crate) struct Listing {
     changes: u64,
     /// Whiteouts are among them (`shwh`).
     shwh: bool,
+    /// When it was read.
+    read: Instant<Monotonic>,
 }
 
 /// What an open directory reads from.
@@ -197,6 +203,19 @@ pub(crate) fn check_empty_below(inode: &Inode, skip: usize) -> Result {
     Ok(())
 }
 
+/// Whether a listing that was read at some time, and whose change stamps hold, is believed: a
+/// change within one tick of a branch's clock may leave no trace in them, so where others may
+/// change a branch it is read again after `rdcache=` seconds.
+fn believed(inode: &Inode, stack: &Stack, read: Instant<Monotonic>) -> bool {
+    let seconds = inode.sb().data().settings().rdcache;
+    let fixed = |slot: &Slot| {
+        let branch = slot.branch();
+        branch.access.perm == Perm::Rr || branch.root.mount.sb_is_read_only()
+    };
+    seconds != 0
+        && (stack.iter().all(fixed) || read.elapsed() < Delta::from_secs(i64::from(seconds)))
+}
+
 /// The merged listing of `inode`, a cached one if it still holds.
 fn listing(inode: &Inode) -> Result<Arc<Listing>> {
     let stack = inode.stack()?;
@@ -206,11 +225,13 @@ fn listing(inode: &Inode) -> Result<Arc<Listing>> {
     {
         let cached = inode.data().listing.lock();
         if let Some(cached) = cached.as_ref() {
-            if *cached.stamps == *now && cached.changes == changes && cached.shwh == shwh {
+            let same = *cached.stamps == *now && cached.changes == changes && cached.shwh == shwh;
+            if same && believed(inode, stack, cached.read) {
                 return Ok(cached.clone());
             }
         }
     }
+    let read = Instant::now();
     let layers = inode.sb().data().cred.scope(|| layers(stack))?;
     let made = Arc::new(
         Listing {
@@ -219,6 +240,7 @@ fn listing(inode: &Inode) -> Result<Arc<Listing>> {
             stamps: now,
             changes,
             shwh,
+            read,
         },
         GFP_KERNEL,
     )?;
@@ -261,8 +283,7 @@ fn position(cookie: u64) -> i64 {
 }
 
 impl Operations for Union {
-    fn open_dir(file: &File<Union>) -> Result<Pin<KBox<OpenDir>>> {
-        on_open::dir(file)?;
+    fn open_dir(_file: &File<Union>) -> Result<Pin<KBox<OpenDir>>> {
         KBox::pin_init(
             pin_init!(OpenDir {
                 source <- new_mutex!(Source::None, "ruaufs_dir"),

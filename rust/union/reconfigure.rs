@@ -89,11 +89,14 @@ const TRIES: u32 = 20;
 /// What a [`Draft`] gives; `EBUSY` if a branch that is taken out is in use, or one that becomes
 /// read-only is mapped for writing. The union is as before then.
 pub(crate) fn reconfigure(context: &Context<'_>, changes: &[Change], sb: &SuperBlock) -> Result {
+    let info = sb.data();
+    info.worker.wait();
     if changes.is_empty() {
         return Ok(());
     }
-    let info = sb.data();
     let closed = info.gate.close();
+    // Again: what was queued meanwhile holds branches.
+    info.worker.wait();
     let mut draft = Draft::of(context, sb)?;
     draft.take(changes)?;
     let outcome = draft.finish()?;

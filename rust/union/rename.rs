@@ -292,7 +292,7 @@ struct Job<'a> {
     to: &'a End<'a>,
     old: &'a Slot,
     new: &'a Slot,
-    branch: &'a Branch,
+    branch: &'a Arc<Branch>,
     write: &'a WriteAccess<'a>,
     /// Those of renameat2(2).
     flags: u32,

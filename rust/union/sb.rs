@@ -32,9 +32,11 @@ use crate::fs::{
     },
     io,
     notify::Group,
+    once::load_acquire,
     sb::Operations, //
     seq::Seq,
     statfs::Statfs,
+    worker::Worker, //
 };
 use crate::logic::{
     options::Settings,
@@ -48,7 +50,8 @@ use kernel::{
         aref::ARef,
         atomic::{
             Atomic,
-            Relaxed, //
+            Relaxed,
+            Release, //
         },
         Arc,
         LockClassKey,
@@ -63,6 +66,8 @@ pub(crate) struct SbInfo {
     /// What is closed while branches or options change.
     #[pin]
     pub(crate) gate: Gate,
+    /// A branch of `shape` wants its objects copied when they are opened.
+    copies_on_open: Atomic<bool>,
     /// The branches and options, replaced as a whole.
     shape: Snapshot<Shape>,
     /// The credentials that all work on branches uses.
@@ -83,6 +88,8 @@ pub(crate) struct SbInfo {
     /// What create policies remember.
     #[pin]
     pub(crate) space: Space,
+    /// Removes directories that are out of the way already (`dirwh=`).
+    pub(crate) worker: Worker,
     /// Held while a rename takes the place of an object, and while a promotion publishes its
     /// copy under a name: so neither gets into the other's way.
     #[pin]
@@ -112,6 +119,16 @@ pub(crate) struct Shape {
     pub(crate) settings: Settings,
 }
 
+impl Shape {
+    /// Whether a branch wants its objects copied when they are opened.
+    fn copies_on_open(&self) -> bool {
+        self.table
+            .order
+            .iter()
+            .any(|branch| branch.access.attrs.on_open().is_some())
+    }
+}
+
 impl SbInfo {
     /// The state of a union about to be mounted.
     pub(crate) fn new(
@@ -120,12 +137,15 @@ impl SbInfo {
         as_aufs: bool,
         si: u64,
         depth: i32,
+        worker: Worker,
         views: impl PinInit<Views>,
     ) -> impl PinInit<Self, Error> {
         // CAST: Any beginning will do; two unions on one branch should differ.
         let start = si as u32;
+        let copies_on_open = shape.copies_on_open();
         try_pin_init!(SbInfo {
             gate <- Gate::new(depth),
+            copies_on_open: Atomic::new(copies_on_open),
             shape: Snapshot::new(shape),
             cred,
             as_aufs,
@@ -134,6 +154,7 @@ impl SbInfo {
             plinks <- Plinks::new(),
             views <- views,
             space <- Space::new(),
+            worker,
             replace <- Mutex::new((), c"ruaufs_replace", replace_class(depth)),
             watchers: SetOnce::new(),
             temp: Atomic::new(start),
@@ -158,6 +179,7 @@ impl SbInfo {
 
     /// Other branches and options from now on. Who looks at the old ones may go on.
     pub(crate) fn reshape(&self, closed: &Closed<'_>, shape: KBox<Shape>) -> Retired<KBox<Shape>> {
+        self.copies_on_open.store(shape.copies_on_open(), Release);
         self.shape.replace(closed, shape)
     }
 
@@ -168,6 +190,11 @@ impl SbInfo {
             self.watchers.populate(Group::new()?);
         }
         self.watchers.as_ref().ok_or(EIO)
+    }
+
+    /// Whether a branch wants its objects copied when they are opened.
+    pub(crate) fn copies_on_open(&self) -> bool {
+        load_acquire(&self.copies_on_open)
     }
 
     /// What marks the inodes that a remount looked at.
@@ -249,6 +276,7 @@ impl Operations for Union {
     fn unmount(sb: &SuperBlock) {
         let info = sb.data();
         info.views.remove();
+        info.worker.wait();
         for branch in info.table().order.iter() {
             dirren::flush_logged(&info.cred, branch);
         }

@@ -38,7 +38,11 @@ use crate::logic::{
 };
 use kernel::{
     prelude::*,
-    sync::aref::ARef, //
+    sync::{
+        aref::ARef,
+        Arc,
+        UniqueArc, //
+    }, //
 };
 
 /// The mode of whiteouts and their base.
@@ -114,7 +118,7 @@ pub(crate) fn make_opaque(branch: &Branch, dir: &LowerDentry, write: &WriteAcces
 /// removed at the next mount.
 pub(crate) fn remove_dir(
     info: &SbInfo,
-    branch: &Branch,
+    branch: &Arc<Branch>,
     dir: &LowerDentry,
     name: &[u8],
     write: &WriteAccess<'_>,
@@ -122,8 +126,76 @@ pub(crate) fn remove_dir(
     let temp = info.temp_name(name)?;
     let orphans = branch.at(&branch.work()?.orphans);
     let aside = Renaming::new((branch.at(dir), name), (orphans, &temp), 0, write)?.commit()?;
-    purge(branch, &aside, &temp, write);
+    // The kernel thread opens no file: it would be closed some time after the work is done.
+    match names(branch.at(&aside)) {
+        Ok(marks) => Aside {
+            branch: branch.clone(),
+            dir: aside,
+            temp,
+            marks,
+        }
+        .remove(info, write),
+        Err(error) => cannot_remove(&temp, error),
+    }
     Ok(())
+}
+
+/// A directory that was moved out of the way, and what is in it.
+struct Aside {
+    branch: Arc<Branch>,
+    dir: ARef<LowerDentry>,
+    temp: whname::Name,
+    marks: KVVec<KVec<u8>>,
+}
+
+impl Aside {
+    /// Removes it: at once, or later if it holds more marks than `dirwh=` allows. File systems
+    /// of other machines are not left alone with it.
+    fn remove(self, info: &SbInfo, write: &WriteAccess<'_>) {
+        let limit = info.settings().dirwh;
+        let many = limit <= 1 || u32::try_from(self.marks.len()).is_ok_and(|n| n > limit);
+        if !many || self.dir.is_remote() {
+            return self.remove_now(write);
+        }
+        let Ok(space) = UniqueArc::new_uninit(GFP_KERNEL) else {
+            return self.remove_now(write);
+        };
+        let this: Arc<Aside> = space.write(self).into();
+        let (job, cred) = (this.clone(), info.cred.clone());
+        let queued = info.worker.run(move || {
+            cred.scope(|| match job.branch.want_write() {
+                Ok(write) => job.remove_now(&write),
+                Err(error) => cannot_remove(&job.temp, error),
+            });
+        });
+        if queued.is_err() {
+            this.remove_now(write);
+        }
+    }
+
+    /// Removes it, in this task.
+    fn remove_now(&self, write: &WriteAccess<'_>) {
+        let result = || -> Result {
+            let at = self.branch.at(&self.dir);
+            for mark in self.marks.iter() {
+                Removing::new(at, mark, write)?.unlink()?;
+            }
+            let orphans = self.branch.at(&self.branch.work()?.orphans);
+            Removing::new(orphans, &self.temp, write)?.rmdir()
+        };
+        if let Err(error) = result() {
+            cannot_remove(&self.temp, error);
+        }
+    }
+}
+
+/// What is among the orphans is out of sight; the next mount removes it.
+fn cannot_remove(name: &[u8], error: Error) {
+    pr_warn!(
+        "cannot remove {:?} from the directory of orphans, the next mount tries again: {:?}\n",
+        kernel::str::BStr::from_bytes(name),
+        error
+    );
 }
 
 /// Removes `dir`, which is `name` among the orphans of `branch`, with all it holds.
@@ -138,11 +210,7 @@ pub(crate) fn purge(branch: &Branch, dir: &LowerDentry, name: &[u8], write: &Wri
         }
     };
     if let Err(error) = result() {
-        pr_warn!(
-            "cannot remove {:?} from the directory of orphans, the next mount tries again: {:?}\n",
-            kernel::str::BStr::from_bytes(name),
-            error
-        );
+        cannot_remove(name, error);
     }
 }
 

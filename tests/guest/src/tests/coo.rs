@@ -4,13 +4,20 @@
 
 use std::{collections::BTreeSet, path::Path};
 
-use crate::harness::{prelude::*, scratch::Private, union::mounts_line};
+use rustix::mount::MountFlags;
+
+use crate::harness::{
+    prelude::*,
+    scratch::Private,
+    union::{mounts_line, remount2},
+};
 
 cases! {
     BASIC: files_are_copied_when_opened, directories_are_copied_when_opened,
         nearest_writable_branch, nothing_above, the_last_attribute_counts,
         files_are_moved_when_opened, moved_files_keep_their_numbers, moved_hard_links,
-        opened_for_writing, written_meanwhile, no_room_above, opened_by_many;
+        opened_for_writing, written_meanwhile, attributes_change, no_room_above,
+        changed_while_moving, opened_by_many;
 }
 
 /// What stat(2) says and a copy must keep.
@@ -281,6 +288,30 @@ fn written_meanwhile(cx: &Ctx) -> Result<()> {
 }
 
 /// A reader is served where the file is, if there is no room for the copy.
+/// The attribute may come and go with a remount.
+fn attributes_change(cx: &Ctx) -> Result<()> {
+    let kind = cx.layout.upper();
+    let u = cx
+        .union()
+        .on(kind, "rw", Tree::new())
+        .on(kind, "ro", Tree::new().file("a", "a").file("b", "b"))
+        .mount()?;
+    let low = u.br(1, "").display().to_string();
+    text(u.at("a"))?;
+    assert!(!exists(u.br(0, "a")));
+    remount2(
+        u.root(),
+        MountFlags::empty(),
+        &format!("mod={low}=ro+coo_reg"),
+    )?;
+    text(u.at("a"))?;
+    assert!(exists(u.br(0, "a")));
+    remount2(u.root(), MountFlags::empty(), &format!("mod={low}=ro"))?;
+    text(u.at("b"))?;
+    assert!(!exists(u.br(0, "b")));
+    Ok(())
+}
+
 fn no_room_above(cx: &Ctx) -> Result<()> {
     let small = Private::tmpfs(&cx.name(), "size=1m")?;
     let kind = cx.layout.upper();
@@ -300,6 +331,49 @@ fn no_room_above(cx: &Ctx) -> Result<()> {
         u.umount()?;
     }
     small.umount()
+}
+
+/// Changes of attributes and contents go on while files are moved: none is lost.
+fn changed_while_moving(cx: &Ctx) -> Result<()> {
+    const FILES: usize = 24;
+    let kind = cx.layout.upper();
+    let data = vec![5u8; 200_000];
+    let mut tree = Tree::new();
+    for n in 0..FILES {
+        tree = tree.file(&format!("f{n}"), &data);
+    }
+    let u = cx
+        .union()
+        .on(kind, "rw", Tree::new())
+        .on(kind, "rw+moo", tree)
+        .mount()?;
+    std::thread::scope(|scope| {
+        let u = &u;
+        scope.spawn(move || {
+            for n in 0..FILES {
+                sys::read(u.at(&format!("f{n}"))).expect("read");
+            }
+        });
+        scope.spawn(move || {
+            for n in (0..FILES).rev() {
+                sys::chmod(u.at(&format!("f{n}")), 0o600).expect("chmod");
+                sys::append(u.at(&format!("f{n}")), "+").expect("append");
+            }
+        });
+        scope.spawn(move || {
+            for n in 0..FILES {
+                sys::set_xattr(u.at(&format!("f{n}")), "user.a", "b").expect("setxattr");
+            }
+        });
+    });
+    for n in 0..FILES {
+        let path = u.at(&format!("f{n}"));
+        let stat = sys::lstat(&path)?;
+        assert_eq!((sys::mode(&stat), stat.st_size), (0o600, 200_001), "f{n}");
+        assert_eq!(sys::get_xattr(&path, "user.a")?, b"b", "f{n}");
+        assert!(!exists(u.br(1, &format!("f{n}"))), "f{n} has moved");
+    }
+    Ok(())
 }
 
 fn opened_by_many(cx: &Ctx) -> Result<()> {

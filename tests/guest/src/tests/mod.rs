@@ -11,6 +11,7 @@ mod copyup;
 mod create;
 mod directories;
 mod dirren;
+mod dirwh;
 mod failure;
 mod file;
 mod hardlink;
@@ -23,6 +24,7 @@ mod mount;
 mod notify;
 mod options;
 mod policy;
+mod rdcache;
 mod readdir;
 mod remount;
 mod remount_soak;
@@ -61,6 +63,8 @@ pub(crate) fn all() -> Vec<Case> {
         several_rw::cases(),
         policy::cases(),
         shwh::cases(),
+        dirwh::cases(),
+        rdcache::cases(),
         coo::cases(),
         hardlink::cases(),
         hardlink_lasting::cases(),

@@ -201,14 +201,7 @@ fn options_of_later_versions(cx: &Ctx) -> Result<()> {
     let (rw, ro) = two(cx)?;
     let list = format!("br={rw}=rw:{ro}=ro");
     let reason: &[&str] = &["not supported"];
-    for option in [
-        "noplink",
-        "dirren",
-        "rdcache=7",
-        "rdblk=1024",
-        "rdhash=64",
-        "dirwh=5",
-    ] {
+    for option in ["noplink", "dirren"] {
         let key = option.split('=').next().unwrap_or(option);
         refused(cx, &[&list, option], Errno::INVAL, &[&[key], reason]);
     }

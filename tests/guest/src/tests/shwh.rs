@@ -2,10 +2,15 @@
 
 //! Whiteouts that are shown (`shwh`).
 
-use crate::harness::{prelude::*, union::Builder};
+use rustix::mount::MountFlags;
+
+use crate::harness::{
+    prelude::*,
+    union::{remount2, Builder},
+};
 
 cases! {
-    BASIC: marks_are_shown, marks_are_hidden_by_default, marks_cannot_be_changed,
+    BASIC: marks_are_shown, marks_are_hidden_by_default, remount_shows_and_hides, marks_cannot_be_changed,
         marks_come_and_go, bookkeeping_stays_hidden, marks_of_another_type;
     ONCE: warning;
 }
@@ -72,6 +77,22 @@ fn marks_are_hidden_by_default(cx: &Ctx) -> Result<()> {
         for name in [".wh.a", "d/.wh..wh..opq", "alone/.wh.x", ".wh.nothing"] {
             errno(sys::lstat(u.at(name)), Errno::PERM);
         }
+    }
+    Ok(())
+}
+
+fn remount_shows_and_hides(cx: &Ctx) -> Result<()> {
+    let u = three(cx).read_only().mount()?;
+    for _ in 0..2 {
+        assert!(!names(u.root())?.contains(".wh.a"));
+        assert_eq!(names(u.at("alone"))?, set([]));
+        errno(sys::lstat(u.at(".wh.a")), Errno::PERM);
+        remount2(u.root(), MountFlags::RDONLY, "shwh")?;
+        assert!(names(u.root())?.contains(".wh.a"));
+        assert_eq!(names(u.at("alone"))?, set([".wh.x"]));
+        sys::lstat(u.at(".wh.a"))?;
+        sys::lstat(u.at("alone/.wh.x"))?;
+        remount2(u.root(), MountFlags::RDONLY, "noshwh")?;
     }
     Ok(())
 }

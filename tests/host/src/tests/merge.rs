@@ -86,7 +86,11 @@ fn model(names: &[Names], show: bool) -> BTreeMap<String, usize> {
     for (l, (names, honours)) in names.iter().enumerate() {
         for name in names {
             let reserved = name.starts_with(".wh.");
-            let eligible = !reserved || (show && *honours && name != ".wh.");
+            let mark = name == ".wh..wh..opq"
+                || name.strip_prefix(".wh.").is_some_and(|hidden| {
+                    !matches!(hidden, "" | "." | "..") && !hidden.starts_with(".wh.")
+                });
+            let eligible = !reserved || (show && *honours && mark);
             if eligible && (reserved || !hidden.contains(name.as_str())) {
                 visible.entry(name.clone()).or_insert(l);
             }
