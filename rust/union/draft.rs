@@ -100,11 +100,11 @@ const READ_ONLY_TYPES: [&[u8]; 4] = [b"squashfs", b"iso9660", b"cramfs", b"romfs
 
 /// Branches and options in the making.
 pub(crate) struct Draft<'a> {
-    context: &'a Context<'a>,
+    pub(super) context: &'a Context<'a>,
     cred: &'a Arc<Cred>,
     /// The mounted union, if it is for a remount.
     mounted: Option<&'a SuperBlock>,
-    table: BranchTable,
+    pub(super) table: BranchTable,
     /// Branches that were members before and are not any more.
     removed: KVec<Arc<Branch>>,
     /// What was made on disk for it.
@@ -173,7 +173,7 @@ impl<'a> Draft<'a> {
     }
 
     /// Whether it is for a mounted union.
-    fn remount(&self) -> bool {
+    pub(super) fn remount(&self) -> bool {
         self.mounted.is_some()
     }
 
@@ -301,7 +301,7 @@ impl<'a> Draft<'a> {
     }
 
     /// What an option is refused with.
-    fn refuse(&self, wanted: &Wanted, errno: Error, why: fmt::Arguments<'_>) -> Error {
+    pub(super) fn refuse(&self, wanted: &Wanted, errno: Error, why: fmt::Arguments<'_>) -> Error {
         mount_error!(
             self.context,
             errno,

@@ -62,6 +62,8 @@ pub(crate) enum Change {
     Remove(Wanted),
     /// A branch gets another access.
     Modify(Wanted, Access),
+    /// The table of a branch's inode numbers, which it does not have, is cut short.
+    Truncate(Wanted),
     /// An option that is no branch.
     Set(Opt),
 }
@@ -78,7 +80,7 @@ fn check_supported(context: &Context<'_>, key: &[u8], opt: &Opt) -> Result {
             Flag::Plink => !*on,
             _ => false,
         },
-        Opt::FhsmSec(_) | Opt::TruncXinoBranch(_) | Opt::TruncXinoIndex(_) | Opt::ListPlink => true,
+        Opt::FhsmSec(_) | Opt::ListPlink => true,
         _ => false,
     };
     if missing {
@@ -135,6 +137,16 @@ impl Options {
         })
     }
 
+    /// Looks the path of a branch up that is a member.
+    fn member(context: &Context<'_>, option: &[u8], path: KVec<u8>) -> Result<Wanted> {
+        let spec = BranchSpec {
+            path,
+            access: None,
+            notes: KVec::new(),
+        };
+        Self::branch(context, option, spec, None)
+    }
+
     /// Takes a branch that is to be added.
     fn add(
         &mut self,
@@ -153,7 +165,10 @@ impl Options {
         // A colon option carries the path in its key.
         let word = key.split(|&byte| byte == b':').next().unwrap_or(key);
         match &opt {
-            Opt::Xino(_) | Opt::Flag(Flag::TruncXino | Flag::TruncXib, _) => pr_info!(
+            Opt::Xino(_)
+            | Opt::TruncXinoBranch(_)
+            | Opt::TruncXinoIndex(_)
+            | Opt::Flag(Flag::TruncXino | Flag::TruncXib, _) => pr_info!(
                 "option \"{}\": inode numbers are computed, no table is kept\n",
                 text(key)
             ),
@@ -174,14 +189,8 @@ impl Options {
             Opt::Add { index, spec } => return self.add(context, word, Place::Index(index), spec),
             Opt::Append(spec) => return self.add(context, word, Place::Bottom, spec),
             Opt::Prepend(spec) => return self.add(context, word, Place::Top, spec),
-            Opt::Del(path) => {
-                let spec = BranchSpec {
-                    path,
-                    access: None,
-                    notes: KVec::new(),
-                };
-                Change::Remove(Self::branch(context, word, spec, None)?)
-            }
+            Opt::Del(path) => Change::Remove(Self::member(context, word, path)?),
+            Opt::TruncXinoBranch(path) => Change::Truncate(Self::member(context, word, path)?),
             Opt::Mod(spec) => {
                 let access = spec.access.ok_or(EINVAL)?;
                 Change::Modify(Self::branch(context, word, spec, None)?, access)
@@ -199,11 +208,51 @@ impl Draft<'_> {
             Change::Add(wanted, place) => self.add(wanted, *place),
             Change::Remove(wanted) => self.remove(wanted),
             Change::Modify(wanted, access) => self.modify(wanted, *access),
+            Change::Truncate(wanted) => self.truncate(wanted),
+            Change::Set(Opt::TruncXinoIndex(index)) => self.truncate_at(*index),
             Change::Set(opt) => {
                 self.settings.apply(opt);
                 Ok(())
             }
         })
+    }
+
+    /// `trunc_xino=`: there is no table, but the branch must be one.
+    fn truncate(&self, wanted: &Wanted) -> Result {
+        self.only_mounted("trunc_xino")?;
+        if self.table.at_root(&wanted.path.dentry).is_none() {
+            return Err(self.refuse(wanted, EINVAL, fmt!("is no branch")));
+        }
+        Ok(())
+    }
+
+    /// `itrunc_xino=`: the same for the branch with this index.
+    fn truncate_at(&self, index: i32) -> Result {
+        self.only_mounted("itrunc_xino")?;
+        let known = usize::try_from(index).is_ok_and(|at| at < self.table.order.len());
+        if !known {
+            return Err(mount_error!(
+                self.context,
+                EINVAL,
+                "option \"itrunc_xino\": bad index {}, there are {} branches",
+                index,
+                self.table.order.len()
+            ));
+        }
+        Ok(())
+    }
+
+    /// `EINVAL` unless it is for a mounted union.
+    fn only_mounted(&self, option: &str) -> Result {
+        if self.remount() {
+            return Ok(());
+        }
+        Err(mount_error!(
+            self.context,
+            EINVAL,
+            "option \"{}\": only with remount",
+            option
+        ))
     }
 }
 

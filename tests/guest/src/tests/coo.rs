@@ -177,11 +177,12 @@ fn files_are_moved_when_opened(cx: &Ctx) -> Result<()> {
     Ok(())
 }
 
-/// A moved file keeps its number, which the branch gives to the next file that is made there.
+/// A moved file keeps its number, also when the branch gives it to a file that is made there.
 fn moved_files_keep_their_numbers(cx: &Ctx) -> Result<()> {
+    const FILES: usize = 20;
     let kind = cx.layout.upper();
-    let mut tree = Tree::new().dir("here");
-    for n in 0..20 {
+    let mut tree = Tree::new();
+    for n in 0..FILES {
         tree = tree.file(&format!("f{n}"), "x");
     }
     let u = cx
@@ -190,28 +191,29 @@ fn moved_files_keep_their_numbers(cx: &Ctx) -> Result<()> {
         .on(kind, "rw+moo", tree)
         .mount()?;
     let mut numbers = Vec::new();
-    for n in 0..20 {
-        let name = format!("f{n}");
-        numbers.push(sys::lstat(u.at(&name))?.st_ino);
-        text(u.at(&name))?;
+    for n in 0..FILES {
+        let path = u.at(&format!("f{n}"));
+        numbers.push(sys::lstat(&path)?.st_ino);
+        text(&path)?;
     }
     for round in 0..3 {
-        // The originals are gone for good.
+        // The originals leave the disk with the cache.
         sys::drop_caches();
-        for n in 0..20 {
-            sys::write(u.at(&format!("here/g{round}-{n}")), "x")?;
+        let name = |n: usize| format!("new{round}-{n}");
+        for n in 0..FILES {
+            sys::write(u.br(1, &name(n)), "x")?;
         }
         let mut seen = BTreeSet::new();
         for (n, number) in numbers.iter().enumerate() {
             assert_eq!(sys::lstat(u.at(&format!("f{n}")))?.st_ino, *number);
             assert!(seen.insert(*number));
         }
-        for n in 0..20 {
-            // The new ones are on the lower branch: opening them has moved them again.
-            let path = u.at(&format!("here/g{round}-{n}"));
-            let number = sys::lstat(&path)?.st_ino;
+        for n in 0..FILES {
+            let number = sys::lstat(u.at(&name(n)))?.st_ino;
             assert!(seen.insert(number), "number {number} twice");
-            sys::unlink(&path)?;
+        }
+        for n in 0..FILES {
+            sys::unlink(u.at(&name(n)))?;
         }
     }
     Ok(())

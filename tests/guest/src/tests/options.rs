@@ -6,7 +6,7 @@
 use crate::harness::{
     prelude::*,
     scratch::{self},
-    union::{mounts_line, Spec},
+    union::{mounts_line, reconfigure, Spec},
 };
 
 use super::{
@@ -17,7 +17,7 @@ use super::{
 cases! {
     ONCE: default_permissions, colon_form, colon_form_cut_at_equals, spellings_of_the_list,
         repeated_br, long_lists, options_that_are_accepted, options_of_later_versions,
-        tolerated_mistakes, strange_paths,
+        tolerated_mistakes, tables_of_numbers, warnings_about_roots, strange_paths,
         relative_and_symlinked_paths;
 }
 
@@ -201,7 +201,7 @@ fn options_of_later_versions(cx: &Ctx) -> Result<()> {
     let (rw, ro) = two(cx)?;
     let list = format!("br={rw}=rw:{ro}=ro");
     let reason: &[&str] = &["not supported"];
-    for option in ["noplink", "dirren"] {
+    for option in ["noplink", "fhsm_sec=5", "list_plink"] {
         let key = option.split('=').next().unwrap_or(option);
         refused(cx, &[&list, option], Errno::INVAL, &[&[key], reason]);
     }
@@ -225,6 +225,48 @@ fn tolerated_mistakes(cx: &Ctx) -> Result<()> {
     let said = cx.klog().join("\n");
     for word in ["bogus", "rx", "bogusattr"] {
         assert!(said.contains(word), "no warning names {word}:\n{said}");
+    }
+    Ok(())
+}
+
+/// There are no tables, but a mistake is one.
+fn tables_of_numbers(cx: &Ctx) -> Result<()> {
+    let (rw, ro) = two(cx)?;
+    let list = format!("br={rw}=rw:{ro}=ro");
+    let words: &[&[&str]] = &[&["trunc_xino"], &["remount"]];
+    refused(cx, &[&list, "itrunc_xino=0"], Errno::INVAL, words);
+    let option = format!("trunc_xino={ro}");
+    refused(cx, &[&list, &option], Errno::INVAL, words);
+    let u = mounted(cx, &[&list], Api::Fsopen)?;
+    for option in ["itrunc_xino=1", &option] {
+        let before = cx.klog().len();
+        reconfigure(u.root(), &[option])?;
+        assert!(cx.klog()[before..].join("\n").contains("no table"));
+    }
+    for option in ["itrunc_xino=2", "trunc_xino=/proc"] {
+        let refusal = reconfigure(u.root(), &[option]).expect_err(option);
+        assert_eq!(refusal.errno, Errno::INVAL, "{refusal}");
+        assert!(refusal.log.join("\n").contains("trunc_xino"), "{refusal}");
+    }
+    usable(&u)
+}
+
+/// Branches whose roots differ from the first one's are reported.
+fn warnings_about_roots(cx: &Ctx) -> Result<()> {
+    let (rw, ro) = two(cx)?;
+    sys::chmod(&ro, 0o711)?;
+    cx.changed_by_hand(std::path::Path::new(&ro))?;
+    let list = format!("br={rw}=rw:{ro}=ro");
+    for (option, warned) in [("nowarn_perm", false), ("warn_perm", true), ("nosum", true)] {
+        let before = cx.klog().len();
+        mounted(cx, &[&list, option], Api::Fsopen)?.umount()?;
+        let said = cx.klog()[before..].join("\n");
+        assert_eq!(
+            said.contains("owner or mode differs"),
+            warned,
+            "{option}: {said}"
+        );
+        assert_eq!(said.contains(&ro), warned, "{option}: {said}");
     }
     Ok(())
 }

@@ -9,6 +9,44 @@ cases! {
     BASIC: create_and_replace, buffer_sizes, names_of_other_spaces, on_directories_and_links,
         through_descriptors, copied_with_the_file, capabilities_of_files, permission,
         many_and_large;
+    ONCE: refused_by_the_copys_branch;
+}
+
+/// What the branch of the copy does not take is ignored if it says so (`icex*`).
+fn refused_by_the_copys_branch(cx: &Ctx) -> Result<()> {
+    // More than ext4 has room for.
+    let large = vec![7u8; 6000];
+    for (perm, user, trusted) in [
+        ("rw", false, false),
+        ("rw+icexusr", true, false),
+        ("rw+icextr", false, true),
+        ("rw+icexsec+icexsys+icexoth", false, false),
+        ("rw+icex", true, true),
+    ] {
+        for (name, forgiven) in [("user.large", user), ("trusted.large", trusted)] {
+            let low = Tree::new().file("f", "f").xattr("user.small", "s");
+            let u = cx
+                .union()
+                .on(Kind::Ext4, perm, Tree::new())
+                .on(Kind::Tmpfs, "ro", low.xattr(name, &large))
+                .opt("verbose")
+                .mount()?;
+            let before = cx.klog().len();
+            let result = sys::append(u.at("f"), "+");
+            let said = cx.klog()[before..].join("\n");
+            assert!(said.contains(name), "{perm}: the log does not name {name}");
+            if forgiven {
+                result?;
+                assert_eq!(text(u.br(0, "f"))?, "f+");
+                assert_eq!(sys::list_xattr(u.at("f"))?, set(["user.small"]), "{perm}");
+            } else {
+                errno(result, Errno::NOSPC);
+                assert!(!exists(u.br(0, "f")), "{perm}");
+                assert_eq!(sys::get_xattr(u.at("f"), name)?, large);
+            }
+        }
+    }
+    Ok(())
 }
 
 fn lower_ones_are_seen(cx: &Ctx) -> Result<()> {
