@@ -113,8 +113,8 @@ pub(crate) trait Operations: FileSystem {
     /// The backing file that carries changes of the data now: an instance that may be written.
     fn real_for_write<'a>(file: &File<Self>, data: &'a Self::File) -> Result<&'a BackingFile>;
 
-    /// The backing file for a new mapping. Runs under `mmap_lock`, so it opens nothing.
-    fn real_for_mmap(data: &Self::File) -> &BackingFile;
+    /// The backing file that was used last. Opens nothing.
+    fn last_used(data: &Self::File) -> &BackingFile;
 
     /// The backing file that fsync(2) is to bring to disk, if any.
     fn real_for_sync<'a>(
@@ -447,10 +447,14 @@ impl<T: Mountable> Table<T> {
         file: *mut bindings::file,
         vma: *mut bindings::vm_area_struct,
     ) -> c_int {
+        // Opening a file, if it comes to that, takes no lock under which memory of users is
+        // touched.
         // SAFETY: Valid by the contract of the callback.
         unsafe {
-            let real = T::real_for_mmap(File::<T>::from_raw(file).data());
-            bindings::backing_file_mmap(real.as_ptr(), vma, &mut Self::ctx(file))
+            match Self::real(file) {
+                Ok(real) => bindings::backing_file_mmap(real.as_ptr(), vma, &mut Self::ctx(file)),
+                Err(error) => error.to_errno(),
+            }
         }
     }
 
@@ -493,7 +497,7 @@ impl<T: Mountable> Table<T> {
         // that must be flushed; nothing is opened for it.
         unsafe {
             let this = File::<T>::from_raw(file);
-            let real = T::real_for_mmap(this.data());
+            let real = T::last_used(this.data());
             T::cred(this.inode().sb())
                 .scope(|| bindings::ruaufs_helper_real_flush(real.as_ptr(), id))
         }

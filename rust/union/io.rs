@@ -130,7 +130,7 @@ impl Operations for Union {
         Self::real(file, data)
     }
 
-    fn real_for_mmap(data: &OpenFile) -> &BackingFile {
+    fn last_used(data: &OpenFile) -> &BackingFile {
         &data.last().real
     }
 

@@ -14,6 +14,7 @@ pub(crate) mod snapshot;
 pub(crate) mod sys;
 pub(crate) mod tree;
 pub(crate) mod union;
+pub(crate) mod uring;
 pub(crate) mod users;
 pub(crate) mod watchdog;
 

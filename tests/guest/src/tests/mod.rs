@@ -22,6 +22,7 @@ mod mapping;
 mod model;
 mod mount;
 mod notify;
+mod open_files;
 mod options;
 mod policy;
 mod rdcache;
@@ -58,6 +59,7 @@ pub(crate) fn all() -> Vec<Case> {
         idmap::cases(),
         file::cases(),
         mapping::cases(),
+        open_files::cases(),
         copyup::cases(),
         failure::cases(),
         several_rw::cases(),
