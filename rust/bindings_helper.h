@@ -21,6 +21,7 @@
 #include <linux/namei.h>
 #include <linux/posix_acl.h>
 #include <linux/posix_acl_xattr.h>
+#include <linux/proc_fs.h>
 #include <linux/security.h>
 #include <linux/seq_file.h>
 #include <linux/splice.h>

@@ -31,14 +31,17 @@ pub(crate) mod gate;
 pub(crate) mod inode;
 pub(crate) mod inode_ops;
 pub(crate) mod io;
+pub(crate) mod ioctl;
 pub(crate) mod name;
 pub(crate) mod notify;
 pub(crate) mod once;
 pub(crate) mod path;
+pub(crate) mod procfs;
 pub(crate) mod sb;
 pub(crate) mod seq;
 pub(crate) mod stack;
 pub(crate) mod statfs;
+pub(crate) mod task;
 pub(crate) mod worker;
 pub(crate) mod xattr;
 
@@ -59,7 +62,7 @@ pub(crate) struct Foreign;
 /// The callbacks are spread over the traits that it must implement as well, one
 /// per VFS object: [`context::Operations`], [`sb::Operations`],
 /// [`dentry::Operations`], [`inode_ops::Operations`], [`file::Operations`],
-/// [`dir::Operations`].
+/// [`dir::Operations`], [`ioctl::Operations`].
 pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
     /// State of the loaded module, shared by all super blocks.
     type Global: Send + Sync;
@@ -89,6 +92,7 @@ pub(crate) trait Mountable:
     + inode_ops::Operations
     + file::Operations
     + dir::Operations
+    + ioctl::Operations
 {
 }
 

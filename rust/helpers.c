@@ -7,6 +7,7 @@
 
 #include <linux/backing-file.h>
 #include <linux/capability.h>
+#include <linux/compat.h>
 #include <linux/cred.h>
 #include <linux/dcache.h>
 #include <linux/fiemap.h>
@@ -16,6 +17,7 @@
 #include <linux/mount.h>
 #include <linux/namei.h>
 #include <linux/pagemap.h>
+#include <linux/pid.h>
 #include <linux/posix_acl.h>
 #include <linux/posix_acl_xattr.h>
 #include <linux/random.h>
@@ -357,6 +359,17 @@ long ruaufs_helper_get_write_access(struct inode *inode)
 	return get_write_access(inode);
 }
 
+/* deny_write_access() and allow_write_access() want a file. */
+int ruaufs_helper_deny_write_access(struct inode *inode)
+{
+	return atomic_dec_unless_positive(&inode->i_writecount) ? 0 : -ETXTBSY;
+}
+
+void ruaufs_helper_allow_write_access(struct inode *inode)
+{
+	atomic_inc(&inode->i_writecount);
+}
+
 void ruaufs_helper_put_write_access(struct inode *inode)
 {
 	put_write_access(inode);
@@ -582,6 +595,35 @@ int ruaufs_helper_fileattr_set(const struct path *path, struct file_kattr *fa)
 void ruaufs_helper_attribute_init(struct attribute *attr)
 {
 	sysfs_attr_init(attr);
+}
+
+struct pid *ruaufs_helper_current_process(void)
+{
+	return get_pid(task_tgid(current));
+}
+
+/* The current task is of @process, or of a descendant of it. */
+bool ruaufs_helper_current_is_below(struct pid *process)
+{
+	struct task_struct *task;
+	bool found = false;
+
+	rcu_read_lock();
+	for (task = current; task->pid && !found;
+	     task = rcu_dereference(task->real_parent))
+		found = task_tgid(task) == process;
+	rcu_read_unlock();
+	return found;
+}
+
+/* An argument of a 32-bit program, as a pointer of this machine. */
+unsigned long ruaufs_helper_compat_ptr(unsigned long arg)
+{
+#ifdef CONFIG_COMPAT
+	return (unsigned long)compat_ptr(arg);
+#else
+	return arg;
+#endif
 }
 
 u64 ruaufs_helper_random(void)

@@ -71,6 +71,8 @@ int ruaufs_helper_change_flags(struct file *file, unsigned int flags);
 void ruaufs_helper_init_sync_kiocb(struct kiocb *iocb, struct file *file);
 size_t ruaufs_helper_iov_iter_count(const struct iov_iter *iter);
 long ruaufs_helper_get_write_access(struct inode *inode);
+int ruaufs_helper_deny_write_access(struct inode *inode);
+void ruaufs_helper_allow_write_access(struct inode *inode);
 void ruaufs_helper_put_write_access(struct inode *inode);
 int ruaufs_helper_iterate(struct file *file, struct dir_context *ctx);
 int ruaufs_helper_real_flush(struct file *file, fl_owner_t id);
@@ -81,6 +83,10 @@ struct workqueue_struct *ruaufs_helper_alloc_workqueue(void);
 void ruaufs_helper_flush_workqueue(struct workqueue_struct *queue);
 int ruaufs_helper_fiemap(struct inode *inode, struct fiemap_extent_info *info,
 			 u64 start, u64 len);
+
+struct pid *ruaufs_helper_current_process(void);
+bool ruaufs_helper_current_is_below(struct pid *process);
+unsigned long ruaufs_helper_compat_ptr(unsigned long arg);
 
 int ruaufs_helper_update_time(struct inode *inode, enum fs_update_time type,
 			      unsigned int flags);

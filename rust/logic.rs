@@ -18,6 +18,7 @@
 //! | [`plink`] | what is noted of a pseudo-link |
 //! | [`ino`] | inode numbers of the union |
 //! | [`escape`] | paths in sysfs and ioctls |
+//! | [`uapi`] | numbers and layouts of ioctls |
 //!
 //! # Invariants
 //!
@@ -48,4 +49,5 @@ pub(crate) mod num;
 pub(crate) mod options;
 pub(crate) mod plink;
 pub(crate) mod remove;
+pub(crate) mod uapi;
 pub(crate) mod whname;

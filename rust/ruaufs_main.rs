@@ -32,7 +32,10 @@ mod logic;
 mod mem_cache;
 mod union;
 
-use fs::Registration;
+use fs::{
+    procfs::ControlFile,
+    Registration, //
+};
 use kernel::{
     prelude::*,
     sync::Arc, //
@@ -40,6 +43,7 @@ use kernel::{
 use mem_cache::InodeCache;
 use union::{
     global::{
+        self,
         Global,
         Parameters, //
     },
@@ -73,6 +77,8 @@ struct Ruaufs {
     own: Registration<Union>,
     /// The same file system under the name that aufs's users mount.
     alias: Option<Pin<KBox<Registration<Union>>>>,
+    /// `/proc/fs/aufs/plink_maint`, unless somebody else has it.
+    plink_maint: Option<ControlFile<Global>>,
     cache: Arc<InodeCache<Union>>,
     global: Arc<Global>,
 }
@@ -118,6 +124,10 @@ impl kernel::InPlaceModule for Ruaufs {
                 ),
                 GFP_KERNEL
             )?,
+            plink_maint: global::optional(
+                "/proc/fs/aufs/plink_maint",
+                ControlFile::new(c"fs/aufs", c"plink_maint", global.clone())
+            ),
             alias: Self::register_alias(module, cache, global),
             own <- Registration::new(c"ruaufs", module, cache.clone(), global.clone()),
             _: {

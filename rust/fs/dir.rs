@@ -10,6 +10,7 @@
 use super::{
     file::File,
     io::KernelFile,
+    ioctl,
     FileSystem,
     Mountable, //
 };
@@ -226,6 +227,8 @@ impl<T: Mountable> Table<T> {
         read: Some(bindings::generic_read_dir),
         llseek: Some(Self::llseek),
         fsync: Some(Self::fsync),
+        unlocked_ioctl: Some(ioctl::unlocked::<T>),
+        compat_ioctl: Some(ioctl::compat::<T>),
         setlease: Some(bindings::generic_setlease),
         ..pin_init::zeroed()
     };

@@ -15,6 +15,7 @@ use super::{
     cred::Cred,
     dentry::Dentry,
     inode::Inode,
+    ioctl,
     sb::SuperBlock,
     FileSystem,
     Mountable, //
@@ -188,6 +189,8 @@ impl<T: Mountable> Table<T> {
         splice_write: Some(Self::splice_write),
         mmap: Some(Self::mmap),
         fsync: Some(Self::fsync),
+        unlocked_ioctl: Some(ioctl::unlocked::<T>),
+        compat_ioctl: Some(ioctl::compat::<T>),
         flush: Some(Self::flush),
         fallocate: Some(Self::fallocate),
         fadvise: Some(Self::fadvise),

@@ -252,6 +252,16 @@ impl<T> Inode<T> {
         Locked(self, NotThreadSafe)
     }
 
+    /// Keeps everybody from opening it for writing (`ETXTBSY`) until the guard is dropped. `ETXTBSY`
+    /// if somebody has done so.
+    pub(crate) fn deny_writers(&self) -> Result<NoWriters<'_, T>> {
+        // SAFETY: The inode is valid by the type invariant.
+        let ret = unsafe { bindings::ruaufs_helper_deny_write_access(self.as_ptr()) };
+        kernel::error::to_result(ret)?;
+        // INVARIANT: Just lowered.
+        Ok(NoWriters(self))
+    }
+
     /// Takes write access to the data (`ETXTBSY` while it is executed) until the guard is
     /// dropped.
     pub(crate) fn write_access(&self) -> Result<DataAccess<'_, T>> {
@@ -307,6 +317,12 @@ impl<T: FileSystem> Inode<T> {
         unsafe { SuperBlock::from_raw(self.sb_ptr()) }
     }
 
+    /// Lets the cache forget it, and its names, as soon as nobody uses them.
+    pub(crate) fn forget_soon(&self) {
+        // SAFETY: The inode is valid.
+        unsafe { bindings::d_mark_dontcache(self.as_ptr()) };
+    }
+
     /// Copies owner, mode, times and size of `from`, as seen through the mount of `idmap`.
     pub(crate) fn copy_attr(&self, from: &Inode, idmap: IdMap<'_>) {
         // SAFETY: Both inodes are valid; the helper takes `i_lock` of ours.
@@ -348,6 +364,14 @@ impl<T: FileSystem> Inode<T> {
     pub(crate) fn forget_nosec(&self) {
         // SAFETY: The inode is valid; the flags are changed atomically.
         unsafe { bindings::ruaufs_helper_forget_nosec(self.as_ptr()) };
+    }
+
+    /// The inode `number` of `sb`, if it is in memory.
+    pub(crate) fn cached(sb: &SuperBlock<T>, number: u64) -> Option<ARef<Inode<T>>> {
+        // SAFETY: The super block is valid. Only finished inodes of `T` are found.
+        let inode = unsafe { bindings::ilookup(sb.as_ptr(), number) };
+        // SAFETY: The reference is ours.
+        NonNull::new(inode).map(|inode| unsafe { ARef::from_raw(inode.cast()) })
     }
 
     /// The cached inode for which `matches` holds among those with number `ino`, or a new one,
@@ -480,6 +504,20 @@ impl<T> Drop for Locked<'_, T> {
     fn drop(&mut self) {
         // SAFETY: By the type invariant.
         unsafe { bindings::ruaufs_helper_inode_unlock(self.0.as_ptr()) };
+    }
+}
+
+/// A negative `i_writecount` of an inode.
+///
+/// # Invariants
+///
+/// The count was lowered by one.
+pub(crate) struct NoWriters<'a, T>(&'a Inode<T>);
+
+impl<T> Drop for NoWriters<'_, T> {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant.
+        unsafe { bindings::ruaufs_helper_allow_write_access(self.0.as_ptr()) };
     }
 }
 

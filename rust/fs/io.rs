@@ -71,6 +71,44 @@ impl KernelFile {
         )
     }
 
+    /// Opens the directory at `path` for the caller to keep, with `flags` of open(2).
+    ///
+    /// # Errors
+    ///
+    /// `EACCES` if the caller may not read it, `EPERM` for `O_NOATIME` on what is not the caller's.
+    pub(crate) fn dir_for_user(path: PathRef<'_>, flags: u32) -> Result<Self> {
+        let inode = path.dentry.positive()?;
+        let idmap = path.mount.idmap();
+        // SAFETY: All are valid.
+        unsafe {
+            to_result(bindings::inode_permission(
+                idmap.as_ptr(),
+                inode.as_ptr(),
+                (bindings::MAY_OPEN | bindings::MAY_READ) as c_int,
+            ))?;
+            if flags & bindings::O_NOATIME != 0
+                && !bindings::inode_owner_or_capable(idmap.as_ptr(), inode.as_ptr())
+            {
+                return Err(EPERM);
+            }
+        }
+        Self::open(path, flags & !bindings::O_CLOEXEC | bindings::O_DIRECTORY)
+    }
+
+    /// Hands the file over to user space, where it is shared like any other.
+    pub(crate) fn into_shared(self) -> ARef<kernel::fs::File> {
+        let file = core::mem::ManuallyDrop::new(self).0;
+        // SAFETY: By the type invariant the reference is ours, and it is given up. No thread can
+        // be in `fdget_pos()` on a file that was in no descriptor table.
+        unsafe { ARef::from_raw(file.cast()) }
+    }
+
+    /// The position up to which the last listing went.
+    pub(crate) fn position(&self) -> i64 {
+        // SAFETY: The file is open, its position is ours.
+        unsafe { (*self.as_ptr()).f_pos }
+    }
+
     fn open(path: PathRef<'_>, flags: u32) -> Result<Self> {
         let raw = path.raw();
         // SAFETY: The path is valid; the current credentials are alive during the call.

@@ -217,6 +217,16 @@ impl Access {
         }
     }
 
+    /// Returns aufs's bits of permission and attributes.
+    pub(crate) const fn bits(&self) -> u32 {
+        let perm = match self.perm {
+            Perm::Rw => 1,
+            Perm::Ro => 2,
+            Perm::Rr => 4,
+        };
+        self.attrs.bits() | perm
+    }
+
     /// Tells whether the union may change the branch.
     pub(crate) fn may_write(&self) -> bool {
         self.perm == Perm::Rw

@@ -46,6 +46,11 @@ pub(crate) fn parse_unsigned(text: &[u8]) -> Option<u64> {
     parse_magnitude(text.strip_prefix(b"+").unwrap_or(text))
 }
 
+/// Reads hexadecimal digits alone.
+pub(crate) fn parse_hex(text: &[u8]) -> Option<u64> {
+    parse_radix(text, 16)
+}
+
 /// Reads digits after the sign.
 fn parse_magnitude(text: &[u8]) -> Option<u64> {
     match text {

@@ -13,6 +13,7 @@
 //! |---|---|
 //! | [`data`] | the contents: shared, or copied with their holes |
 //! | [`meta`] | owner, mode, times, extended attributes, ACLs |
+//! | [`mvdown`] | the way back: to a lower writable branch |
 //!
 //! # Locking
 //!
@@ -30,8 +31,10 @@
 
 mod data;
 mod meta;
+mod mvdown;
 
 pub(crate) use meta::DirTimes;
+pub(crate) use mvdown::mvdown;
 
 use super::{
     branch::{
@@ -462,6 +465,7 @@ impl CopyUp<'_> {
         if !several {
             return Ok(None);
         }
+        self.sb.data().maintenance.check()?;
         let (inode, copy) = (self.inode, &staged.dentry);
         plink::add(self.sb, inode, self.source, self.target, copy, write).map(Some)
     }

@@ -4,7 +4,10 @@
 
 #![forbid(unsafe_code)]
 
-use super::sysfs;
+use super::{
+    plink_maint::Unions,
+    sysfs, //
+};
 use crate::kobj::{
     Directory,
     ModuleLink, //
@@ -26,6 +29,9 @@ pub(crate) struct Global {
     pub(crate) parameters: Parameters,
     /// `/sys/fs/aufs`, unless somebody else has it.
     pub(crate) sysfs: Option<Directory<sysfs::Constant>>,
+    /// The mounted unions, for `/proc/fs/aufs/plink_maint`.
+    #[pin]
+    pub(crate) unions: Unions,
     /// `/sys/module/aufs`.
     alias: Option<ModuleLink>,
     /// `/sys/module/ruaufs/parameters`.
@@ -45,13 +51,14 @@ impl Global {
                 sysfs::parameters(module, &parameters)
             ),
             alias: optional("/sys/module/aufs", ModuleLink::new(module, c"aufs")),
+            unions <- Unions::new(),
             parameters,
         })
     }
 }
 
 /// Says what is missing.
-fn optional<T>(what: &str, made: Result<T>) -> Option<T> {
+pub(crate) fn optional<T>(what: &str, made: Result<T>) -> Option<T> {
     made.inspect_err(|error| pr_warn!("{}: cannot be made: {:?}\n", what, error))
         .ok()
 }

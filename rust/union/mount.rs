@@ -18,6 +18,7 @@ use super::{
     },
     global::Global,
     plink,
+    plink_maint::Registered,
     reconfigure,
     sb::SbInfo,
     sysfs::Views,
@@ -318,16 +319,17 @@ impl Operations for Union {
         let as_aufs = context.type_name().to_bytes() == b"aufs";
         // It names the mount, nothing else.
         let si = crate::fs::sb::random_id();
+        let maintenance = Registered::new(global, si)?;
         let views = Views::new(global, si)?;
         let data = KBox::pin_init(
             SbInfo::new(
                 outcome.shape,
                 cred,
                 as_aufs,
-                si,
                 depth,
                 Worker::new()?,
                 views,
+                maintenance,
             ),
             GFP_KERNEL,
         )?;

@@ -133,6 +133,25 @@ impl Plinks {
         drop(kept);
     }
 
+    /// Forgets which names belong together: all are links by now. What is kept for a name that is
+    /// only hidden stays.
+    pub(crate) fn clean(&self) {
+        loop {
+            let next = {
+                let kept = self.kept.lock();
+                let mut plinked = kept.values().filter(|inode| inode.is_plinked());
+                plinked.next().cloned()
+            };
+            let Some(inode) = next else {
+                return;
+            };
+            inode.set_plinked(false);
+            if !inode.has_other_count() {
+                self.let_go(&inode);
+            }
+        }
+    }
+
     /// Keeps `inode` until unmount, or until its last name is gone.
     pub(crate) fn keep(&self, inode: &Inode) -> Result {
         let node = RBTreeNode::new(address(inode), ARef::from(inode), GFP_KERNEL)?;

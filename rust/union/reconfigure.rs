@@ -94,6 +94,13 @@ pub(crate) fn reconfigure(context: &Context<'_>, changes: &[Change], sb: &SuperB
     if changes.is_empty() {
         return Ok(());
     }
+    info.maintenance.check().map_err(|error| {
+        mount_error!(
+            context,
+            error,
+            "its pseudo-links are being maintained through plink_maint"
+        )
+    })?;
     let closed = info.gate.close();
     // Again: what was queued meanwhile holds branches.
     info.worker.wait();
@@ -111,6 +118,12 @@ pub(crate) fn reconfigure(context: &Context<'_>, changes: &[Change], sb: &SuperB
     info.cred.scope(|| plan.walk_names(&outcome.shape))?;
     plan.walk_inodes(&outcome.shape.table)?;
     plan.commit(&closed, outcome);
+    if let Err(error) = info.views.update(info.table()) {
+        pr_warn!(
+            "/sys/fs/aufs: some branches are shown as they were: {:?}\n",
+            error
+        );
+    }
     Ok(())
 }
 

@@ -14,6 +14,7 @@ use super::{
     ino::InoTable,
     inode,
     plink::Plinks,
+    plink_maint::Registered,
     space::Space,
     sysfs::Views,
     whiteout,
@@ -80,8 +81,9 @@ pub(crate) struct SbInfo {
     #[pin]
     pub(crate) ino: InoTable,
     /// Inodes that are kept for their pseudo-links.
-    #[pin]
-    pub(crate) plinks: Plinks,
+    pub(crate) plinks: Arc<Plinks>,
+    /// Whether they are being maintained.
+    pub(crate) maintenance: Registered,
     /// Its directory in sysfs.
     #[pin]
     pub(crate) views: Views,
@@ -135,11 +137,12 @@ impl SbInfo {
         shape: KBox<Shape>,
         cred: Arc<Cred>,
         as_aufs: bool,
-        si: u64,
         depth: i32,
         worker: Worker,
         views: impl PinInit<Views>,
+        maintenance: Registered,
     ) -> impl PinInit<Self, Error> {
+        let si = maintenance.si();
         // CAST: Any beginning will do; two unions on one branch should differ.
         let start = si as u32;
         let copies_on_open = shape.copies_on_open();
@@ -151,7 +154,8 @@ impl SbInfo {
             as_aufs,
             si,
             ino <- InoTable::new(),
-            plinks <- Plinks::new(),
+            plinks: maintenance.links.clone(),
+            maintenance,
             views <- views,
             space <- Space::new(),
             worker,
@@ -280,7 +284,7 @@ impl Operations for Union {
         for branch in info.table().order.iter() {
             dirren::flush_logged(&info.cred, branch);
         }
-        info.plinks.release();
+        info.maintenance.end();
     }
 
     fn show_options(root: &Dentry, out: &Seq<'_>) -> Result {

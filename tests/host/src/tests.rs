@@ -16,6 +16,7 @@ mod options;
 mod plans;
 mod plink;
 mod settings;
+mod uapi;
 mod whname;
 
 /// Collects what a `write_to` function writes.

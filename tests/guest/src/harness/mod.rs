@@ -6,6 +6,7 @@ pub(crate) mod compare;
 pub(crate) mod context;
 pub(crate) mod dir;
 pub(crate) mod idmap;
+pub(crate) mod ioctl;
 pub(crate) mod klog;
 pub(crate) mod map;
 pub(crate) mod run;

@@ -17,15 +17,19 @@ mod file;
 mod hardlink;
 mod hardlink_lasting;
 mod idmap;
+mod ioctl;
 mod lookup;
 mod mapping;
 mod model;
 mod mount;
+mod mvdown;
 mod notify;
 mod open_files;
 mod options;
+mod plink_maint;
 mod policy;
 mod rdcache;
+mod rdu;
 mod readdir;
 mod remount;
 mod remount_soak;
@@ -70,9 +74,13 @@ pub(crate) fn all() -> Vec<Case> {
         coo::cases(),
         hardlink::cases(),
         hardlink_lasting::cases(),
+        plink_maint::cases(),
         mount::cases(),
         options::cases(),
         sysfs::cases(),
+        ioctl::cases(),
+        rdu::cases(),
+        mvdown::cases(),
         udba::cases(),
         notify::cases(),
         remount::cases(),

@@ -15,11 +15,11 @@ use std::{
 use crate::harness::{
     prelude::*,
     scratch::{self, Private},
-    union::{mounts_line, Spec},
+    union::{mounts_line, reconfigure, Spec},
 };
 
 cases! {
-    BASIC: branches_and_ids, gone_after_unmount, a_file_kept_open;
+    BASIC: branches_and_ids, gone_after_unmount, a_file_kept_open, follows_remounts;
     ONCE: config, odd_paths, many_branches, paths_follow_moved_mounts, paths_from_another_root,
         a_failed_mount_leaves_nothing, readers_during_mounts, without_branches, other_name;
 }
@@ -130,6 +130,33 @@ fn a_file_kept_open(cx: &Ctx) -> Result<()> {
     for file in [fresh, used] {
         errno(sys::pread_fd(&file), Errno::NODEV);
     }
+    Ok(())
+}
+
+/// Numbers follow the order, identities stay, and a file shows the branch that is there now.
+fn follows_remounts(cx: &Ctx) -> Result<()> {
+    let u = cx.union().rw(Tree::new()).ro(Tree::new()).mount()?;
+    let more = cx.branch(Kind::Tmpfs, "ro", &Tree::new())?;
+    let path = |n| u.br(n, "").display().to_string();
+    let kept = sys::open_ro(dir(&u)?.join("br1"))?;
+    let wanted = format!("{}=ro", more.display());
+    reconfigure(u.root(), &[&format!("add=1:{wanted}")])?;
+    let all = [
+        format!("{}=rw", path(0)),
+        wanted.clone(),
+        format!("{}=ro", path(1)),
+    ];
+    assert_eq!(branches(&u)?, all);
+    assert_eq!(numbered(&u, "brid")?, ["64", "66", "65"]);
+    assert_eq!(sys::pread_fd(&kept)?, format!("{wanted}\n").as_bytes());
+    reconfigure(u.root(), &[&format!("mod={}=ro+wh", path(1))])?;
+    assert_eq!(branches(&u)?[2], format!("{}=ro+wh", path(1)));
+    reconfigure(u.root(), &[&format!("del={}", path(0))])?;
+    assert_eq!(branches(&u)?, [wanted, format!("{}=ro+wh", path(1))]);
+    assert_eq!(numbered(&u, "brid")?, ["66", "65"]);
+    reconfigure(u.root(), &[&format!("del={}", more.display())])?;
+    assert_eq!(branches(&u)?, [format!("{}=ro+wh", path(1))]);
+    errno(sys::pread_fd(&kept), Errno::NODEV);
     Ok(())
 }
 

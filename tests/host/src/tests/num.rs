@@ -4,7 +4,7 @@
 
 use proptest::prelude::*;
 
-use crate::rust::logic::num::{decimal, parse_canonical, parse_signed, parse_unsigned};
+use crate::rust::logic::num::{decimal, parse_canonical, parse_hex, parse_signed, parse_unsigned};
 
 #[test]
 fn decimal_has_no_leading_zero() {
@@ -102,5 +102,15 @@ proptest! {
             prop_assert_eq!(n.to_string(), text.clone());
         }
         let _ = parse_signed(text.as_bytes());
+    }
+}
+
+#[test]
+fn hexadecimal_digits_alone() {
+    assert_eq!(parse_hex(b"0"), Some(0));
+    assert_eq!(parse_hex(b"00fF"), Some(255));
+    assert_eq!(parse_hex(b"ffffffffffffffff"), Some(u64::MAX));
+    for bad in ["", "0x1", "-1", "+1", "g", "1 ", "10000000000000000"] {
+        assert_eq!(parse_hex(bad.as_bytes()), None, "{bad}");
     }
 }

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Who is calling.
+
+use crate::bindings;
+use core::ptr::NonNull;
+
+/// A process, also after it ended: its number is not given to another one.
+///
+/// # Invariants
+///
+/// It owns a reference to the `struct pid`.
+pub(crate) struct Process(NonNull<bindings::pid>);
+
+// SAFETY: `struct pid` is counted and shared between threads by design.
+unsafe impl Send for Process {}
+// SAFETY: As above.
+unsafe impl Sync for Process {}
+
+impl Process {
+    /// The process that the current task is of.
+    pub(crate) fn current() -> Self {
+        // SAFETY: A running task has a process. The reference is ours.
+        Process(unsafe { NonNull::new_unchecked(bindings::ruaufs_helper_current_process()) })
+    }
+
+    /// Whether the current task is of this process, or of one that descends from it.
+    pub(crate) fn is_above_current(&self) -> bool {
+        // SAFETY: By the type invariant.
+        unsafe { bindings::ruaufs_helper_current_is_below(self.0.as_ptr()) }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant the reference is ours.
+        unsafe { bindings::put_pid(self.0.as_ptr()) };
+    }
+}

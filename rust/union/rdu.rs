@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Listing a directory for a program that merges by itself.
+//!
+//! [`list`] hands out the entries of all instances of a directory as they are,
+//! branch by branch from the top, whiteouts and duplicates included. The program
+//! merges them and then asks [`numbers`] for the inode numbers of what is left.
+//! Names that would be whiteouts, on a branch whose whiteouts do not count, are
+//! left out: the program cannot know.
+//!
+//! The position is a cookie of the caller: a branch and a position in its
+//! directory. Entries are gathered in the kernel first, as the branch's directory
+//! is locked meanwhile and user memory may fault.
+
+#![forbid(unsafe_code)]
+
+use super::{
+    branch::{
+        BranchTable,
+        Slot, //
+    },
+    ioctl::{
+        read,
+        write, //
+    },
+    Union, //
+};
+use crate::fs::{
+    dir::Whence,
+    file::File,
+    io::{
+        self,
+        KernelFile, //
+    }, //
+};
+use crate::logic::{
+    uapi::{
+        Rdu,
+        RduEntry, //
+    },
+    whname, //
+};
+use kernel::prelude::*;
+
+/// How many bytes are gathered before they go to user space.
+const CHUNK: usize = 32 << 10;
+
+/// Reads the request. `EINVAL` if the caller has another structure in mind.
+fn request(arg: usize) -> Result<Rdu> {
+    let rdu = Rdu::decode(&read(arg)?);
+    if usize::from(rdu.verify) != Rdu::SIZE {
+        return Err(EINVAL);
+    }
+    Ok(rdu)
+}
+
+/// Names the branches and their order, never 0.
+fn generation(table: &BranchTable) -> u32 {
+    let ids = table
+        .order
+        .iter()
+        .map(|branch| u64::from(branch.id.number()));
+    let all = ids.fold(table.order.len() as u64, |sum, id| {
+        sum.rotate_left(5) ^ id.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    });
+    // CAST: The halves are mixed.
+    ((all >> 32) as u32 ^ all as u32).max(1)
+}
+
+/// How a chunk ended.
+enum End {
+    /// With the directory of the branch.
+    Directory,
+    /// With the buffer: there is more, from here on.
+    Buffer(i64),
+}
+
+/// Gathers entries of an instance from `position` on, at most `limit` bytes. The mounter's
+/// credentials are in force.
+fn gather(
+    slot: &Slot,
+    index: i16,
+    position: i64,
+    records: &mut KVec<u8>,
+    stored: &mut u64,
+    limit: usize,
+) -> Result<End> {
+    let file = KernelFile::dir(slot.path(), true)?;
+    if position != 0 {
+        file.seek(0, position, Whence::Start)?;
+    }
+    let marks = slot.branch().access.honours_whiteouts();
+    let mut full = false;
+    let result = file.each_entry(&mut |name, ino, kind| {
+        if !marks && whname::is_reserved(name) {
+            return Ok(());
+        }
+        let entry = RduEntry {
+            ino,
+            index,
+            kind,
+            ..RduEntry::default()
+        };
+        if entry.append(name, records, limit)? {
+            *stored = stored.saturating_add(1);
+            Ok(())
+        } else {
+            full = true;
+            Err(ENOSPC)
+        }
+    });
+    if full {
+        return Ok(End::Buffer(file.position()));
+    }
+    result?;
+    Ok(End::Directory)
+}
+
+/// [`RDU`](crate::logic::uapi::RDU): fills the caller's buffer.
+pub(super) fn list(file: &File<Union>, arg: usize) -> Result<isize> {
+    let mut rdu = request(arg)?;
+    let inode = file.inode();
+    let info = inode.sb().data();
+    let table = info.table();
+    let now = generation(table);
+    if rdu.generation == 0 {
+        rdu.generation = now;
+    }
+    if rdu.generation != now {
+        return Err(EAGAIN);
+    }
+    let begin = usize::try_from(rdu.entries).map_err(|_| EFAULT)?;
+    let room = usize::try_from(rdu.amount).map_err(|_| EINVAL)?;
+    let mut used: usize = 0;
+    rdu.stored = 0;
+    rdu.full = 0;
+    let mut records: KVec<u8> = KVec::new();
+
+    'slots: for slot in inode.stack()?.iter() {
+        let index = table.index_of(slot.branch().id).ok_or(EAGAIN)?;
+        let index = i16::try_from(index)?;
+        if index < rdu.index {
+            continue;
+        }
+        if index != rdu.index {
+            rdu.index = index;
+            rdu.position = 0;
+        }
+        loop {
+            if io::killed() {
+                return Err(EINTR);
+            }
+            let left = room.saturating_sub(used);
+            let position = i64::try_from(rdu.position).map_err(|_| EINVAL)?;
+            records.clear();
+            let end = info.cred.scope(|| {
+                gather(
+                    slot,
+                    index,
+                    position,
+                    &mut records,
+                    &mut rdu.stored,
+                    left.min(CHUNK),
+                )
+            })?;
+            write(begin.wrapping_add(used), &records)?;
+            used = used.saturating_add(records.len());
+            match end {
+                End::Directory => break,
+                End::Buffer(position) => {
+                    rdu.position = u64::try_from(position).map_err(|_| EIO)?;
+                    // A chunk takes any entry: what did not fit was the caller's buffer.
+                    if left <= CHUNK || records.is_empty() {
+                        rdu.full = 1;
+                        break 'slots;
+                    }
+                }
+            }
+        }
+        rdu.index = index.checked_add(1).ok_or(EOVERFLOW)?;
+        rdu.position = 0;
+    }
+
+    if rdu.block == 0 {
+        rdu.block = info.settings().rdblk;
+    }
+    rdu.show_whiteouts = u8::from(info.settings().shwh);
+    rdu.tail = begin.wrapping_add(used) as u64;
+    write(arg, &rdu.encode())?;
+    Ok(0)
+}
+
+/// [`RDU_INO`](crate::logic::uapi::RDU_INO): turns the numbers of branches into the union's.
+pub(super) fn numbers(file: &File<Union>, arg: usize) -> Result<isize> {
+    let rdu = request(arg)?;
+    let inode = file.inode();
+    let info = inode.sb().data();
+    let parent = file.dentry().parent();
+    let parent = parent.object()?.ino();
+    let mut at = usize::try_from(rdu.entries).map_err(|_| EFAULT)?;
+    for _ in 0..rdu.amount {
+        if io::killed() {
+            return Err(EINTR);
+        }
+        let mut entry = RduEntry::decode(&read(at)?);
+        let index = usize::try_from(entry.index).map_err(|_| EINVAL)?;
+        let branch = info.table().order.get(index).ok_or(EINVAL)?;
+        entry.ino = if entry.is_dot() {
+            inode.ino()
+        } else if entry.is_dot_dot() {
+            parent
+        } else {
+            info.ino.number(branch.fs, entry.ino)?
+        };
+        write(at, &entry.ino.to_ne_bytes())?;
+        at = at.wrapping_add(RduEntry::record_len(entry.name_len));
+    }
+    write(arg, &rdu.encode())?;
+    Ok(0)
+}
