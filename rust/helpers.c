@@ -448,12 +448,6 @@ int ruaufs_helper_fiemap(struct inode *inode, struct fiemap_extent_info *info,
 	return inode->i_op->fiemap(inode, info, start, len);
 }
 
-bool ruaufs_helper_dir_emit(struct dir_context *ctx, const char *name,
-			    int len, u64 ino, unsigned int type)
-{
-	return dir_emit(ctx, name, len, ino, type);
-}
-
 bool ruaufs_helper_dir_emit_dots(struct file *file, struct dir_context *ctx)
 {
 	return dir_emit_dots(file, ctx);
@@ -489,9 +483,41 @@ void ruaufs_helper_set_owner(struct iattr *attr, const struct inode *from,
 	attr->ia_vfsgid = i_gid_into_vfsgid(idmap, from);
 }
 
+/*
+ * What the file system says of @path, into a @stat that vfs_getattr_nosec() has
+ * prepared.
+ */
+int ruaufs_helper_getattr(const struct path *path, struct kstat *stat,
+			  u32 request, unsigned int flags)
+{
+	struct inode *inode = d_inode(path->dentry);
+	struct mnt_idmap *idmap = mnt_idmap(path->mnt);
+
+	/* What the VFS adds for a block device is not to be had otherwise. */
+	if (S_ISBLK(inode->i_mode))
+		return vfs_getattr_nosec(path, stat, request, flags);
+	/* Ours is SB_NOATIME, as the branch keeps the times of access. */
+	stat->result_mask |= STATX_BASIC_STATS;
+	if (inode->i_sb->s_flags & SB_NOATIME)
+		stat->result_mask &= ~STATX_ATIME;
+	if (IS_DAX(inode))
+		stat->attributes |= STATX_ATTR_DAX;
+	if (IS_VERITY(inode))
+		stat->attributes |= STATX_ATTR_VERITY;
+	if (inode->i_op->getattr)
+		return inode->i_op->getattr(idmap, path, stat, request, flags);
+	generic_fillattr(idmap, request, inode, stat);
+	return 0;
+}
+
 void ruaufs_helper_kstat_map_owner(struct kstat *stat, struct mnt_idmap *idmap,
 				   struct inode *inode)
 {
+	if (likely(idmap == &nop_mnt_idmap)) {
+		stat->uid = inode->i_uid;
+		stat->gid = inode->i_gid;
+		return;
+	}
 	stat->uid = vfsuid_into_kuid(i_uid_into_vfsuid(idmap, inode));
 	stat->gid = vfsgid_into_kgid(i_gid_into_vfsgid(idmap, inode));
 }
@@ -534,6 +560,32 @@ void ruaufs_helper_fill_mgtime(struct kstat *stat, u32 request,
 {
 	if (is_mgtime(from))
 		fill_mg_cmtime(stat, request, from);
+}
+
+/*
+ * Whether the last change is so long ago that the next one has another time,
+ * however coarse the times are: FAT's are two seconds.
+ */
+bool ruaufs_helper_is_settled(const struct inode *inode)
+{
+	struct timespec64 now;
+
+	ktime_get_coarse_real_ts64(&now);
+	return inode_get_ctime_sec(inode) + 2 < now.tv_sec;
+}
+
+/*
+ * Sees to it that the next change of a directory shows in its times.  False if
+ * that cannot be promised: with coarse times two changes may look like one.
+ */
+bool ruaufs_helper_watch(struct inode *inode)
+{
+	struct kstat stat;
+
+	if (!is_mgtime(inode))
+		return ruaufs_helper_is_settled(inode);
+	fill_mg_cmtime(&stat, STATX_CTIME, inode);
+	return true;
 }
 
 /* The flags that bind users; a file system without flags has none. */

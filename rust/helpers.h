@@ -43,6 +43,8 @@ bool ruaufs_helper_set_nlink(struct inode *inode, unsigned int nlink,
 			     bool revive);
 void ruaufs_helper_forget_nosec(struct inode *inode);
 void ruaufs_helper_copy_flags(struct inode *to, const struct inode *from);
+bool ruaufs_helper_is_settled(const struct inode *inode);
+bool ruaufs_helper_watch(struct inode *inode);
 bool ruaufs_helper_is_posixacl(const struct inode *inode);
 void ruaufs_helper_cache_no_acl(struct inode *inode);
 void ruaufs_helper_inode_lockdep(struct inode *inode);
@@ -92,8 +94,6 @@ int ruaufs_helper_update_time(struct inode *inode, enum fs_update_time type,
 			      unsigned int flags);
 
 /* directory listings */
-bool ruaufs_helper_dir_emit(struct dir_context *ctx, const char *name,
-			    int len, u64 ino, unsigned int type);
 bool ruaufs_helper_dir_emit_dots(struct file *file, struct dir_context *ctx);
 
 /* attributes */
@@ -102,6 +102,8 @@ void ruaufs_helper_rebase_owner(struct mnt_idmap *idmap, struct inode *inode,
 void ruaufs_helper_set_times(struct iattr *attr, const struct inode *from);
 void ruaufs_helper_set_owner(struct iattr *attr, const struct inode *from,
 			     struct mnt_idmap *idmap);
+int ruaufs_helper_getattr(const struct path *path, struct kstat *stat,
+			  u32 request, unsigned int flags);
 void ruaufs_helper_kstat_map_owner(struct kstat *stat, struct mnt_idmap *idmap,
 				   struct inode *inode);
 struct posix_acl *ruaufs_helper_real_acl(const struct path *path, int type);

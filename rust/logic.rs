@@ -13,6 +13,7 @@
 //! | [`options`] | mount options, the mount-wide settings, their text in `/proc/mounts` |
 //! | [`lookup`] | which branches make up a name |
 //! | [`merge`] | which names make up a directory |
+//! | [`index`] | in which branches of a directory a name is, so that it need not be looked for |
 //! | [`create`], [`copyup`], [`remove`] | which branch is changed, and how |
 //! | [`dirren`] | what is stored of renamed directories |
 //! | [`plink`] | what is noted of a pseudo-link |
@@ -42,6 +43,7 @@ pub(crate) mod dirren;
 pub(crate) mod env;
 pub(crate) mod escape;
 pub(crate) mod hash;
+pub(crate) mod index;
 pub(crate) mod ino;
 pub(crate) mod lookup;
 pub(crate) mod merge;

@@ -19,7 +19,7 @@
 //! Outermost first: `i_rwsem` of our inodes (the VFS) - the gate of the super block
 //! ([`crate::fs::gate`]) - [`inode::InodeInfo::lock`], one at a time - [`sb::SbInfo::replace`] - write access to a branch's mount -
 //! `i_rwsem` of branch directories ([`crate::fs::dirop`]) - leaf locks
-//! ([`ino`], [`inode::InodeInfo::listing`], [`plink`]), under which nothing is
+//! ([`ino`], [`inode::InodeInfo::dir`], [`plink`]), under which nothing is
 //! called. `Documentation/ruaufs/locking.rst` has the whole table.
 
 #![forbid(unsafe_code)]
@@ -31,11 +31,13 @@ pub(crate) mod create;
 pub(crate) mod dirren;
 pub(crate) mod draft;
 pub(crate) mod global;
+pub(crate) mod index;
 pub(crate) mod ino;
 pub(crate) mod inode;
 pub(crate) mod io;
 pub(crate) mod ioctl;
 pub(crate) mod lookup;
+pub(crate) mod marks;
 pub(crate) mod mount;
 pub(crate) mod notify;
 pub(crate) mod on_open;

@@ -78,9 +78,9 @@ impl Stat<'_> {
         // SAFETY: By the type invariant; `path` is valid. The LSM was asked about our inode.
         unsafe {
             let raw = path.raw();
-            to_result(bindings::vfs_getattr_nosec(
+            to_result(bindings::ruaufs_helper_getattr(
                 &raw,
-                self.stat,
+                self.stat.cast(),
                 self.request,
                 self.flags,
             ))?;

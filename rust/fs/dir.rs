@@ -109,18 +109,24 @@ impl Emitter<'_> {
     }
 
     /// Emits an entry at the current position. Whether it was taken.
+    #[inline]
     pub(crate) fn emit(&mut self, name: &[u8], ino: u64, dtype: u8) -> bool {
         let Ok(len) = c_int::try_from(name.len()) else {
             return false;
         };
-        // SAFETY: The context is valid, the name has `len` bytes.
+        // SAFETY: The context is valid, and the VFS set its actor; the name has `len` bytes.
         unsafe {
-            bindings::ruaufs_helper_dir_emit(
+            let Some(actor) = (*self.ctx).actor else {
+                return false;
+            };
+            let dtype = c_uint::from(dtype);
+            actor(
                 self.ctx,
                 name.as_ptr().cast(),
                 len,
+                (*self.ctx).pos,
                 ino,
-                c_uint::from(dtype),
+                dtype,
             )
         }
     }
@@ -128,23 +134,23 @@ impl Emitter<'_> {
 
 /// A `dir_context` that changes entries on their way to another one.
 #[repr(C)]
-struct Filter<'a> {
+struct Filter<'a, F> {
     ctx: bindings::dir_context,
     inner: *mut bindings::dir_context,
-    map: &'a mut dyn FnMut(&[u8], u64) -> Option<u64>,
+    map: &'a mut F,
 }
 
 /// Passes the entries of `real` on to `out`, at the positions that `real` gives them; `map` says
 /// which number an entry gets, or `None` to hide it.
-pub(crate) fn pass_through(
+pub(crate) fn pass_through<F: FnMut(&[u8], u64) -> Option<u64>>(
     real: &KernelFile,
     out: &mut Emitter<'_>,
-    map: &mut dyn FnMut(&[u8], u64) -> Option<u64>,
+    map: &mut F,
 ) -> Result {
     /// # Safety
     ///
     /// Called by a file system's `iterate_shared()` with the context given to `iterate_dir()`.
-    unsafe extern "C" fn actor(
+    unsafe extern "C" fn actor<F: FnMut(&[u8], u64) -> Option<u64>>(
         ctx: *mut bindings::dir_context,
         name: *const c_char,
         len: c_int,
@@ -155,7 +161,7 @@ pub(crate) fn pass_through(
         // SAFETY: `ctx` is the first field of the `Filter` (`repr(C)`); `name` has `len` bytes; the
         // inner context is that of the emitter, with an actor set by the VFS.
         unsafe {
-            let filter = &mut *ctx.cast::<Filter<'_>>();
+            let filter = &mut *ctx.cast::<Filter<'_, F>>();
             let bytes = core::slice::from_raw_parts(name.cast::<u8>(), len.max(0) as usize);
             (*filter.inner).pos = filter.ctx.pos;
             match ((filter.map)(bytes, ino), (*filter.inner).actor) {
@@ -176,7 +182,7 @@ pub(crate) fn pass_through(
         }
         let mut filter = Filter {
             ctx: bindings::dir_context {
-                actor: Some(actor),
+                actor: Some(actor::<F>),
                 pos: out.pos(),
                 count: (*out.ctx).count,
                 dt_flags_mask: (*out.ctx).dt_flags_mask,

@@ -116,12 +116,14 @@ impl<T> Inode<T> {
     /// # Safety
     ///
     /// `ptr` must be a valid inode for `'a`, of the file system that `T` says.
+    #[inline]
     pub(crate) unsafe fn from_raw<'a>(ptr: *mut bindings::inode) -> &'a Self {
         // SAFETY: `repr(transparent)`; valid by the caller's contract.
         unsafe { &*ptr.cast() }
     }
 
     /// The C object.
+    #[inline]
     pub(crate) fn as_ptr(&self) -> *mut bindings::inode {
         self.0.get()
     }
@@ -133,6 +135,7 @@ impl<T> Inode<T> {
     }
 
     /// Type and permission bits. The type never changes, the bits may at any time.
+    #[inline]
     pub(crate) fn mode(&self) -> u16 {
         // SAFETY: A racy read of one word, as all of the VFS does it.
         unsafe { (&raw const (*self.as_ptr()).i_mode).read_volatile() }
@@ -180,7 +183,14 @@ impl<T> Inode<T> {
 
     /// Seconds and nanoseconds of the last change of contents (racy).
     pub(crate) fn mtime(&self) -> (i64, u32) {
-        self.stamp().mtime
+        let inode = self.as_ptr();
+        // SAFETY: Racy reads of single words.
+        unsafe {
+            (
+                (&raw const (*inode).i_mtime_sec).read_volatile(),
+                (&raw const (*inode).i_mtime_nsec).read_volatile(),
+            )
+        }
     }
 
     /// The size in bytes.
@@ -201,28 +211,33 @@ impl<T> Inode<T> {
         unsafe { bindings::ruaufs_helper_is_posixacl(self.as_ptr()) }
     }
 
-    /// Change time, modification time and version, for comparison.
+    /// The change time, for comparison.
+    #[inline]
+    fn change_time(&self) -> (i64, u32) {
+        let inode = self.as_ptr();
+        // SAFETY: Racy reads of single words. A torn pair can only make times differ that would be
+        // equal a moment later, or be equal to one that was true a moment ago.
+        unsafe {
+            (
+                (&raw const (*inode).i_ctime_sec).read_volatile(),
+                // The rest of the word is a note of the VFS's.
+                (&raw const (*inode).i_ctime_nsec).read_volatile()
+                    & !bindings::RUAUFS_I_CTIME_QUERIED,
+            )
+        }
+    }
+
+    /// Change time and version, for comparison.
     #[inline]
     pub(crate) fn stamp(&self) -> Stamp {
-        let inode = self.as_ptr();
-        // SAFETY: Racy reads of single words. A torn pair can only make stamps differ that would
-        // be equal a moment later, or be equal to one that was true a moment ago.
-        unsafe {
-            Stamp {
-                ctime: (
-                    (&raw const (*inode).i_ctime_sec).read_volatile(),
-                    // The rest of the word is a note of the VFS's.
-                    (&raw const (*inode).i_ctime_nsec).read_volatile()
-                        & !bindings::RUAUFS_I_CTIME_QUERIED,
-                ),
-                mtime: (
-                    (&raw const (*inode).i_mtime_sec).read_volatile(),
-                    (&raw const (*inode).i_mtime_nsec).read_volatile(),
-                ),
-                // Looking at the version sets the bit; reading a directory of ext4 does.
-                version: (&raw const (*inode).i_version.counter).read_volatile()
-                    & !bindings::RUAUFS_I_VERSION_QUERIED,
-            }
+        Stamp {
+            ctime: self.change_time(),
+            // Looking at the version sets the bit; reading a directory of ext4 does.
+            // SAFETY: A racy read of one word.
+            version: unsafe {
+                (&raw const (*self.as_ptr()).i_version.counter).read_volatile()
+                    & !bindings::RUAUFS_I_VERSION_QUERIED
+            },
         }
     }
 
@@ -242,6 +257,23 @@ impl<T> Inode<T> {
     pub(crate) fn is_open_for_write(&self) -> bool {
         // SAFETY: A racy read of one word, as `inode_is_open_for_write()` does it.
         unsafe { (&raw const (*self.as_ptr()).i_writecount.counter).read_volatile() > 0 }
+    }
+
+    /// Whether its last change is so long ago that the next one will have another time.
+    pub(crate) fn is_settled(&self) -> bool {
+        // SAFETY: The inode is valid.
+        unsafe { bindings::ruaufs_helper_is_settled(self.as_ptr()) }
+    }
+
+    /// The stamp of a directory that is about to be listed, if each change from now on is sure to
+    /// show in it.
+    pub(crate) fn lasting_stamp(&self) -> Option<Stamp> {
+        let before = self.stamp();
+        // SAFETY: The inode is valid; the helper sets a flag atomically.
+        let shows = unsafe { bindings::ruaufs_helper_watch(self.as_ptr()) };
+        // A change in between may have had the old time still, or taken the flag away again.
+        let stamp = self.stamp();
+        (shows && stamp == before).then_some(stamp)
     }
 
     /// Locks `i_rwsem` exclusively until the guard is dropped.
@@ -290,9 +322,26 @@ pub(crate) fn link_text(dentry: &Dentry) -> Result<CBytes> {
 /// What tells whether a directory or file was changed since a look at it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stamp {
+    /// Moves whenever the modification time does.
     ctime: (i64, u32),
-    mtime: (i64, u32),
     version: i64,
+}
+
+impl Stamp {
+    /// The time in it, as one word.
+    pub(crate) fn time(&self) -> u64 {
+        let (seconds, nanoseconds) = self.ctime;
+        // CAST: Only compared.
+        (seconds as u64)
+            .wrapping_mul(1_000_000_000)
+            .wrapping_add(u64::from(nanoseconds))
+    }
+
+    /// The version in it, without the note of the VFS's that an inode read anew has.
+    pub(crate) fn version(&self) -> u64 {
+        // CAST: Only compared.
+        (self.version as u64) >> 1
+    }
 }
 
 impl<T: FileSystem> Inode<T> {
@@ -305,6 +354,7 @@ impl<T: FileSystem> Inode<T> {
     }
 
     /// The data beside the inode.
+    #[inline]
     pub(crate) fn data(&self) -> &T::Inode {
         let cell: *mut InodeCell<T> = self.as_ptr().cast();
         // SAFETY: By the type invariant it is a slab object of ours with initialised data.
@@ -338,8 +388,9 @@ impl<T: FileSystem> Inode<T> {
     }
 
     /// Whether attributes of `from` moved since they were copied. May be asked under RCU.
+    #[inline]
     pub(crate) fn attr_moved(&self, from: &Inode) -> bool {
-        self.stamp().ctime != from.stamp().ctime || self.mode() != from.mode()
+        self.change_time() != from.change_time() || self.mode() != from.mode()
     }
 
     /// Sets the link count that stat(2) shows.

@@ -12,6 +12,7 @@ use kernel::sync::atomic::{
 };
 
 /// Reads `atomic` with acquire ordering, inline.
+#[inline]
 pub(crate) fn load_acquire<T: AtomicType + Copy>(atomic: &Atomic<T>) -> T {
     // SAFETY: The pointer is valid and aligned for the lifetime of the borrow. A volatile read of
     // a word is what `READ_ONCE()` is, so it does not race in the kernel's memory model.

@@ -137,6 +137,12 @@ impl<P> Stack<P> {
         unsafe { Inode::from_raw(self.top_inode) }
     }
 
+    /// Whether a foreign file system wants to be asked about its dentries itself, as those do that
+    /// are not local.
+    pub(crate) fn is_remote(&self) -> bool {
+        self.remote
+    }
+
     /// The slots below the top one.
     pub(crate) fn rest(&self) -> &[ManuallyDrop<Slot<P>>] {
         &self.rest
@@ -148,6 +154,14 @@ impl<P> Stack<P> {
             core::iter::once(&*self.top),
             self.rest.iter().map(|slot| &**slot),
         )
+    }
+
+    /// The `i`-th slot from the top.
+    pub(crate) fn get(&self, i: usize) -> Option<&Slot<P>> {
+        match i.checked_sub(1) {
+            None => Some(&self.top),
+            Some(i) => self.rest.get(i).map(|slot| &**slot),
+        }
     }
 
     /// The number of slots, at least 1.
@@ -270,6 +284,7 @@ impl<P> StackCell<P> {
     }
 
     /// The current stack, for a walk under RCU that holds no reference.
+    #[inline]
     pub(crate) fn rcu(&self) -> Option<RcuStack<'_>> {
         // SAFETY: The memory of a stack lives until `free_inode()`, a grace period after the
         // inode could be found last, or until a grace period after it was replaced

@@ -13,7 +13,7 @@ pub(crate) fn write(path: &[u8], out: &mut dyn FnMut(&[u8])) {
                 out(&[
                     b'\\',
                     b'0' + (byte >> 6),
-                    b'0' + (byte >> 3 & 7),
+                    b'0' + ((byte >> 3) & 7),
                     b'0' + (byte & 7),
                 ]);
             }

@@ -1,12 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A keyed hash of names.
+//! A keyed hash of names, and a table of numbers that uses it.
 //!
 //! Whoever may create files in a branch chooses the names that are hashed. With a simple hash he
 //! could make all of them collide and a merge take hours of kernel time; SipHash-1-3 under a key
 //! that he does not know is made against that, and costs little beside reading the directory.
 
 #![forbid(unsafe_code)]
+
+use super::env::{
+    KVVec,
+    Result,
+    GFP_KERNEL, //
+};
 
 /// The secret of one table.
 #[derive(Clone, Copy, Debug)]
@@ -75,6 +81,61 @@ impl Key {
     pub(crate) fn hash(self, bytes: &[u8]) -> u32 {
         // CAST: All bits are equally good.
         self.hash64(bytes) as u32
+    }
+}
+
+/// A hash table of numbers: open addressing, linear probing, at least a quarter of it free.
+pub(super) struct Table {
+    /// Number + 1, or 0 for a free place; the length is a power of two.
+    places: KVVec<u32>,
+}
+
+impl Table {
+    /// Makes a table for `count` numbers.
+    pub(super) fn new(count: usize) -> Result<Self> {
+        // NO-OVERFLOW: Callers limit `count` to far less.
+        let len = (count + count / 3 + 1).next_power_of_two();
+        Ok(Table {
+            places: KVVec::from_elem(0, len, GFP_KERNEL)?,
+        })
+    }
+
+    /// Where the table is in memory, which users do not know: a word for a [`Key`].
+    pub(super) fn secret(&self) -> u64 {
+        self.places.as_slice().as_ptr().addr() as u64
+    }
+
+    /// Finds the number that `is_it`, or else the place where it belongs.
+    pub(super) fn find(&self, hash: u32, is_it: impl Fn(u32) -> bool) -> Result<u32, usize> {
+        match self.find_place(hash, is_it) {
+            (_, Some(n)) => Ok(n),
+            (place, None) => Err(place),
+        }
+    }
+
+    /// Finds the number that `is_it`, and the place where it is or belongs.
+    pub(super) fn find_place(
+        &self,
+        hash: u32,
+        is_it: impl Fn(u32) -> bool,
+    ) -> (usize, Option<u32>) {
+        let mask = self.places.len().wrapping_sub(1);
+        // CAST: `usize` has at least 32 bits.
+        let mut place = hash as usize & mask;
+        loop {
+            match self.places.get(place).and_then(|n| n.checked_sub(1)) {
+                Some(n) if is_it(n) => return (place, Some(n)),
+                Some(_) => place = place.wrapping_add(1) & mask,
+                None => return (place, None),
+            }
+        }
+    }
+
+    /// Puts `n` into a place that [`Self::find`] or [`Self::find_place`] returned.
+    pub(super) fn set(&mut self, place: usize, n: u32) {
+        if let Some(slot) = self.places.get_mut(place) {
+            *slot = n.wrapping_add(1);
+        }
     }
 }
 

@@ -36,6 +36,7 @@ const EXCEPTIONS: u16 = 0x7fff;
 ///
 /// `None` if `lower` or `fs` needs more bits than there are: such an object takes a number from
 /// [`exception`], which this function never returns.
+#[inline]
 pub(crate) fn pack(fs: u16, lower: u64) -> Option<u64> {
     if fs >= EXCEPTIONS {
         return None;

@@ -7,30 +7,25 @@
 //!
 //! ```text
 //! let mut scan = Scan::new(dirs.len());
-//! for dir in dirs {
-//!     let answer = scan.real(probe(dir, name), dir.marks());
-//!     if answer.take == Take::Yes { slots.push(..) }
-//!     let mut step = answer.step;
-//!     loop {
-//!         step = match step {
-//!             Step::Next => break,
-//!             Step::Stop => return scan.verdict(),
-//!             Step::AskWhiteout => scan.mark(probe(dir, whiteout of name)),
-//!             Step::AskOpaque => scan.mark(probe(what was found, OPAQUE)),
-//!         };
-//!     }
+//! let mut step = scan.step();
+//! loop {
+//!     step = match step {
+//!         Step::Name(i) => scan.name(probe(dirs[i], name)),
+//!         Step::Marks(i) => scan.marks(whiteout of name in dirs[i], opaque mark if i was taken),
+//!         Step::Take(i) => { slots.push(what was found in dirs[i]); scan.taken() }
+//!         Step::Done => break,
+//!     };
 //! }
 //! ```
 //!
 //! # Rules
 //!
-//! - NAME is probed before its whiteout, so a whiteout hides the name on *lower* branches only,
-//!   and an entry beside its own whiteout stays visible. This is the rule of OCI image layers;
-//!   aufs answers EIO there.
+//! - A whiteout hides the name on *lower* branches only, and an entry beside its own whiteout
+//!   stays visible. This is the rule of OCI image layers; aufs answers EIO there.
 //! - A non-directory found first is the answer.
 //! - A directory found first collects the directories below it; other types are stepped over.
-//! - Marks are only asked for where they are honoured and where something is left to hide: never
-//!   on the last branch.
+//! - Marks are only asked for when something was found that they could hide. A name that is
+//!   absent costs no look for marks, and the last branch with the name is never asked.
 
 #![forbid(unsafe_code)]
 
@@ -45,228 +40,153 @@ pub(crate) enum Found {
     Other,
 }
 
-/// Whether a branch's whiteouts and opaque marks count.
+/// Whether a branch hides the name on the branches below it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Marks {
-    /// They do: `rw`, `ro+wh`, `rr+wh`.
-    Honoured,
-    /// They do not: plain `ro` and `rr`.
-    Ignored,
-}
-
-/// The result of probing a mark.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Mark {
-    /// It is there.
+    /// There is a whiteout of the name, or an opaque mark in the instance that was taken.
     Present,
-    /// It is not there, or known not to be without a probe.
+    /// There is neither, or the branch is one whose marks do not count.
     Absent,
 }
 
-/// Whether the instance just probed belongs to the union's object.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Take {
-    /// It does.
-    Yes,
-    /// It does not.
-    No,
-}
-
-/// What to do next.
+/// What to do next. The numbers count the branches from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// Probe NAME in the next branch.
-    Next,
-    /// Probe `.wh.NAME` in this branch and tell [`Scan::mark`].
-    AskWhiteout,
-    /// Probe `.wh..wh..opq` inside the directory just found and tell [`Scan::mark`].
-    AskOpaque,
-    /// The verdict is final.
-    Stop,
-}
-
-/// The answer to a probe of NAME.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Answer {
-    /// Whether what was found belongs to the object.
-    pub(crate) take: Take,
-    /// What to do next.
-    pub(crate) step: Step,
-}
-
-/// What a name is. The numbers count the branches as they were probed, from 0.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    /// No branch has it. The last branch was not asked for a whiteout; who creates the name there
-    /// looks for one.
-    Absent,
-    /// No branch has it down to a whiteout on branch `at`.
-    Whiteouted {
-        /// The branch of the whiteout.
-        at: usize,
-    },
-    /// It is not a directory.
-    Other {
-        /// The branch that has it.
-        at: usize,
-    },
-    /// It is a directory, merged from all instances that were taken.
-    Dir {
-        /// The topmost branch that has it.
-        top: usize,
-        /// What ended the merge.
-        end: End,
-    },
-}
-
-/// What ends the list of instances of a directory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum End {
-    /// The last branch.
-    Bottom,
-    /// The name's whiteout on this branch.
-    Whiteout(usize),
-    /// The opaque mark in the instance on this branch.
-    Opaque(usize),
-}
-
-/// What the scan waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    /// A probe of NAME.
-    Name,
-    /// A probe of the whiteout; the opaque mark is asked for afterwards if there is one to expect.
-    Whiteout {
-        /// A directory was found on this branch.
-        then_opaque: bool,
-    },
-    /// A probe of the opaque mark.
-    Opaque,
-    /// Nothing.
+    /// Probe NAME in this branch and tell [`Scan::name`].
+    Name(usize),
+    /// Look for marks in this branch and tell [`Scan::marks`].
+    Marks(usize),
+    /// What the last probe found, in this branch, belongs to the object: take it and tell
+    /// [`Scan::taken`].
+    Take(usize),
+    /// What was taken is all.
     Done,
 }
 
 /// The state of one look-up.
 #[derive(Clone, Debug)]
 pub(crate) struct Scan {
-    /// Branches that are still to be probed, the present one not included.
-    left: usize,
-    /// The number of the branch that is probed now.
-    at: usize,
-    /// What is known so far.
-    verdict: Verdict,
+    /// The number of branches.
+    count: usize,
     /// What comes next.
-    state: State,
+    step: Step,
+    /// The branch that was probed last, and what is there.
+    at: usize,
+    found: Found,
+    /// The branches before this one hide nothing.
+    clear: usize,
+    /// A directory was taken.
+    dir: bool,
 }
 
 impl Scan {
-    /// Begins a scan of `branches` branches.
-    pub(crate) fn new(branches: usize) -> Self {
+    /// Begins a scan of `count` branches.
+    pub(crate) fn new(count: usize) -> Self {
         Scan {
-            left: branches.saturating_sub(1),
-            at: 0,
-            verdict: Verdict::Absent,
-            state: if branches == 0 {
-                State::Done
+            count,
+            step: if count == 0 {
+                Step::Done
             } else {
-                State::Name
+                Step::Name(0)
             },
+            at: 0,
+            found: Found::Absent,
+            clear: 0,
+            dir: false,
         }
     }
 
-    /// Takes the result of probing NAME in the next branch.
-    pub(crate) fn real(&mut self, found: Found, marks: Marks) -> Answer {
-        if self.state != State::Name {
-            // A caller who goes on after `Stop` learns nothing more.
-            return Answer {
-                take: Take::No,
-                step: self.stop(),
-            };
-        }
-        let take = match (found, self.verdict) {
-            (Found::Absent, _) => Take::No,
-            (Found::Other, Verdict::Dir { .. }) => Take::No,
-            (Found::Other, _) => {
-                self.verdict = Verdict::Other { at: self.at };
-                return Answer {
-                    take: Take::Yes,
-                    step: self.stop(),
-                };
-            }
-            (Found::Dir, Verdict::Dir { .. }) => Take::Yes,
-            (Found::Dir, _) => {
-                self.verdict = Verdict::Dir {
-                    top: self.at,
-                    end: End::Bottom,
-                };
-                Take::Yes
-            }
+    /// What comes next.
+    pub(crate) fn step(&self) -> Step {
+        self.step
+    }
+
+    /// Takes the answer to [`Step::Name`].
+    #[inline]
+    pub(crate) fn name(&mut self, found: Found) -> Step {
+        let Step::Name(at) = self.step else {
+            return self.step;
         };
-        let step = if self.left == 0 || marks == Marks::Ignored {
-            self.advance()
-        } else {
-            self.state = State::Whiteout {
-                then_opaque: take == Take::Yes,
-            };
-            Step::AskWhiteout
-        };
-        Answer { take, step }
-    }
-
-    /// Takes the result of probing the mark which was asked for.
-    pub(crate) fn mark(&mut self, mark: Mark) -> Step {
-        let at = self.at;
-        match (self.state, mark) {
-            (State::Whiteout { .. }, Mark::Present) => match &mut self.verdict {
-                Verdict::Dir { end, .. } => {
-                    *end = End::Whiteout(at);
-                    self.stop()
-                }
-                verdict => {
-                    *verdict = Verdict::Whiteouted { at };
-                    self.stop()
-                }
-            },
-            (State::Whiteout { then_opaque: true }, Mark::Absent) => {
-                self.state = State::Opaque;
-                Step::AskOpaque
-            }
-            (State::Opaque, Mark::Present) => {
-                if let Verdict::Dir { end, .. } = &mut self.verdict {
-                    *end = End::Opaque(at);
-                }
-                self.stop()
-            }
-            (State::Whiteout { then_opaque: false } | State::Opaque, Mark::Absent) => {
-                self.advance()
-            }
-            // Nothing was asked for.
-            (State::Name, _) => Step::Next,
-            (State::Done, _) => Step::Stop,
+        self.at = at;
+        self.found = found;
+        match found {
+            Found::Absent => self.next(),
+            // Something else below a directory is hidden by it.
+            Found::Other if self.dir => self.next(),
+            Found::Dir | Found::Other => self.clear(),
         }
     }
 
-    /// Returns what is known; final after [`Step::Stop`].
-    pub(crate) fn verdict(&self) -> Verdict {
-        self.verdict
+    /// Takes a longer answer to [`Step::Name`]: there is no such entry in any branch before the
+    /// `end`-th.
+    pub(crate) fn absent_until(&mut self, end: usize) -> Step {
+        let Step::Name(at) = self.step else {
+            return self.step;
+        };
+        if end > at {
+            self.found = Found::Absent;
+            self.at = end.saturating_sub(1);
+            return self.next();
+        }
+        self.step
+    }
+
+    /// Takes the answer to [`Step::Marks`].
+    pub(crate) fn marks(&mut self, marks: Marks) -> Step {
+        let Step::Marks(at) = self.step else {
+            return self.step;
+        };
+        match marks {
+            Marks::Present => self.go(Step::Done),
+            Marks::Absent => {
+                self.clear = at.saturating_add(1);
+                self.clear()
+            }
+        }
+    }
+
+    /// Takes a longer answer to [`Step::Marks`]: there are none in any branch before the `end`-th.
+    pub(crate) fn clear_until(&mut self, end: usize) -> Step {
+        if let Step::Marks(_) = self.step {
+            self.clear = self.clear.max(end);
+            return self.clear();
+        }
+        self.step
+    }
+
+    /// What was found was taken.
+    pub(crate) fn taken(&mut self) -> Step {
+        match (self.step, self.found) {
+            (Step::Take(_), Found::Dir) => {
+                self.dir = true;
+                self.next()
+            }
+            (Step::Take(_), _) => self.go(Step::Done),
+            (other, _) => other,
+        }
     }
 
     /// Goes on to the next branch, if there is one.
-    fn advance(&mut self) -> Step {
-        match self.left.checked_sub(1) {
-            Some(left) => {
-                self.left = left;
-                self.at = self.at.saturating_add(1);
-                self.state = State::Name;
-                Step::Next
-            }
-            None => self.stop(),
+    fn next(&mut self) -> Step {
+        let next = self.at.saturating_add(1);
+        if next < self.count {
+            self.go(Step::Name(next))
+        } else {
+            self.go(Step::Done)
         }
     }
 
-    /// Ends the scan.
-    fn stop(&mut self) -> Step {
-        self.state = State::Done;
-        Step::Stop
+    /// Something was found: does any branch above hide it?
+    fn clear(&mut self) -> Step {
+        if self.clear < self.at {
+            self.go(Step::Marks(self.clear))
+        } else {
+            self.go(Step::Take(self.at))
+        }
+    }
+
+    fn go(&mut self, step: Step) -> Step {
+        self.step = step;
+        step
     }
 }

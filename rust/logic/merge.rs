@@ -39,7 +39,10 @@ use super::{
         EOVERFLOW,
         GFP_KERNEL, //
     },
-    hash::Key,
+    hash::{
+        Key,
+        Table, //
+    },
     whname, //
 };
 
@@ -240,6 +243,7 @@ impl Snapshot {
     }
 
     /// Returns the `i`-th entry.
+    #[inline]
     pub(crate) fn get(&self, i: usize) -> Option<Entry<'_>> {
         self.entries.get(i).map(|stored| Entry {
             name: self.name(stored),
@@ -270,44 +274,6 @@ impl Snapshot {
     /// Returns the name of an entry of this snapshot.
     fn name(&self, stored: &Stored) -> &[u8] {
         slice(&self.bytes, stored.at, stored.len)
-    }
-}
-
-/// A hash table of numbers: open addressing, linear probing, at least a quarter of it free.
-struct Table {
-    /// Number + 1, or 0 for a free place; the length is a power of two.
-    places: KVVec<u32>,
-}
-
-impl Table {
-    /// Makes a table for `count` numbers.
-    fn new(count: usize) -> Result<Self> {
-        // NO-OVERFLOW: `count` is at most 2 * `MAX_NAMES`.
-        let len = (count + count / 3 + 1).next_power_of_two();
-        Ok(Table {
-            places: KVVec::from_elem(0, len, GFP_KERNEL)?,
-        })
-    }
-
-    /// Finds the number that `is_it`, or else the place where it belongs.
-    fn find(&self, hash: u32, is_it: impl Fn(u32) -> bool) -> Result<u32, usize> {
-        let mask = self.places.len().wrapping_sub(1);
-        // CAST: `usize` has at least 32 bits.
-        let mut place = hash as usize & mask;
-        loop {
-            match self.places.get(place).and_then(|n| n.checked_sub(1)) {
-                Some(n) if is_it(n) => return Ok(n),
-                Some(_) => place = place.wrapping_add(1) & mask,
-                None => return Err(place),
-            }
-        }
-    }
-
-    /// Puts `n` into a place that [`Self::find`] returned.
-    fn set(&mut self, place: usize, n: u32) {
-        if let Some(slot) = self.places.get_mut(place) {
-            *slot = n.wrapping_add(1);
-        }
     }
 }
 
@@ -390,10 +356,7 @@ impl<'a> Merge<'a> {
         let names: KVVec<Name> = KVVec::with_capacity(most, GFP_KERNEL)?;
         let table = Table::new(most)?;
         // Where the kernel put the memory is not known to users.
-        let key = Key(
-            names.as_slice().as_ptr().addr() as u64,
-            table.places.as_slice().as_ptr().addr() as u64,
-        );
+        let key = Key(names.as_slice().as_ptr().addr() as u64, table.secret());
         Ok(Merge {
             layers,
             key,

@@ -24,7 +24,6 @@ use crate::fs::{
 };
 use crate::logic::{
     branch_spec::Access,
-    lookup::Marks,
     plink::FsId, //
 };
 use kernel::{
@@ -35,9 +34,9 @@ use kernel::{
     }, //
 };
 
-/// The most branches a union may have, as in aufs's default build with one to spare for
-/// the container drivers that fill it to the brim.
-pub(crate) const MAX_BRANCHES: usize = 127;
+/// The most branches a union may have: as an aufs built with `AUFS_BRANCH_MAX_511`. The slots of a
+/// directory that is in all of them take two pages.
+pub(crate) const MAX_BRANCHES: usize = 511;
 
 /// The first identity, as aufs counts them.
 const FIRST_ID: u16 = 64;
@@ -118,15 +117,6 @@ impl Branch {
         self.work.as_ref().ok_or(EROFS)
     }
 
-    /// Whether its whiteouts and opaque marks count.
-    pub(crate) fn marks(&self) -> Marks {
-        if self.access.honours_whiteouts() {
-            Marks::Honoured
-        } else {
-            Marks::Ignored
-        }
-    }
-
     /// A dentry of the branch as seen through its mount.
     pub(crate) fn at<'a>(&'a self, dentry: &'a LowerDentry) -> PathRef<'a> {
         PathRef {
@@ -174,6 +164,11 @@ impl Stack {
     /// The slot on the branch `id`.
     pub(crate) fn on(&self, id: BranchId) -> Option<&Slot> {
         self.iter().find(|slot| slot.branch().id == id)
+    }
+
+    /// The place of the slot on the branch `id`.
+    pub(crate) fn position(&self, id: BranchId) -> Option<usize> {
+        self.iter().position(|slot| slot.branch().id == id)
     }
 
     /// Whether the top slot may be changed.

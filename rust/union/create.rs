@@ -14,6 +14,10 @@ use super::{
         Slot, //
     },
     copyup,
+    index::{
+        self,
+        View, //
+    },
     inode,
     io::OpenFile,
     plink,
@@ -119,7 +123,7 @@ pub(crate) fn make(
         inode::get(sb, slots)
     };
     let inode = find().inspect_err(|_| {
-        take_back(info, slot, entry.name, whiteouted);
+        take_back(dir, slot, entry.name, whiteouted);
         entry.dentry.unhash();
     })?;
     dir.changed_on(&branch)?;
@@ -127,11 +131,12 @@ pub(crate) fn make(
 }
 
 /// Takes back what was made and made visible: there was no memory for its inode.
-fn take_back(info: &SbInfo, slot: &Slot, name: &[u8], whiteouted: bool) {
+fn take_back(dir: &Inode, slot: &Slot, name: &[u8], whiteouted: bool) {
     let branch = slot.branch();
-    let result = info.cred.scope(|| {
+    let result = dir.sb().data().cred.scope(|| {
         let write = branch.want_write()?;
         if whiteouted {
+            index::hides(dir);
             whiteout::create(branch, slot.dentry(), name, &write)?;
         }
         unmake(slot, name, &write);
@@ -161,12 +166,9 @@ where
     F: FnOnce(bool) -> Result<R>,
 {
     let info = dir.sb().data();
-    // Where nothing lies below, a whiteout hides nothing, and beside an entry it has no effect.
-    let whiteouted = dir.stack()?.len() > 1
-        && slot.branch().access.honours_whiteouts()
-        && info
-            .cred
-            .scope(|| whiteout::exists(slot.dentry(), entry.name))?;
+    let view = View::of(dir)?;
+    let at = view.stack().position(slot.branch().id).ok_or(ESTALE)?;
+    let whiteouted = info.cred.scope(|| view.whiteouted(at, entry.name))?;
     // The guard waits for the name to appear; from here on that is our own doing.
     entry.dentry.set_guard(None);
     let result = make(whiteouted).and_then(|made| {

@@ -34,6 +34,7 @@ use super::{
         Stack, //
     },
     copyup::DirTimes,
+    index::View,
     lookup::{
         self,
         Depth, //
@@ -324,8 +325,8 @@ pub(crate) fn prepare(object: &Inode, branch: &Branch, dir: &Inode, name: &[u8])
             .iter()
             .position(|slot| slot.branch().id == branch.id)
             .ok_or(ESTALE)?;
-        let found =
-            lookup::probe(info.shape(), parent, at.saturating_add(1), name, Depth::All)?.slots;
+        let view = View::plain(info, info.shape(), parent);
+        let found = lookup::probe(&view, at.saturating_add(1), name, Depth::All)?.slots;
         let same = found.len() == stack.rest().len()
             && found
                 .iter()

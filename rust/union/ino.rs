@@ -74,7 +74,19 @@ impl InoTable {
     }
 
     /// The union's number of a branch's object.
+    #[inline]
     pub(crate) fn number(&self, fs: u16, lower: u64) -> Result<u64> {
+        // Most of the time there are no exceptions.
+        if !load_acquire(&self.used) {
+            if let Some(number) = ino::pack(fs, lower) {
+                return Ok(number);
+            }
+        }
+        self.exception(fs, lower)
+    }
+
+    /// The same where there may be an exception.
+    fn exception(&self, fs: u16, lower: u64) -> Result<u64> {
         if load_acquire(&self.used) {
             if let Some(&number) = self.exceptions.lock().numbers.get(&(fs, lower)) {
                 return Ok(number);

@@ -23,6 +23,7 @@ use super::{
         Slot,
         Stack, //
     },
+    index::DirCache,
     notify::{
         self,
         Watches, //
@@ -31,7 +32,6 @@ use super::{
         self,
         Known, //
     },
-    readdir::Listing,
     Dentry,
     Inode,
     LowerDentry,
@@ -87,9 +87,9 @@ pub(crate) struct InodeInfo {
     /// See the module documentation.
     #[pin]
     lock: Mutex<()>,
-    /// The merged listing of a directory, while it holds.
+    /// What a directory keeps of its instances, while it holds.
     #[pin]
-    pub(crate) listing: Mutex<Option<Arc<Listing>>>,
+    pub(crate) dir: Mutex<DirCache>,
     /// A rename is under way: the branch's name and ours differ for a moment.
     moving: Atomic<bool>,
     /// It has a pseudo-link: the link count is kept here, not by the branch.
@@ -119,8 +119,8 @@ fn lock_class(depth: i32) -> Pin<&'static LockClassKey> {
     }
 }
 
-/// As [`lock_class`], for [`InodeInfo::listing`].
-fn listing_class(depth: i32) -> Pin<&'static LockClassKey> {
+/// As [`lock_class`], for [`InodeInfo::dir`].
+fn dir_class(depth: i32) -> Pin<&'static LockClassKey> {
     if depth <= 1 {
         static_lock_class!()
     } else {
@@ -133,7 +133,7 @@ impl Private for InodeInfo {
         pin_init!(InodeInfo {
             stack: StackCell::new(),
             lock <- Mutex::new((), c"ruaufs_inode", lock_class(depth)),
-            listing <- Mutex::new(None, c"ruaufs_listing", listing_class(depth)),
+            dir <- Mutex::new(DirCache::new(), c"ruaufs_dir_cache", dir_class(depth)),
             moving: Atomic::new(false),
             plinked: Atomic::new(false),
             hidden: Atomic::new(0),
@@ -148,13 +148,14 @@ impl Private for InodeInfo {
     fn release(&self) {
         self.watches.end();
         self.stack.release();
-        let listing = self.listing.lock().take();
-        drop(listing);
+        let names = core::mem::replace(&mut *self.dir.lock(), DirCache::new());
+        drop(names);
     }
 }
 
 impl InodeInfo {
     /// The stack, for a walk under RCU.
+    #[inline]
     pub(crate) fn rcu_stack(&self) -> Option<crate::fs::stack::RcuStack<'_>> {
         self.stack.rcu()
     }
@@ -218,9 +219,9 @@ impl Inode {
         self.data().round.load(Relaxed) == round
     }
 
-    /// Drops the cached listing.
-    pub(crate) fn forget_listing(&self) {
-        let old = self.data().listing.lock().take();
+    /// Drops what is kept of a directory's names.
+    pub(crate) fn forget_names(&self) {
+        let old = core::mem::replace(&mut *self.data().dir.lock(), DirCache::new());
         drop(old);
     }
 

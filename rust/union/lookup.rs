@@ -2,35 +2,33 @@
 
 //! Looking a name up in the branches.
 //!
-//! Only the branches in which the directory exists are asked, in their order;
-//! [`crate::logic::lookup`] says when to stop and what belongs to the object.
+//! Only the branches in which the directory exists are asked, in their order, and
+//! only those of which it is not known that they do not have the name
+//! ([`super::index`]); [`crate::logic::lookup`] says when to stop and what belongs
+//! to the object.
 
 #![forbid(unsafe_code)]
 
 use super::{
-    branch::{
-        Slot,
-        Stack, //
-    },
+    branch::Slot,
     dirren,
+    index::View,
     inode,
-    sb::Shape,
     Inode,
     LowerDentry,
     Union, //
 };
 use crate::fs::{
     dirop,
+    inode::Kind,
     inode_ops::Entry, //
 };
 use crate::logic::{
     lookup::{
         Found,
-        Mark,
         Marks,
         Scan,
-        Step,
-        Take, //
+        Step, //
     },
     whname, //
 };
@@ -56,120 +54,138 @@ pub(crate) enum Depth {
     First,
 }
 
-/// Asks the branches of the directory `dir`, from its `skip`-th on, for `name`. The mounter's
-/// credentials are in force.
+/// Asks the branches of the directory `dir`, from its `skip`-th on, for `name`, as far as what is
+/// known of them does not answer. The mounter's credentials are in force.
 ///
 /// # Errors
 ///
 /// What a branch's look-up gives, except that names which are too long for a branch are absent
-/// there. `ESTALE` if a directory was taken away behind our back.
-pub(crate) fn probe(
-    shape: &Shape,
-    dir: &Stack,
-    skip: usize,
-    name: &[u8],
-    depth: Depth,
-) -> Result<Answer> {
+/// there. `ESTALE` if a directory was taken away behind our back. `EIO` if a mark is not a regular
+/// file, which only somebody else can have made.
+pub(crate) fn probe(dir: &View<'_>, skip: usize, name: &[u8], depth: Depth) -> Result<Answer> {
+    let stack = dir.stack();
     let mut answer = Answer {
         slots: KVec::new(),
         guard: None,
     };
-    let mut scan = Scan::new(dir.len().saturating_sub(skip));
     // Asked for with `shwh` only.
     let is_mark = whname::is_reserved(name);
-    'branches: for slot in dir.iter().skip(skip) {
-        let marks = slot.branch().marks();
-        let dentry = if is_mark && marks == Marks::Ignored {
-            None
-        } else {
-            dirop::lookup(slot.dentry(), name)?
-        };
-        let found = match dentry.as_ref().and_then(|dentry| dentry.inode()) {
-            None => Found::Absent,
-            Some(inode) if inode.is_dir() => Found::Dir,
-            Some(_) => Found::Other,
-        };
-        let said = scan.real(found, marks);
-        let mut step = said.step;
-        if let Some(dentry) = dentry {
-            if said.take == Take::Yes {
-                if depth == Depth::First {
-                    answer
-                        .slots
-                        .push(Slot::new(slot.branch().clone(), dentry), GFP_KERNEL)?;
-                    break 'branches;
+    // The places of `answer.slots` in `dir`, if they are directories.
+    let mut places: KVec<usize> = KVec::new();
+    let mut known = dir.known(name);
+    let mut found: Option<ARef<LowerDentry>> = None;
+    let mut scan = Scan::new(stack.len().saturating_sub(skip));
+    let mut step = scan.step();
+    loop {
+        step = match step {
+            Step::Name(n) => {
+                let i = skip.saturating_add(n);
+                let next = known.next_name(i);
+                if next > i {
+                    step = scan.absent_until(next.saturating_sub(skip));
+                    continue;
                 }
-                let found_slot = Slot::new(slot.branch().clone(), dentry.clone());
-                let renamed = if found == Found::Dir {
-                    dirren::below(shape, &found_slot, dir)?
+                let slot = stack.get(i).ok_or(EIO)?;
+                let dentry = if is_mark && !slot.branch().access.honours_whiteouts() {
+                    None
+                } else {
+                    dirop::lookup(slot.dentry(), name)?
+                };
+                let what = match dentry.as_ref().and_then(|dentry| dentry.inode()) {
+                    None => Found::Absent,
+                    Some(inode) if inode.is_dir() => Found::Dir,
+                    Some(_) => Found::Other,
+                };
+                if what != Found::Absent {
+                    found = dentry;
+                } else if answer.guard.is_none()
+                    && answer.slots.is_empty()
+                    && slot.branch().access.may_write()
+                {
+                    answer.guard = dentry;
+                }
+                scan.name(what)
+            }
+            Step::Marks(n) => {
+                let i = skip.saturating_add(n);
+                let whiteout = known.next_whiteout(i);
+                let taken = places.iter().position(|place| *place >= i);
+                let place = taken.and_then(|at| places.get(at)).copied();
+                let next = whiteout.min(place.unwrap_or(stack.len()));
+                if next > i {
+                    step = scan.clear_until(next.saturating_sub(skip));
+                    continue;
+                }
+                let slot = stack.get(i).ok_or(EIO)?;
+                let mut marks = Marks::Absent;
+                if slot.branch().access.honours_whiteouts() {
+                    if whiteout == i && dir.marks().may_hold(slot)? {
+                        marks = mark(slot.dentry(), &whname::whiteout(name)?)?;
+                    }
+                    let inside = taken
+                        .filter(|_| marks == Marks::Absent && place == Some(i))
+                        .and_then(|at| answer.slots.get(at));
+                    if let Some(inside) = inside {
+                        if dir.marks().may_hold(inside)? {
+                            marks = mark(inside.dentry(), whname::OPAQUE)?;
+                        }
+                    }
+                }
+                scan.marks(marks)
+            }
+            Step::Take(n) => {
+                let i = skip.saturating_add(n);
+                let (slot, dentry) = stack.get(i).zip(found.take()).ok_or(EIO)?;
+                if depth == Depth::All && dentry.is_dir() {
+                    places.push(i, GFP_KERNEL)?;
+                }
+                let slot = Slot::new(slot.branch().clone(), dentry);
+                if depth == Depth::First {
+                    answer.slots.push(slot, GFP_KERNEL)?;
+                    break;
+                }
+                let renamed = if slot.dentry().is_dir() {
+                    dirren::below(dir.shape(), &slot, stack)?
                 } else {
                     None
                 };
-                answer.slots.push(found_slot, GFP_KERNEL)?;
+                answer.slots.push(slot, GFP_KERNEL)?;
                 if let Some(parts) = renamed {
                     // It came from elsewhere: what has its name below is something else.
                     for part in parts {
                         answer.slots.push(part, GFP_KERNEL)?;
                     }
-                    break 'branches;
+                    break;
                 }
-            } else if found == Found::Absent
-                && answer.guard.is_none()
-                && answer.slots.is_empty()
-                && slot.branch().access.may_write()
-            {
-                answer.guard = Some(dentry.clone());
+                scan.taken()
             }
-            // The opaque mark is asked for inside what was just found.
-            loop {
-                step = match step {
-                    Step::Next => continue 'branches,
-                    Step::Stop => break 'branches,
-                    Step::AskWhiteout => {
-                        let whiteout = whname::whiteout(name)?;
-                        scan.mark(mark(dirop::lookup_positive(slot.dentry(), &whiteout)?)?)
-                    }
-                    Step::AskOpaque => {
-                        scan.mark(mark(dirop::lookup_positive(&dentry, whname::OPAQUE)?)?)
-                    }
-                };
-            }
-        }
-        // The name is too long for this branch, and so is its whiteout.
-        while step == Step::AskWhiteout {
-            step = scan.mark(Mark::Absent);
-        }
-        if step == Step::Stop {
-            break;
-        }
+            Step::Done => break,
+        };
     }
     Ok(answer)
 }
 
-/// Whether a whiteout or opaque mark was found. `EIO` if it is not a regular file, which only
-/// somebody else can have made.
-fn mark(found: Option<ARef<LowerDentry>>) -> Result<Mark> {
-    match found {
-        None => Ok(Mark::Absent),
+/// Whether `dir` has the mark `name`. `EIO` if it is not a regular file.
+fn mark(dir: &LowerDentry, name: &[u8]) -> Result<Marks> {
+    match dirop::lookup_positive(dir, name)? {
+        None => Ok(Marks::Absent),
         Some(found)
             if found
                 .inode()
-                .is_some_and(|inode| inode.kind() == crate::fs::inode::Kind::Regular) =>
+                .is_some_and(|inode| inode.kind() == Kind::Regular) =>
         {
-            Ok(Mark::Present)
+            Ok(Marks::Present)
         }
         Some(_) => Err(EIO),
     }
 }
 
 /// Whether `name` would be seen through the instances of `dir` from the `skip`-th on.
-pub(crate) fn visible(shape: &Shape, dir: &Stack, skip: usize, name: &[u8]) -> Result<bool> {
-    if skip >= dir.len() {
+pub(crate) fn visible(dir: &View<'_>, skip: usize, name: &[u8]) -> Result<bool> {
+    if skip >= dir.stack().len() {
         return Ok(false);
     }
-    Ok(!probe(shape, dir, skip, name, Depth::First)?
-        .slots
-        .is_empty())
+    Ok(!probe(dir, skip, name, Depth::First)?.slots.is_empty())
 }
 
 /// Looks `entry` up in `dir`, for the VFS.
@@ -179,18 +195,20 @@ pub(crate) fn lookup(dir: &Inode, entry: Entry<'_, Union>) -> Result<Option<ARef
     if !(info.settings().shwh && whname::is_mark(entry.name)) {
         whname::check(entry.name)?;
     }
-    let stack = dir.stack()?;
     // From before the look: what happens meanwhile makes the next walk look again.
     entry.dentry.set_seen(dir.data().watches.count());
+    let view = View::for_lookup(dir)?;
     let answer = info
         .cred
-        .scope(|| probe(info.shape(), stack, 0, entry.name, Depth::All))?;
+        .scope(|| probe(&view, 0, entry.name, Depth::All))?;
     entry.dentry.set_guard(answer.guard);
     let Some(first) = answer.slots.first() else {
         return Ok(None);
     };
     if whname::is_reserved(entry.name) {
-        mark(Some(first.dentry().clone()))?;
+        if first.inode()?.kind() != Kind::Regular {
+            return Err(EIO);
+        }
     }
     inode::get(sb, answer.slots).map(Some)
 }

@@ -23,6 +23,7 @@
 
 use super::{
     branch::Stack,
+    index::View,
     inode,
     lookup::{
         self,
@@ -185,9 +186,14 @@ pub(crate) fn look_again(dir: &Inode, dentry: &Dentry, name: &[u8]) -> Validity 
 fn same(dir: &Inode, dentry: &Dentry, name: &[u8]) -> Result<bool> {
     let info = dir.sb().data();
     let seen = pulses(dir, dentry.inode());
-    let answer = info
-        .cred
-        .scope(|| lookup::probe(info.shape(), dir.stack()?, 0, name, Depth::All))?;
+    let answer = info.cred.scope(|| {
+        lookup::probe(
+            &View::plain(info, info.shape(), dir.stack()?),
+            0,
+            name,
+            Depth::All,
+        )
+    })?;
     let same = match (dentry.inode(), answer.slots.first()) {
         (None, None) => true,
         (Some(inode), Some(top)) if inode.is_dir() => {
@@ -201,7 +207,7 @@ fn same(dir: &Inode, dentry: &Dentry, name: &[u8]) -> Result<bool> {
                     // It gained or lost an instance below.
                     let stack = inode::stack_of(answer.slots)?;
                     inode.publish(stack);
-                    inode.forget_listing();
+                    inode.forget_names();
                     drop(lock);
                     watch(inode)?;
                     // What its names were found by has changed, too.

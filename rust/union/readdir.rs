@@ -11,7 +11,7 @@
 //! # Locking
 //!
 //! Listings are built without a lock and published under
-//! [`super::inode::InodeInfo::listing`]; who loses a race drops its own.
+//! [`super::inode::InodeInfo::dir`]; who loses a race drops its own.
 
 #![forbid(unsafe_code)]
 
@@ -223,8 +223,8 @@ fn listing(inode: &Inode) -> Result<Arc<Listing>> {
     let changes = inode.changes();
     let shwh = inode.sb().data().settings().shwh;
     {
-        let cached = inode.data().listing.lock();
-        if let Some(cached) = cached.as_ref() {
+        let cache = inode.data().dir.lock();
+        if let Some(cached) = cache.listing.as_ref() {
             let same = *cached.stamps == *now && cached.changes == changes && cached.shwh == shwh;
             if same && believed(inode, stack, cached.read) {
                 return Ok(cached.clone());
@@ -244,7 +244,7 @@ fn listing(inode: &Inode) -> Result<Arc<Listing>> {
         },
         GFP_KERNEL,
     )?;
-    let old = inode.data().listing.lock().replace(made.clone());
+    let old = inode.data().dir.lock().listing.replace(made.clone());
     drop(old);
     Ok(made)
 }
@@ -257,15 +257,19 @@ fn emit(sb: &SuperBlock, listing: &Listing, out: &mut Emitter<'_>) -> Result {
     let info = sb.data();
     let from = u64::try_from(out.pos().saturating_sub(DOTS)).unwrap_or(0);
     let mut at = listing.names.seek(from);
-    while let Some(entry) = listing.names.get(at) {
-        let number = info.ino.number(entry.fs, entry.ino)?;
+    let mut next = listing.names.get(at);
+    if let Some(entry) = &next {
         out.set_pos(position(entry.cookie));
+    }
+    while let Some(entry) = next {
+        let number = info.ino.number(entry.fs, entry.ino)?;
         if !out.emit(entry.name, number, entry.dtype) {
             return Ok(());
         }
         at = at.saturating_add(1);
-        let next = listing.names.get(at).map(|next| next.cookie);
-        out.set_pos(position(next.unwrap_or(entry.cookie.saturating_add(1))));
+        next = listing.names.get(at);
+        let cookie = next.as_ref().map(|next| next.cookie);
+        out.set_pos(position(cookie.unwrap_or(entry.cookie.saturating_add(1))));
     }
     Ok(())
 }

@@ -41,6 +41,7 @@ use super::{
         Draft,
         Outcome, //
     },
+    index::View,
     ino::InoTable,
     inode,
     lookup::{
@@ -118,12 +119,6 @@ pub(crate) fn reconfigure(context: &Context<'_>, changes: &[Change], sb: &SuperB
     info.cred.scope(|| plan.walk_names(&outcome.shape))?;
     plan.walk_inodes(&outcome.shape.table)?;
     plan.commit(&closed, outcome);
-    if let Err(error) = info.views.update(info.table()) {
-        pr_warn!(
-            "/sys/fs/aufs: some branches are shown as they were: {:?}\n",
-            error
-        );
-    }
     Ok(())
 }
 
@@ -450,7 +445,8 @@ impl<'a> Plan<'a> {
                 At::Renewed(n) => &*self.renewed.get(n).ok_or(EIO)?.stack,
                 At::Inode => dir.object()?.stack()?,
             };
-            lookup::probe(shape, parent, 0, &name, Depth::All)?
+            let view = View::plain(dir.sb().data(), shape, parent);
+            lookup::probe(&view, 0, &name, Depth::All)?
         };
         let current = inode.stack()?;
         let same = match answer.slots.first() {
@@ -539,7 +535,7 @@ impl<'a> Plan<'a> {
                 info.ino.keep(number, fs, lower, inode.ino());
             }
             inode.publish(stack);
-            inode.forget_listing();
+            inode.forget_names();
             // Those that find no place here are refreshed at their next use.
             let _ = renewed.push(inode, GFP_KERNEL);
         }
@@ -562,7 +558,10 @@ impl<'a> Plan<'a> {
             );
         }
         if let Err(error) = info.views.update(info.table()) {
-            pr_warn!("cannot show the branches in sysfs: {:?}\n", error);
+            pr_warn!(
+                "/sys/fs/aufs: some branches are shown as they were: {:?}\n",
+                error
+            );
         }
         // Only numbers are at stake.
         if let Err(error) = plink::adopt(info) {

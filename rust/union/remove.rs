@@ -14,6 +14,10 @@ use super::{
         Stack, //
     },
     copyup,
+    index::{
+        self,
+        View, //
+    },
     inode::PromotionLock,
     lookup::{
         self,
@@ -69,18 +73,17 @@ impl Removal {
     /// `ENOENT` if somebody removed the name behind our back, `EROFS` if there is no branch to
     /// change.
     pub(crate) fn plan(parent: &Dentry, name: &[u8]) -> Result<Removal> {
-        let info = parent.sb().data();
-        let table = info.table();
-        let stack = parent.object()?.stack()?;
-        let found = lookup::probe(info.shape(), stack, 0, name, Depth::First)?;
+        let table = parent.sb().data().table();
+        let view = View::of(parent.object()?)?;
+        let stack = view.stack();
+        let found = lookup::probe(&view, 0, name, Depth::First)?;
         let top = found.slots.first().ok_or(ENOENT)?;
-        let at = position(stack, top)?;
+        let at = stack.position(top.branch().id).ok_or(ESTALE)?;
         let on = |slot: &Slot| table.index_of(slot.branch().id);
         let top_index = on(top).ok_or(ESTALE)?;
         let target = target::above(parent, top)?;
-        let below = stack.len() > at.saturating_add(1)
-            && !hidden_at(stack, at, name)?
-            && lookup::visible(info.shape(), stack, at.saturating_add(1), name)?;
+        let below =
+            lookup::visible(&view, at.saturating_add(1), name)? && !hidden_at(stack, at, name)?;
         let plan = policy::plan(&Facts {
             top: top_index,
             target: table.index_of(target.id),
@@ -92,13 +95,6 @@ impl Removal {
             whiteout: plan.whiteout,
         })
     }
-}
-
-/// The place of the branch of `slot` in `dir`.
-fn position(dir: &Stack, slot: &Slot) -> Result<usize> {
-    dir.iter()
-        .position(|other| other.branch().id == slot.branch().id)
-        .ok_or(ESTALE)
 }
 
 /// Whether the `at`-th instance of `dir` has a whiteout of `name` already.
@@ -231,6 +227,7 @@ where
     let write = branch.want_write()?;
     cred.scope(|| {
         if removal.whiteout {
+            index::hides(dir);
             whiteout::create(branch, slot.dentry(), entry.name, &write)?;
         }
         remove(&removal, slot, &write).inspect_err(|_| {

@@ -21,6 +21,10 @@ use super::{
     },
     copyup,
     dirren,
+    index::{
+        self,
+        View, //
+    },
     inode,
     lookup,
     notify,
@@ -301,21 +305,17 @@ struct Job<'a> {
 impl Job<'_> {
     /// Whether `name` shows something from below the instance `slot` of `dir`.
     fn shows_below(&self, dir: &Inode, slot: &Slot, name: &[u8]) -> Result<bool> {
-        let stack = dir.stack()?;
-        let at = stack
-            .iter()
-            .position(|other| other.branch().id == slot.branch().id)
-            .ok_or(ESTALE)?;
-        lookup::visible(dir.sb().data().shape(), stack, at.saturating_add(1), name)
+        let at = dir.stack()?.position(slot.branch().id).ok_or(ESTALE)?;
+        lookup::visible(&View::of(dir)?, at.saturating_add(1), name)
     }
 
     /// `false` if the whiteout of the new name is still there.
     fn rename(&self, (object, parts): (&Inode, Parts), victim: Option<&Inode>) -> Result<bool> {
         let info = self.from.dir.sb().data();
         let branch = self.branch;
-        // Where nothing lies below, a whiteout hides nothing, and beside an entry it has no effect.
-        let new_whiteout =
-            self.to.dir.stack()?.len() > 1 && whiteout::exists(self.new.dentry(), self.to.name)?;
+        let to = View::of(self.to.dir)?;
+        let at = to.stack().position(branch.id).ok_or(ESTALE)?;
+        let new_whiteout = to.whiteouted(at, self.to.name)?;
         // The device node that is left hides what is below, too.
         let old_below = self.flags & WHITEOUT == 0
             && self.shows_below(self.from.dir, self.old, self.from.name)?;
@@ -330,6 +330,7 @@ impl Job<'_> {
         }
         let old_hidden = old_below && !whiteout::exists(self.old.dentry(), self.from.name)?;
         if old_hidden {
+            index::hides(self.from.dir);
             whiteout::create(branch, self.old.dentry(), self.from.name, self.write)?;
         }
         let moved = self.replace(object, victim);

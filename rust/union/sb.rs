@@ -13,6 +13,7 @@ use super::{
     dirren,
     ino::InoTable,
     inode,
+    marks::Marks,
     plink::Plinks,
     plink_maint::Registered,
     space::Space,
@@ -98,6 +99,8 @@ pub(crate) struct SbInfo {
     pub(crate) replace: Mutex<()>,
     /// With `udba=notify`, those that watch branches.
     watchers: SetOnce<Group>,
+    /// What is known of marks in directories of branches.
+    pub(crate) marks: Marks,
     /// Counts temporary names.
     temp: Atomic<u32>,
     /// Counts remounts that changed branches.
@@ -161,6 +164,7 @@ impl SbInfo {
             worker,
             replace <- Mutex::new((), c"ruaufs_replace", replace_class(depth)),
             watchers: SetOnce::new(),
+            marks: Marks::new()?,
             temp: Atomic::new(start),
             rounds: Atomic::new(0),
         })

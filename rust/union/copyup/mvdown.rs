@@ -52,6 +52,7 @@ use crate::union::{
         Branch,
         Slot, //
     },
+    index::View,
     ino::InoTable,
     inode,
     ioctl::{
@@ -411,9 +412,10 @@ impl Move<'_> {
         let dentry = self.0.dentry;
         let guard = || -> Result<Option<ARef<LowerDentry>>> {
             let parent = dentry.parent();
-            let shape = parent.sb().data().shape();
-            let stack = parent.object()?.stack()?;
-            Ok(lookup::probe(shape, stack, 0, &dentry.name()?, Depth::First)?.guard)
+            let dir = parent.object()?;
+            let info = dir.sb().data();
+            let view = View::plain(info, info.shape(), dir.stack()?);
+            Ok(lookup::probe(&view, 0, &dentry.name()?, Depth::First)?.guard)
         };
         // Without one, what is put there behind the union's back is noticed later.
         dentry.set_guard(guard().unwrap_or(None));

@@ -27,7 +27,7 @@ use rustix::{
 
 use crate::row::Subject;
 
-/// Where the file system with the branches is mounted. Short: 127 paths below it must fit into
+/// Where the file system with the branches is mounted. Short: 128 paths below it must fit into
 /// the one page that mount(2) takes.
 const DISK: &str = "/b";
 const UNION: &str = "/u";

@@ -89,7 +89,7 @@ const QUICK: Plan = Plan {
     names: 20_000,
 };
 
-const FULL_LAYERS: &[u32] = &[2, 8, 32, 64, 127];
+const FULL_LAYERS: &[u32] = &[2, 8, 32, 64, 128];
 const QUICK_LAYERS: &[u32] = &[2, 64];
 
 /// Some operations on one subject.

@@ -8,6 +8,7 @@ mod create;
 mod dirren;
 mod escape;
 mod hash;
+mod index;
 mod ino;
 mod lookup;
 mod merge;

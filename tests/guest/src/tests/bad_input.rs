@@ -386,7 +386,7 @@ fn too_many_branches(cx: &Ctx) -> Result<()> {
 
 /// How many branches the module says it supports.
 fn branch_limit() -> Result<usize> {
-    const DEFAULT: usize = 127;
+    const DEFAULT: usize = 511;
     match std::fs::read_to_string("/sys/module/ruaufs/parameters/max_branches") {
         Ok(text) => Ok(text.trim().parse()?),
         Err(_) => Ok(DEFAULT),

@@ -231,7 +231,8 @@ fn special_files_keep_their_kind(cx: &Ctx) -> Result<()> {
 }
 
 fn many_branches(cx: &Ctx) -> Result<()> {
-    const N: usize = 127;
+    // Container drivers stop at 127 or 128.
+    const N: usize = 160;
     let mut builder = cx
         .union()
         .rw(Tree::new().file("own0", "0").file("d/own0", ""));
@@ -252,11 +253,11 @@ fn many_branches(cx: &Ctx) -> Result<()> {
     assert_eq!(names(u.at("d"))?.len(), N);
     errno(sys::lstat(u.at("nowhere")), Errno::NOENT);
     // A change of the lowest file reaches the top.
-    sys::append(u.at("own126"), "!")?;
-    assert_eq!(text(u.br(0, "own126"))?, "126!");
-    sys::unlink(u.at("d/own126"))?;
+    sys::append(u.at("own159"), "!")?;
+    assert_eq!(text(u.br(0, "own159"))?, "159!");
+    sys::unlink(u.at("d/own159"))?;
     assert_eq!(names(u.at("d"))?.len(), N - 1);
-    assert!(exists(u.br(0, "d/.wh.own126")));
+    assert!(exists(u.br(0, "d/.wh.own159")));
     Ok(())
 }
 

@@ -17,6 +17,7 @@ mod file;
 mod hardlink;
 mod hardlink_lasting;
 mod idmap;
+mod index;
 mod ioctl;
 mod lookup;
 mod mapping;
@@ -85,6 +86,7 @@ pub(crate) fn all() -> Vec<Case> {
         notify::cases(),
         remount::cases(),
         remount_soak::cases(),
+        index::cases(),
         bad_input::cases(),
         concurrency::cases(),
         model::cases(),

@@ -285,6 +285,20 @@ fn really_read_only_is_not_watched(cx: &Ctx) -> Result<()> {
     u.umount()
 }
 
+/// One round of a user of the union, beside one of the branches.
+fn union_changes(u: &Union, n: u32) -> Result<()> {
+    let own = u.at(&format!("d/own{}", n % 7));
+    sys::write(&own, n.to_string())?;
+    assert_eq!(text(&own)?, n.to_string());
+    for branch in [0, 1, 2] {
+        let _ = sys::read(u.at(&format!("d/direct{branch}")));
+    }
+    let _ = sys::lstat(u.at("bottom"));
+    dir::list(u.at("d"))?;
+    dir::list(u.at("e"))?;
+    Ok(sys::unlink(&own)?)
+}
+
 fn direct_and_union_changes_together(cx: &Ctx) -> Result<()> {
     let u = known(cx)?;
     let stop = AtomicBool::new(false);
@@ -306,26 +320,9 @@ fn direct_and_union_changes_together(cx: &Ctx) -> Result<()> {
             }
             Ok(())
         });
-        let mut result = Ok(());
-        for n in 0..150 {
-            let own = u.at(&format!("d/own{}", n % 7));
-            let step = || -> Result<()> {
-                sys::write(&own, n.to_string())?;
-                assert_eq!(text(&own)?, n.to_string());
-                for branch in [0, 1, 2] {
-                    let _ = sys::read(u.at(&format!("d/direct{branch}")));
-                }
-                let _ = sys::lstat(u.at("bottom"));
-                dir::list(u.at("d"))?;
-                dir::list(u.at("e"))?;
-                sys::unlink(&own)?;
-                Ok(())
-            };
-            result = step();
-            if result.is_err() || direct.is_finished() {
-                break;
-            }
-        }
+        let result = (0..150)
+            .take_while(|_| !direct.is_finished())
+            .try_for_each(|n| union_changes(&u, n));
         stop.store(true, Ordering::Relaxed);
         let direct = direct.join();
         result.and(direct.unwrap_or_else(|_| Err(anyhow::anyhow!("the direct user panicked"))))

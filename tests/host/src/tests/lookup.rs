@@ -2,7 +2,7 @@
 
 //! The fold of probes, against the rules applied to all branches at once.
 
-use crate::rust::logic::lookup::{Answer, End, Found, Mark, Marks, Scan, Step, Take, Verdict};
+use crate::rust::logic::lookup::{Found, Marks, Scan, Step};
 
 /// What one branch holds of a name.
 #[derive(Clone, Copy, Debug)]
@@ -10,73 +10,96 @@ struct Branch {
     found: Found,
     whiteout: bool,
     opaque: bool,
-    marks: Marks,
+    /// Whether its marks count.
+    honoured: bool,
 }
 
-/// Does what the module's documentation says; also returns which marks were asked for.
-fn scan(branches: &[Branch]) -> (Verdict, Vec<usize>, Vec<(usize, Step)>) {
+/// Does what the module's documentation says: the branches taken, and those asked for marks.
+fn scan(branches: &[Branch]) -> (Vec<usize>, Vec<usize>) {
     let mut scan = Scan::new(branches.len());
     let (mut taken, mut asked) = (Vec::new(), Vec::new());
-    for (i, branch) in branches.iter().enumerate() {
-        let Answer { take, mut step } = scan.real(branch.found, branch.marks);
-        if take == Take::Yes {
-            assert_ne!(branch.found, Found::Absent);
-            taken.push(i);
-        }
-        let mark = |present| if present { Mark::Present } else { Mark::Absent };
-        loop {
-            match step {
-                Step::Next => break,
-                Step::Stop => return (scan.verdict(), taken, asked),
-                Step::AskWhiteout => {
-                    asked.push((i, step));
-                    step = scan.mark(mark(branch.whiteout));
-                }
-                Step::AskOpaque => {
-                    asked.push((i, step));
-                    assert_eq!(branch.found, Found::Dir);
-                    step = scan.mark(mark(branch.opaque));
+    let mut step = scan.step();
+    loop {
+        step = match step {
+            Step::Name(i) => scan.name(branches[i].found),
+            Step::Marks(i) => {
+                asked.push(i);
+                let branch = branches[i];
+                let opaque = branch.opaque && taken.contains(&i);
+                scan.marks(match branch.honoured && (branch.whiteout || opaque) {
+                    true => Marks::Present,
+                    false => Marks::Absent,
+                })
+            }
+            Step::Take(i) => {
+                assert_ne!(branches[i].found, Found::Absent);
+                taken.push(i);
+                scan.taken()
+            }
+            Step::Done => return (taken, asked),
+        };
+    }
+}
+
+/// As [`scan`], with as long answers as possible.
+fn scan_in_runs(branches: &[Branch]) -> Vec<usize> {
+    let mut scan = Scan::new(branches.len());
+    let mut taken = Vec::new();
+    let mut step = scan.step();
+    let end = |from: usize, stop: &dyn Fn(usize) -> bool| {
+        (from..branches.len())
+            .find(|&i| stop(i))
+            .unwrap_or(branches.len())
+    };
+    loop {
+        step = match step {
+            Step::Name(i) if branches[i].found == Found::Absent => {
+                scan.absent_until(end(i, &|i| branches[i].found != Found::Absent))
+            }
+            Step::Name(i) => scan.name(branches[i].found),
+            Step::Marks(i) => {
+                let marks = |i: usize| {
+                    let branch = branches[i];
+                    let opaque = branch.opaque && taken.contains(&i);
+                    branch.honoured && (branch.whiteout || opaque)
+                };
+                match end(i, &marks) {
+                    first if first == i => scan.marks(Marks::Present),
+                    first => scan.clear_until(first),
                 }
             }
-        }
+            Step::Take(i) => {
+                taken.push(i);
+                scan.taken()
+            }
+            Step::Done => return taken,
+        };
     }
-    panic!("the scan did not stop at the last branch");
 }
 
 /// The rules, applied to all branches at once.
-fn model(branches: &[Branch]) -> (Verdict, Vec<usize>) {
-    let last = branches.len() - 1;
-    let whiteout =
-        |i: usize| i < last && branches[i].marks == Marks::Honoured && branches[i].whiteout;
-    let opaque = |i: usize| i < last && branches[i].marks == Marks::Honoured && branches[i].opaque;
-    let first = (0..branches.len()).find(|&i| branches[i].found != Found::Absent);
-    let cut = (0..branches.len()).find(|&i| whiteout(i));
-    let top = match (first, cut) {
-        (None, None) => return (Verdict::Absent, vec![]),
-        (first, Some(at)) if first.is_none_or(|first| first > at) => {
-            return (Verdict::Whiteouted { at }, vec![])
-        }
-        (first, _) => first.unwrap(),
+fn model(branches: &[Branch]) -> Vec<usize> {
+    let whiteout = |i: usize| branches[i].honoured && branches[i].whiteout;
+    let opaque = |i: usize| branches[i].honoured && branches[i].opaque;
+    let Some(top) = (0..branches.len()).find(|&i| branches[i].found != Found::Absent) else {
+        return vec![];
     };
+    if (0..top).any(whiteout) {
+        return vec![];
+    }
     if branches[top].found == Found::Other {
-        return (Verdict::Other { at: top }, vec![top]);
+        return vec![top];
     }
     let mut taken = Vec::new();
-    let mut end = End::Bottom;
     for (i, branch) in branches.iter().enumerate().skip(top) {
         if branch.found == Found::Dir {
             taken.push(i);
         }
-        if whiteout(i) {
-            end = End::Whiteout(i);
-            break;
-        }
-        if branch.found == Found::Dir && opaque(i) {
-            end = End::Opaque(i);
+        if whiteout(i) || branch.found == Found::Dir && opaque(i) {
             break;
         }
     }
-    (Verdict::Dir { top, end }, taken)
+    taken
 }
 
 /// The `n`-th of the 24 states of a branch.
@@ -85,7 +108,7 @@ fn branch(n: usize) -> Branch {
         found: [Found::Absent, Found::Dir, Found::Other][n % 3],
         whiteout: n / 3 % 2 == 0,
         opaque: n / 6 % 2 == 0,
-        marks: [Marks::Honoured, Marks::Ignored][n / 12],
+        honoured: n / 12 == 0,
     }
 }
 
@@ -96,11 +119,12 @@ fn all_unions_of_up_to_four_branches() {
             let branches: Vec<Branch> = (0..len)
                 .map(|i| branch(case / 24usize.pow(i) % 24))
                 .collect();
-            let (verdict, taken, asked) = scan(&branches);
-            assert_eq!((verdict, taken), model(&branches), "{branches:?}");
-            for (i, step) in asked {
-                assert_eq!(branches[i].marks, Marks::Honoured, "{branches:?} {step:?}");
-                assert_ne!(i, branches.len() - 1, "nothing left to hide: {branches:?}");
+            let (taken, asked) = scan(&branches);
+            assert_eq!(taken, model(&branches), "{branches:?}");
+            assert_eq!(taken, scan_in_runs(&branches), "{branches:?}");
+            let last = branches.iter().rposition(|b| b.found != Found::Absent);
+            for i in asked {
+                assert!(Some(i) < last, "nothing left to hide at {i}: {branches:?}");
             }
         }
     }
@@ -112,19 +136,26 @@ fn whiteout_beside_its_entry_hides_lower_ones_only() {
         found: Found::Dir,
         whiteout: true,
         opaque: false,
-        marks: Marks::Honoured,
+        honoured: true,
     };
-    let (verdict, taken, asked) = scan(&[both, both]);
-    assert_eq!(taken, [0]);
-    let end = End::Whiteout(0);
-    assert_eq!(verdict, Verdict::Dir { top: 0, end });
-    assert_eq!(asked, [(0, Step::AskWhiteout)]);
+    assert_eq!(scan(&[both, both]), (vec![0], vec![0]));
+}
+
+#[test]
+fn absent_names_need_no_marks() {
+    let hidden = Branch {
+        found: Found::Absent,
+        whiteout: true,
+        opaque: false,
+        honoured: true,
+    };
+    assert_eq!(scan(&[hidden; 5]), (vec![], vec![]));
 }
 
 #[test]
 fn one_branch_needs_no_mark() {
     for n in 0..24 {
-        assert!(scan(&[branch(n)]).2.is_empty());
+        assert!(scan(&[branch(n)]).1.is_empty());
     }
 }
 
@@ -132,27 +163,21 @@ fn one_branch_needs_no_mark() {
 fn misuse_is_harmless() {
     // No branch at all.
     let mut none = Scan::new(0);
-    let stop = Answer {
-        take: Take::No,
-        step: Step::Stop,
-    };
-    assert_eq!(none.real(Found::Dir, Marks::Honoured), stop);
-    assert_eq!(none.mark(Mark::Present), Step::Stop);
-    assert_eq!(none.verdict(), Verdict::Absent);
-    // A mark nobody asked for.
+    assert_eq!(none.step(), Step::Done);
+    assert_eq!(none.name(Found::Dir), Step::Done);
+    assert_eq!(none.marks(Marks::Present), Step::Done);
+    assert_eq!(none.taken(), Step::Done);
+    // Answers that nobody asked for.
     let mut early = Scan::new(2);
-    assert_eq!(early.mark(Mark::Present), Step::Next);
-    assert_eq!(early.verdict(), Verdict::Absent);
+    assert_eq!(early.marks(Marks::Present), Step::Name(0));
+    assert_eq!(early.taken(), Step::Name(0));
+    assert_eq!(early.clear_until(1), Step::Name(0));
+    assert_eq!(early.absent_until(0), Step::Name(0));
+    assert_eq!(early.absent_until(5), Step::Done);
     // Going on after the end.
     let mut late = Scan::new(2);
-    late.real(Found::Other, Marks::Honoured);
-    assert_eq!(late.real(Found::Dir, Marks::Honoured), stop);
-    assert_eq!(late.mark(Mark::Present), Step::Stop);
-    assert_eq!(late.verdict(), Verdict::Other { at: 0 });
-    // A name where a mark was expected.
-    let mut skipped = Scan::new(3);
-    let asks = skipped.real(Found::Absent, Marks::Honoured).step;
-    assert_eq!(asks, Step::AskWhiteout);
-    assert_eq!(skipped.real(Found::Dir, Marks::Honoured), stop);
-    assert_eq!(skipped.verdict(), Verdict::Absent);
+    assert_eq!(late.name(Found::Other), Step::Take(0));
+    assert_eq!(late.name(Found::Dir), Step::Take(0));
+    assert_eq!(late.taken(), Step::Done);
+    assert_eq!(late.name(Found::Dir), Step::Done);
 }

@@ -9,7 +9,7 @@ use proptest::{collection::vec, prelude::*};
 use kernel::error::code::EOVERFLOW;
 
 use crate::rust::logic::{
-    lookup::{Found, Mark, Marks, Scan, Step, Take},
+    lookup::{Found, Marks, Scan, Step},
     merge::{merge, Layer, Listing, Snapshot},
     whname,
 };
@@ -320,28 +320,24 @@ proptest! {
             };
             let mut scan = Scan::new(names.len());
             let mut top = None;
-            'branches: for (at, (_, honours)) in names.iter().enumerate() {
-                let found = if has(at, name.as_bytes()) { Found::Other } else { Found::Absent };
-                let marks = if *honours { Marks::Honoured } else { Marks::Ignored };
-                let answer = scan.real(found, marks);
-                if answer.take == Take::Yes {
-                    top = Some(at);
-                }
-                let mut step = answer.step;
-                loop {
-                    step = match step {
-                        Step::Next => break,
-                        Step::Stop => break 'branches,
-                        Step::AskOpaque => unreachable!(),
-                        Step::AskWhiteout => {
-                            let whiteout = whname::whiteout(name.as_bytes()).unwrap();
-                            scan.mark(match has(at, &whiteout) {
-                                true => Mark::Present,
-                                false => Mark::Absent,
-                            })
-                        }
-                    };
-                }
+            let mut step = scan.step();
+            loop {
+                step = match step {
+                    Step::Name(at) if has(at, name.as_bytes()) => scan.name(Found::Other),
+                    Step::Name(_) => scan.name(Found::Absent),
+                    Step::Marks(at) => {
+                        let whiteout = whname::whiteout(name.as_bytes()).unwrap();
+                        scan.marks(match names[at].1 && has(at, &whiteout) {
+                            true => Marks::Present,
+                            false => Marks::Absent,
+                        })
+                    }
+                    Step::Take(at) => {
+                        top = Some(at);
+                        scan.taken()
+                    }
+                    Step::Done => break,
+                };
             }
             let listed = snapshot.contains(name.as_bytes());
             let listed = listed.map(|i| usize::from(snapshot.get(i).unwrap().fs) - 100);

@@ -58,8 +58,8 @@ fn targets_are_always_usable() {
     for bits in 0..1u32 << 8 {
         let branches: Vec<Branch> = (0..4)
             .map(|i| Branch {
-                writable: bits >> (2 * i) & 1 != 0,
-                has_parent: bits >> (2 * i + 1) & 1 != 0,
+                writable: (bits >> (2 * i)) & 1 != 0,
+                has_parent: (bits >> (2 * i + 1)) & 1 != 0,
                 free: 0,
             })
             .collect();

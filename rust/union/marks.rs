@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Which directories of branches hold no marks (whiteouts, opaque marks).
+//!
+//! Nearly all hold none. But a look-up that finds a directory in many branches
+//! would ask each for two: a whiteout of the name, and the opaque mark. What one
+//! listing of a small directory told is remembered here beyond the life of its
+//! inode: a tag of its number and its change stamp. If it is changed, it has
+//! another tag.
+//!
+//! # Locking
+//!
+//! None: the table has a fixed number of places, and who comes later overwrites.
+
+#![forbid(unsafe_code)]
+
+use super::branch::Slot;
+use crate::fs::{
+    inode::Stamp,
+    io::KernelFile,
+    sb::random_id, //
+};
+use crate::logic::{
+    hash::Key,
+    whname, //
+};
+use kernel::{
+    prelude::*,
+    sync::atomic::{
+        Atomic,
+        Relaxed, //
+    }, //
+};
+
+/// The number of places, a power of two.
+const PLACES: usize = 1 << 14;
+/// Only directories up to this size are listed, in bytes: the smallest there are on a disk.
+const SMALL: i64 = 4096;
+
+/// It was asked for a mark once: the next time it is listed.
+const ASKED: u64 = 1;
+/// It holds none.
+const CLEAN: u64 = 2;
+/// It holds some.
+const MARKED: u64 = 3;
+/// The bits of a place that say which of these.
+const STATE: u64 = 3;
+
+/// What is remembered.
+pub(crate) struct Marks {
+    places: KVVec<Atomic<u64>>,
+    key: Key,
+}
+
+impl Marks {
+    /// Nothing yet.
+    pub(crate) fn new() -> Result<Self> {
+        let mut places = KVVec::with_capacity(PLACES, GFP_KERNEL)?;
+        for _ in 0..PLACES {
+            places.push(Atomic::new(0), GFP_KERNEL)?;
+        }
+        Ok(Marks {
+            places,
+            key: Key(random_id(), random_id()),
+        })
+    }
+
+    /// Whether the directory `slot` may hold marks. The mounter's credentials are in force.
+    pub(crate) fn may_hold(&self, slot: &Slot) -> Result<bool> {
+        let inode = slot.inode()?;
+        let (tag, place) = match self.place(slot.branch().fs, inode.ino(), inode.stamp()) {
+            Some(found) if inode.size() <= SMALL => found,
+            _ => return Ok(true),
+        };
+        let known = place.load(Relaxed);
+        let state = if known & !STATE == tag {
+            known & STATE
+        } else {
+            0
+        };
+        match state {
+            CLEAN => return Ok(false),
+            MARKED => return Ok(true),
+            ASKED if inode.is_settled() => {}
+            _ => {
+                place.store(tag | ASKED, Relaxed);
+                return Ok(true);
+            }
+        }
+        // Changes of a file system that wants to be asked itself may not show, and one name may
+        // have several spellings.
+        if slot.dentry().is_remote() || slot.dentry().folds_case() {
+            return Ok(true);
+        }
+        let mut marked = false;
+        KernelFile::dir(slot.path(), true)?.each_entry(&mut |name, _, _| {
+            marked |= whname::is_reserved(name);
+            Ok(())
+        })?;
+        // With the stamp from before: a change meanwhile has given it another one.
+        place.store(tag | if marked { MARKED } else { CLEAN }, Relaxed);
+        Ok(marked)
+    }
+
+    /// The tag of a directory, and its place.
+    fn place(&self, fs: u16, ino: u64, stamp: Stamp) -> Option<(u64, &Atomic<u64>)> {
+        let mut bytes = [0; 32];
+        let words = [u64::from(fs), ino, stamp.time(), stamp.version()];
+        for (to, word) in bytes.chunks_exact_mut(8).zip(words) {
+            to.copy_from_slice(&word.to_le_bytes());
+        }
+        let tag = self.key.hash64(&bytes) & !STATE;
+        // CAST: Any bits will do.
+        let place = self.places.get((tag >> 2) as usize % PLACES)?;
+        Some((tag, place))
+    }
+}
