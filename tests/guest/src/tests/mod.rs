@@ -5,6 +5,7 @@
 mod acl;
 mod attr;
 mod bad_input;
+mod clients;
 mod concurrency;
 mod coo;
 mod copyup;
@@ -85,6 +86,7 @@ pub(crate) fn all() -> Vec<Case> {
         udba::cases(),
         notify::cases(),
         remount::cases(),
+        clients::cases(),
         remount_soak::cases(),
         index::cases(),
         bad_input::cases(),
