@@ -146,9 +146,12 @@ impl Scan {
     }
 
     /// Takes a longer answer to [`Step::Marks`]: there are none in any branch before the `end`-th.
+    ///
+    /// It says nothing of what was found last, and of what lies below that: the opaque mark of a
+    /// directory is asked for once it was taken.
     pub(crate) fn clear_until(&mut self, end: usize) -> Step {
         if let Step::Marks(_) = self.step {
-            self.clear = self.clear.max(end);
+            self.clear = self.clear.max(end.min(self.at));
             return self.clear();
         }
         self.step

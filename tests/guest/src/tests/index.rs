@@ -10,7 +10,7 @@ use crate::harness::{prelude::*, union::reconfigure};
 cases! {
     BASIC: names_in_many_layers, changes_behind_our_back, our_own_whiteouts, whiteouts_by_hand,
         left_over_whiteouts, directories_that_get_an_instance, renamed_directories,
-        changes_that_do_not_count, marks_in_directories_without, remounts;
+        changes_that_do_not_count, marks_in_directories_without, opaque_directories, remounts;
 }
 
 /// Looks so many absent names up in `dir` that the union begins to remember.
@@ -62,6 +62,27 @@ fn names_in_many_layers(cx: &Ctx) -> Result<()> {
     assert_eq!(names(u.at("d/sub-0"))?, set(["in-1"]));
     assert_eq!(names(u.at("d/sub-1"))?, set(["in-3"]));
     assert_eq!(names(u.at("d/sub-2"))?, set(["in-4"]));
+    Ok(())
+}
+
+/// A directory that is found below the top has its own opaque mark asked for, whatever is known of
+/// the directory that it is in.
+fn opaque_directories(cx: &Ctx) -> Result<()> {
+    let kind = cx.layout.upper();
+    let u = cx
+        .union()
+        .rw(Tree::new().dir("d"))
+        .on(
+            kind,
+            "ro+wh",
+            Tree::new().opaque("d/sub").file("d/sub/a", ""),
+        )
+        .on(kind, "ro+wh", Tree::new().file("d/sub/b", ""))
+        .on(kind, "ro", Tree::new().file("d/sub/c", ""))
+        .mount()?;
+    learn(&u, "d");
+    assert_eq!(names(u.at("d/sub"))?, set(["a"]));
+    errno(sys::lstat(u.at("d/sub/b")), Errno::NOENT);
     Ok(())
 }
 
