@@ -13,7 +13,6 @@
 //! |---|---|
 //! | [`data`] | the contents: shared, or copied with their holes |
 //! | [`meta`] | owner, mode, times, extended attributes, ACLs |
-//! | [`mvdown`] | the way back: to a lower writable branch |
 //!
 //! # Locking
 //!
@@ -31,10 +30,8 @@
 
 mod data;
 mod meta;
-mod mvdown;
 
 pub(crate) use meta::DirTimes;
-pub(crate) use mvdown::mvdown;
 
 use super::{
     branch::{

@@ -24,7 +24,6 @@ mod lookup;
 mod mapping;
 mod model;
 mod mount;
-mod mvdown;
 mod notify;
 mod open_files;
 mod options;
@@ -82,7 +81,6 @@ pub(crate) fn all() -> Vec<Case> {
         sysfs::cases(),
         ioctl::cases(),
         rdu::cases(),
-        mvdown::cases(),
         udba::cases(),
         notify::cases(),
         remount::cases(),
