@@ -276,7 +276,9 @@ fn fits(dir: &Dentry, branch: &Branch) -> Result<bool> {
             return Ok(false);
         }
         if let Some(slot) = parent.object()?.slot_on(branch.id)? {
-            return Ok(dirop::lookup_positive(slot.dentry(), &missing.name()?)?.is_none());
+            let found = dirop::lookup_positive(slot.dentry(), &missing.name()?)?;
+            // A directory is its own instance, which somebody promotes at this very moment.
+            return Ok(found.is_none_or(|found| found.is_dir()));
         }
         missing = parent;
     }
