@@ -373,7 +373,8 @@ impl Inode {
 }
 
 /// The link count that stat(2) shows. For a directory it counts the sub-directories of each
-/// instance, so it is never too small for programs that trust it.
+/// instance, so it is never too small for programs that trust it. 1 tells them that nobody counted,
+/// as btrfs does.
 pub(crate) fn link_count(stack: &Stack) -> Result<u32> {
     let mut count = stack.top_inode().nlink();
     if !stack.top_inode().is_dir() {
@@ -381,8 +382,10 @@ pub(crate) fn link_count(stack: &Stack) -> Result<u32> {
     }
     for slot in stack.rest() {
         let nlink = slot.inode()?.nlink();
-        let more = if nlink < 2 { nlink } else { nlink - 2 };
-        count = count.saturating_add(more);
+        if count == 1 || nlink == 1 {
+            return Ok(1);
+        }
+        count = count.saturating_add(nlink.saturating_sub(2));
     }
     Ok(count)
 }

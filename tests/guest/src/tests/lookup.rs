@@ -16,6 +16,7 @@ cases! {
     BASIC: many_branches, two_branches_of_one_file_system, reserved_names_are_refused,
         name_limit, negative_names_become_positive, deep_paths, paths_through_descriptors,
         lower_of_a_nested_union, link_counts_of_directories, statx_tells_birth_and_mount;
+    WRITABLE: link_counts_are_not_too_small;
 }
 
 fn top_wins(cx: &Ctx) -> Result<()> {
@@ -49,6 +50,26 @@ fn directories_merge(cx: &Ctx) -> Result<()> {
     assert_eq!(names(u.at("d/e"))?, set(["x", "y"]));
     assert_eq!(text(u.at("d/e/x"))?, "top");
     assert_eq!(text(u.at("d/e/y"))?, "low");
+    Ok(())
+}
+
+/// Programs take a count below 2 plus the number of sub-directories for none; 1 says that the file
+/// system does not count, as btrfs.
+fn link_counts_are_not_too_small(cx: &Ctx) -> Result<()> {
+    let u = cx
+        .union()
+        .rw(Tree::new().dir("d/e"))
+        .ro(Tree::new().dir("d/e").dir("d/f").dir("below"))
+        .mount()?;
+    for (dir, count) in [("", 2), ("d", 2), ("d/e", 0), ("below", 0)] {
+        let links = sys::lstat(u.at(dir))?.st_nlink;
+        assert!(links == 1 || links >= 2 + count, "{dir:?}: {links} links");
+        assert_eq!(
+            links == 1,
+            cx.layout == Layout::Btrfs,
+            "{dir:?}: {links} links"
+        );
+    }
     Ok(())
 }
 
