@@ -286,7 +286,6 @@ impl<T> Inode<T> {
 
     /// Keeps everybody from opening it for writing (`ETXTBSY`) until the guard is dropped. `ETXTBSY`
     /// if somebody has done so.
-    #[allow(dead_code)] // For MVDOWN, which is not there yet.
     pub(crate) fn deny_writers(&self) -> Result<NoWriters<'_, T>> {
         // SAFETY: The inode is valid by the type invariant.
         let ret = unsafe { bindings::ruaufs_helper_deny_write_access(self.as_ptr()) };
@@ -369,7 +368,6 @@ impl<T: FileSystem> Inode<T> {
     }
 
     /// Lets the cache forget it, and its names, as soon as nobody uses them.
-    #[allow(dead_code)] // As above.
     pub(crate) fn forget_soon(&self) {
         // SAFETY: The inode is valid.
         unsafe { bindings::d_mark_dontcache(self.as_ptr()) };
@@ -565,7 +563,6 @@ impl<T> Drop for Locked<'_, T> {
 /// # Invariants
 ///
 /// The count was lowered by one.
-#[allow(dead_code)] // As above.
 pub(crate) struct NoWriters<'a, T>(&'a Inode<T>);
 
 impl<T> Drop for NoWriters<'_, T> {

@@ -32,7 +32,6 @@ pub(crate) enum Needs {
     /// What it looks at stays.
     Reading,
     /// The inode is its own (`i_rwsem` is held), and instances may change.
-    #[allow(dead_code)] // For MVDOWN, which is not there yet.
     Changing,
 }
 

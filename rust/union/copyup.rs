@@ -13,6 +13,7 @@
 //! |---|---|
 //! | [`data`] | the contents: shared, or copied with their holes |
 //! | [`meta`] | owner, mode, times, extended attributes, ACLs |
+//! | [`mvdown`] | the way back: to a lower writable branch |
 //!
 //! # Locking
 //!
@@ -30,8 +31,10 @@
 
 mod data;
 mod meta;
+mod mvdown;
 
 pub(crate) use meta::DirTimes;
+pub(crate) use mvdown::mvdown;
 
 use super::{
     branch::{
@@ -505,7 +508,8 @@ impl CopyUp<'_> {
     /// Whether a directory gets an instance below its top one: one that nobody sees.
     fn goes_down(&self) -> bool {
         let table = self.sb.data().table();
-        table.index_of(self.target.id) > table.index_of(self.source.branch().id)
+        self.inode.is_dir()
+            && table.index_of(self.target.id) > table.index_of(self.source.branch().id)
     }
 
     /// Removes what was staged.

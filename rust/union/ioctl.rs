@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 use super::{
+    copyup,
     rdu,
     Inode,
     Union, //
@@ -59,6 +60,7 @@ pub(super) fn write(arg: usize, bytes: &[u8]) -> Result {
 impl Operations for Union {
     fn needs(command: u32) -> Needs {
         match command {
+            uapi::MVDOWN => Needs::Changing,
             _ => Needs::Reading,
         }
     }
@@ -69,6 +71,7 @@ impl Operations for Union {
             (uapi::RDU, true) => rdu::list(file, arg),
             (uapi::RDU_INO, true) => rdu::numbers(file, arg),
             (uapi::WBR_FD, _) => open_branch(file, arg),
+            (uapi::MVDOWN, _) => copyup::mvdown(file, arg),
             (uapi::IBUSY, true) => busy(file.inode(), arg),
             (uapi::BRINFO, true) => branches(file.inode(), arg),
             _ => Err(ENOTTY),

@@ -24,6 +24,7 @@ mod lookup;
 mod mapping;
 mod model;
 mod mount;
+mod mvdown;
 mod notify;
 mod open_files;
 mod options;
@@ -81,6 +82,7 @@ pub(crate) fn all() -> Vec<Case> {
         sysfs::cases(),
         ioctl::cases(),
         rdu::cases(),
+        mvdown::cases(),
         udba::cases(),
         notify::cases(),
         remount::cases(),
