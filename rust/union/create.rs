@@ -126,7 +126,7 @@ pub(crate) fn make(
         take_back(dir, slot, entry.name, whiteouted);
         entry.dentry.unhash();
     })?;
-    dir.changed_on(&branch)?;
+    dir.changed_on(&branch);
     Ok(inode)
 }
 
@@ -245,7 +245,8 @@ pub(crate) fn link(old: &Dentry, dir: &Inode, entry: Entry<'_, Union>) -> Result
     }
     drop(lock);
     inode.refresh()?;
-    dir.changed_on(&branch)
+    dir.changed_on(&branch);
+    Ok(())
 }
 
 /// Makes an unnamed file and opens it.

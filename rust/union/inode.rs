@@ -302,10 +302,15 @@ impl Inode {
 
     /// The directory was changed by us, on `branch`. The top instance, whose times are shown, is
     /// another one if a policy chose a lower branch: then it gets the time, too.
-    pub(crate) fn changed_on(&self, branch: &Branch) -> Result {
+    ///
+    /// The change is done and not undone for what comes after it: a failure is only logged.
+    pub(crate) fn changed_on(&self, branch: &Branch) {
         self.data().changes.fetch_add(1, Relaxed);
-        let top = self.stack()?.top();
-        if top.branch().id != branch.id && top.branch().writable() {
+        let touch = || -> Result {
+            let top = self.stack()?.top();
+            if top.branch().id == branch.id || !top.branch().writable() {
+                return Ok(());
+            }
             let write = top.branch().want_write()?;
             self.sb().data().cred.scope(|| {
                 Change::new()
@@ -313,8 +318,11 @@ impl Inode {
                     .apply(&top.branch().root.mount, top.dentry())
             })?;
             drop(write);
+            Ok(())
+        };
+        if let Err(error) = touch().and(self.refresh()) {
+            pr_warn!("a directory was changed, its times were not: {:?}\n", error);
         }
-        self.refresh()
     }
 
     /// Counts the changes of the directory by us.

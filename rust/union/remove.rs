@@ -126,7 +126,8 @@ pub(crate) fn unlink(dir: &Inode, entry: Entry<'_, Union>) -> Result {
     gone(inode, &removal);
     drop(lock);
     inode.refresh()?;
-    dir.changed_on(&removal.branch)
+    dir.changed_on(&removal.branch);
+    Ok(())
 }
 
 /// Removes an empty directory.
@@ -161,7 +162,8 @@ pub(crate) fn rmdir(dir: &Inode, entry: Entry<'_, Union>) -> Result {
     }
     gone(inode, &removal);
     drop(lock);
-    dir.changed_on(&removal.branch)
+    dir.changed_on(&removal.branch);
+    Ok(())
 }
 
 /// A name of `inode` was removed: what is counted and noted of it follows. The object's lock is

@@ -161,7 +161,7 @@ pub(crate) fn rename(
             if let Some(victim) = victim {
                 plink::goes(victim);
             }
-            job.rename((object, parts), victim)
+            job.rename((object, parts), victim, &mut victim_room)
         }
     })?;
     // The branch has changed: from here on nothing fails. What is known of the names belongs to
@@ -201,7 +201,7 @@ pub(crate) fn rename(
     }
     log(object.refresh());
     for dir in [from.dir, to.dir] {
-        log(dir.changed_on(&branch));
+        dir.changed_on(&branch);
     }
     Ok(())
 }
@@ -310,7 +310,12 @@ impl Job<'_> {
     }
 
     /// `false` if the whiteout of the new name is still there.
-    fn rename(&self, (object, parts): (&Inode, Parts), victim: Option<&Inode>) -> Result<bool> {
+    fn rename(
+        &self,
+        (object, parts): (&Inode, Parts),
+        victim: Option<&Inode>,
+        victim_room: &mut Option<inode::Room>,
+    ) -> Result<bool> {
         let info = self.from.dir.sb().data();
         let branch = self.branch;
         let to = View::of(self.to.dir)?;
@@ -333,7 +338,7 @@ impl Job<'_> {
             index::hides(self.from.dir);
             whiteout::create(branch, self.old.dentry(), self.from.name, self.write)?;
         }
-        let moved = self.replace(object, victim);
+        let moved = self.replace(object, victim, victim_room);
         if moved.is_err() && old_hidden {
             if let Err(error) =
                 whiteout::remove(branch, self.old.dentry(), self.from.name, self.write)
@@ -377,7 +382,12 @@ impl Job<'_> {
     }
 
     /// The rename proper.
-    fn replace(&self, object: &Inode, victim: Option<&Inode>) -> Result {
+    fn replace(
+        &self,
+        object: &Inode,
+        victim: Option<&Inode>,
+        victim_room: &mut Option<inode::Room>,
+    ) -> Result {
         let go = || -> Result {
             let renaming = Renaming::new(
                 (self.old.path(), self.from.name),
@@ -394,18 +404,49 @@ impl Job<'_> {
             Err(error)
                 if (error == ENOTEMPTY || error == EEXIST) && victim.is_some_and(Inode::is_dir) =>
             {
-                let info = self.from.dir.sb().data();
-                whiteout::remove_dir(
-                    info,
-                    self.branch,
-                    self.new.dentry(),
-                    self.to.name,
-                    self.write,
-                )?;
-                go()
+                self.without_marks(victim.ok_or(ENOENT)?, victim_room, go)
             }
             other => other,
         }
+    }
+
+    /// Runs `go` while the directory in the way, `victim`, holds no marks. It stays in its place
+    /// until `go` replaces it, so that there is one of the two at any time: its whiteout beside it
+    /// hides what the marks did.
+    fn without_marks(
+        &self,
+        victim: &Inode,
+        room: &mut Option<inode::Room>,
+        go: impl FnOnce() -> Result,
+    ) -> Result {
+        let (branch, dir, name) = (self.branch, self.new.dentry(), self.to.name);
+        let hidden =
+            self.shows_below(self.to.dir, self.new, name)? && !whiteout::exists(dir, name)?;
+        if hidden {
+            index::hides(self.to.dir);
+            whiteout::create(branch, dir, name, self.write)?;
+        }
+        let slot = self.instance(victim)?;
+        settle(victim, slot.branch(), room);
+        let result = whiteout::remove_marks(branch, slot.dentry(), self.write).and_then(|()| go());
+        let undo = || -> Result {
+            // A mark for all that are gone.
+            if result.is_err() {
+                whiteout::make_opaque(branch, slot.dentry(), self.write)?;
+            }
+            if hidden {
+                whiteout::remove(branch, dir, name, self.write)?;
+            }
+            Ok(())
+        };
+        if let Err(error) = undo() {
+            pr_warn!(
+                "the whiteout of {:?} stays beside it: {:?}\n",
+                kernel::str::BStr::from_bytes(name),
+                error
+            );
+        }
+        result
     }
 
     /// `ESTALE` if somebody changed one of the names behind our back.

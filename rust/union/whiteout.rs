@@ -228,6 +228,15 @@ pub(crate) fn names(dir: PathRef<'_>) -> Result<KVVec<KVec<u8>>> {
     Ok(names)
 }
 
+/// Removes the marks from `dir`, and nothing else.
+pub(crate) fn remove_marks(branch: &Branch, dir: &LowerDentry, write: &WriteAccess<'_>) -> Result {
+    let at = branch.at(dir);
+    for name in names(at)?.iter().filter(|name| whname::is_reserved(name)) {
+        Removing::new(at, name, write)?.unlink()?;
+    }
+    Ok(())
+}
+
 /// Removes all non-directories from `dir`.
 fn empty(dir: PathRef<'_>, write: &WriteAccess<'_>) -> Result {
     for name in names(dir)?.iter() {
