@@ -96,12 +96,15 @@ pub(crate) trait Mountable:
 {
 }
 
-/// A registered file system type. Dropping it unregisters the type.
+/// A file system type, once [`register()`](Self::register) succeeded known to the VFS.
+/// Dropping it unregisters the type.
+///
+/// It must be part of a static: the locks of all super blocks and inodes of the type have
+/// their lockdep classes in it, and lockdep takes classes from static memory only.
 ///
 /// # Invariants
 ///
-/// `fs_type` is registered with the VFS as long as the value lives. `cache`
-/// outlives all inodes of the type: the VFS holds a reference to the module for
+/// `cache` outlives all inodes of the type: the VFS holds a reference to the module for
 /// each mounted super block, and [`Drop`] waits for inodes that still wait for
 /// their grace period.
 #[pin_data(PinnedDrop)]
@@ -118,17 +121,17 @@ unsafe impl<T: Mountable> Send for Registration<T> {}
 unsafe impl<T: Mountable> Sync for Registration<T> {}
 
 impl<T: Mountable> Registration<T> {
-    /// Registers `name` with the VFS. `EBUSY` if the name is taken.
+    /// Makes the type `name`, which nobody can mount yet.
     pub(crate) fn new(
         name: &'static CStr,
         module: &'static ThisModule,
         cache: Arc<InodeCache<T>>,
         global: Arc<T::Global>,
-    ) -> impl PinInit<Self, Error> {
-        try_pin_init!(Self {
+    ) -> impl PinInit<Self> {
+        pin_init!(Self {
             cache,
             global,
-            fs_type <- Opaque::try_ffi_init(move |slot: *mut bindings::file_system_type| {
+            fs_type <- Opaque::ffi_init(move |slot: *mut bindings::file_system_type| {
                 let fs_type = bindings::file_system_type {
                     name: kernel::str::as_char_ptr_in_const_context(name),
                     // Names move while the file system still holds what excludes a look at
@@ -140,12 +143,16 @@ impl<T: Mountable> Registration<T> {
                     owner: module.as_ptr(),
                     ..pin_init::zeroed()
                 };
-                // SAFETY: `slot` is valid for writes by the contract of `try_ffi_init`.
+                // SAFETY: `slot` is valid for writes by the contract of `ffi_init`.
                 unsafe { ptr::write(slot, fs_type) };
-                // SAFETY: `slot` is initialised and stays pinned until `PinnedDrop`.
-                kernel::error::to_result(unsafe { bindings::register_filesystem(slot) })
             }),
         })
+    }
+
+    /// Makes the type known to the VFS. `EBUSY` if its name is taken.
+    pub(crate) fn register(self: Pin<&mut Self>) -> Result {
+        // SAFETY: `fs_type` is initialised and stays pinned until `PinnedDrop`.
+        kernel::error::to_result(unsafe { bindings::register_filesystem(self.fs_type.get()) })
     }
 
     /// The inode cache of the registration that `sb` was mounted through.
@@ -183,7 +190,7 @@ impl<T: Mountable> Registration<T> {
 #[pinned_drop]
 impl<T: Mountable> PinnedDrop for Registration<T> {
     fn drop(self: Pin<&mut Self>) {
-        // SAFETY: By the type invariant it is registered.
+        // SAFETY: It is initialised; the VFS refuses (`EINVAL`) a type that was not registered.
         unsafe { bindings::unregister_filesystem(self.fs_type.get()) };
         // Inodes are freed by RCU callbacks that use the cache.
         kernel::sync::rcu::rcu_barrier();

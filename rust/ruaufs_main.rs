@@ -76,7 +76,8 @@ struct Ruaufs {
     #[pin]
     own: Registration<Union>,
     /// The same file system under the name that aufs's users mount.
-    alias: Option<Pin<KBox<Registration<Union>>>>,
+    #[pin]
+    alias: Registration<Union>,
     /// `/proc/fs/aufs/plink_maint`, unless somebody else has it.
     plink_maint: Option<ControlFile<Global>>,
     cache: Arc<InodeCache<Union>>,
@@ -84,29 +85,19 @@ struct Ruaufs {
 }
 
 impl Ruaufs {
-    /// Registers the type `aufs`. Without it the module is still of use.
-    fn register_alias(
-        module: &'static ThisModule,
-        cache: &Arc<InodeCache<Union>>,
-        global: &Arc<Global>,
-    ) -> Option<Pin<KBox<Registration<Union>>>> {
+    /// Registers the type `aufs`, if that is wanted. Without it the module is still of use.
+    fn register_alias(global: &Global, alias: Pin<&mut Registration<Union>>) -> bool {
         if !global.parameters.aufs_alias {
-            return None;
+            return false;
         }
-        let made = KBox::pin_init(
-            Registration::new(c"aufs", module, cache.clone(), global.clone()),
-            GFP_KERNEL,
-        );
-        match made {
-            Ok(alias) => Some(alias),
-            Err(error) => {
-                pr_warn!(
-                    "file system type aufs: not registered ({:?}), mount as type ruaufs\n",
-                    error
-                );
-                None
-            }
+        let registered = alias.register();
+        if let Err(error) = registered {
+            pr_warn!(
+                "file system type aufs: not registered ({:?}), mount as type ruaufs\n",
+                error
+            );
         }
+        registered.is_ok()
     }
 }
 
@@ -128,10 +119,11 @@ impl kernel::InPlaceModule for Ruaufs {
                 "/proc/fs/aufs/plink_maint",
                 ControlFile::new(c"fs/aufs", c"plink_maint", global.clone())
             ),
-            alias: Self::register_alias(module, cache, global),
+            alias <- Registration::new(c"aufs", module, cache.clone(), global.clone()),
             own <- Registration::new(c"ruaufs", module, cache.clone(), global.clone()),
             _: {
-                let alias = if alias.is_some() { ", aufs" } else { "" };
+                own.register()?;
+                let alias = if Self::register_alias(global, alias) { ", aufs" } else { "" };
                 pr_info!("file system types ruaufs{}\n", alias);
             },
         })
