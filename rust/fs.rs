@@ -26,6 +26,7 @@ pub(crate) mod cred;
 pub(crate) mod dentry;
 pub(crate) mod dir;
 pub(crate) mod dirop;
+pub(crate) mod export;
 pub(crate) mod file;
 pub(crate) mod gate;
 pub(crate) mod inode;
@@ -62,7 +63,7 @@ pub(crate) struct Foreign;
 /// The callbacks are spread over the traits that it must implement as well, one
 /// per VFS object: [`context::Operations`], [`sb::Operations`],
 /// [`dentry::Operations`], [`inode_ops::Operations`], [`file::Operations`],
-/// [`dir::Operations`], [`ioctl::Operations`].
+/// [`dir::Operations`], [`ioctl::Operations`], [`export::Operations`].
 pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
     /// State of the loaded module, shared by all super blocks.
     type Global: Send + Sync;
@@ -93,6 +94,7 @@ pub(crate) trait Mountable:
     + file::Operations
     + dir::Operations
     + ioctl::Operations
+    + export::Operations
 {
 }
 

@@ -10,6 +10,7 @@
 #include <linux/compat.h>
 #include <linux/cred.h>
 #include <linux/dcache.h>
+#include <linux/exportfs.h>
 #include <linux/fiemap.h>
 #include <linux/fileattr.h>
 #include <linux/fs.h>
@@ -676,6 +677,16 @@ unsigned long ruaufs_helper_compat_ptr(unsigned long arg)
 #else
 	return arg;
 #endif
+}
+
+/* Brings attributes to disk, as nfsd does for a file system of its own. */
+int ruaufs_helper_commit_metadata(struct inode *inode)
+{
+	const struct export_operations *ops = inode->i_sb->s_export_op;
+
+	if (ops && ops->commit_metadata)
+		return ops->commit_metadata(inode);
+	return sync_inode_metadata(inode, 1);
 }
 
 u64 ruaufs_helper_random(void)

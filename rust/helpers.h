@@ -123,6 +123,9 @@ int ruaufs_helper_fileattr_set(const struct path *path,
 /* sysfs */
 void ruaufs_helper_attribute_init(struct attribute *attr);
 
+/* file handles */
+int ruaufs_helper_commit_metadata(struct inode *inode);
+
 /* output */
 u64 ruaufs_helper_random(void);
 void ruaufs_helper_fc_error(struct fs_context *fc, const char *text);

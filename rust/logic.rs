@@ -17,6 +17,7 @@
 //! | [`create`], [`copyup`], [`remove`] | which branch is changed, and how |
 //! | [`dirren`] | what is stored of renamed directories |
 //! | [`plink`] | what is noted of a pseudo-link |
+//! | [`handle`] | file handles |
 //! | [`ino`] | inode numbers of the union |
 //! | [`escape`] | paths in sysfs and ioctls |
 //! | [`uapi`] | numbers and layouts of ioctls |
@@ -42,6 +43,7 @@ pub(crate) mod create;
 pub(crate) mod dirren;
 pub(crate) mod env;
 pub(crate) mod escape;
+pub(crate) mod handle;
 pub(crate) mod hash;
 pub(crate) mod index;
 pub(crate) mod ino;

@@ -30,6 +30,7 @@ pub(crate) mod copyup;
 pub(crate) mod create;
 pub(crate) mod dirren;
 pub(crate) mod draft;
+pub(crate) mod export;
 pub(crate) mod global;
 pub(crate) mod index;
 pub(crate) mod ino;

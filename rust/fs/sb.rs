@@ -15,6 +15,7 @@ use super::{
         self,
         Dentry, //
     },
+    export,
     gate::Reading,
     inode::{
         Inode,
@@ -67,6 +68,12 @@ impl<T: FileSystem> SuperBlock<T> {
     /// The C object.
     pub(crate) fn as_ptr(&self) -> *mut bindings::super_block {
         self.0.get()
+    }
+
+    /// The device number that stat(2) shows.
+    pub(crate) fn device(&self) -> u64 {
+        // SAFETY: Set when the super block is made.
+        u64::from(unsafe { (*self.as_ptr()).s_dev })
     }
 
     /// The state of the file system.
@@ -186,6 +193,9 @@ pub(crate) trait Operations: FileSystem {
     /// The last mount is gone: gives up what refers to inodes of the super block itself.
     fn unmount(sb: &SuperBlock<Self>);
 
+    /// An inode without names is about to go.
+    fn gone(inode: &Inode<Self>);
+
     /// The options of the mount, as `/proc/mounts` shows them, each with a leading comma.
     fn show_options(root: &Dentry<Self>, out: &Seq<'_>) -> Result;
 }
@@ -218,6 +228,8 @@ impl<T: Mountable> Table<T> {
             (*sb).s_magic = T::MAGIC as c_ulong;
             (*sb).s_op = &Self::OPERATIONS;
             (*sb).s_xattr = xattr::Table::<T>::HANDLERS.as_ptr();
+            let handles: &'static bindings::export_operations = &export::Table::<T>::OPERATIONS;
+            (*sb).s_export_op = ptr::from_ref(handles).cast();
             (*sb).s_stack_depth = mounted.stack_depth;
             (*sb).s_maxbytes = mounted.max_bytes;
             (*sb).s_time_gran = mounted.time_granularity;
@@ -280,7 +292,11 @@ impl<T: Mountable> Table<T> {
     /// Called by the VFS when the last reference to an inode of ours is gone.
     unsafe extern "C" fn destroy_inode(inode: *mut bindings::inode) {
         // SAFETY: An inode of ours; its memory is still there.
-        unsafe { Inode::<T>::from_raw(inode) }.data().release();
+        let inode = unsafe { Inode::<T>::from_raw(inode) };
+        if inode.nlink() == 0 {
+            T::gone(inode);
+        }
+        inode.data().release();
     }
 
     /// # Safety

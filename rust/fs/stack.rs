@@ -59,8 +59,9 @@ use kernel::{
 /// One foreign dentry and its place `P`.
 #[derive(Clone)]
 pub(crate) struct Slot<P> {
-    place: P,
+    // Dropped first: what keeps its file system mounted may be the place.
     dentry: ARef<Dentry>,
+    place: P,
 }
 
 impl<P> Slot<P> {

@@ -33,6 +33,8 @@ pub(crate) struct Statfs {
     pub(crate) fsid: u64,
     /// Bytes in a fragment, 0 for "as a block".
     pub(crate) fragment_size: u64,
+    /// The identity of the file system.
+    pub(crate) id: u64,
 }
 
 impl Statfs {
@@ -58,6 +60,7 @@ impl Statfs {
                 (u64::from(high) << 32) | u64::from(low)
             },
             fragment_size: buf.f_frsize as u64,
+            id: 0,
         })
     }
 
@@ -90,6 +93,10 @@ impl Statfs {
             f_ffree: self.files_free,
             f_namelen: self.name_max as c_long,
             f_frsize: self.fragment_size as c_long,
+            // CAST: Two halves.
+            f_fsid: bindings::__kernel_fsid_t {
+                val: [self.id as c_int, (self.id >> 32) as c_int],
+            },
             ..pin_init::zeroed()
         }
     }

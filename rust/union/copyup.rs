@@ -41,6 +41,7 @@ use super::{
         Branch,
         Slot, //
     },
+    export,
     ino::InoTable,
     inode,
     notify,
@@ -108,7 +109,7 @@ pub(crate) fn promote(dentry: &Dentry, wanted: Data) -> Result {
                 Ok(())
             };
         }
-        let target = target::above(&dentry.parent(), stack.top())?;
+        let target = target::above(&dentry.directory(), stack.top())?;
         promote_step(dentry, &target, wanted)?;
     }
 }
@@ -116,7 +117,7 @@ pub(crate) fn promote(dentry: &Dentry, wanted: Data) -> Result {
 /// Makes sure that `dentry`, one of several names of an object whose top instance is `top`, is
 /// there on the branch of `top`: a promotion made only the name that it came by.
 pub(crate) fn give_name(dentry: &Dentry, top: &Slot) -> Result {
-    if dentry.is_unhashed() {
+    if dentry.is_nameless() {
         return Ok(());
     }
     let parent = dentry.parent();
@@ -177,14 +178,14 @@ fn is_on(inode: &Inode, target: &Branch) -> Result<bool> {
 fn promote_step(dentry: &Dentry, target: &Arc<Branch>, wanted: Data) -> Result {
     let mut next: ARef<Dentry> = dentry.into();
     loop {
+        // What has no name any more, or none that is known, is copied without one.
+        let nameless = next.is_nameless() || next.object()?.nlink() == 0;
+        if nameless && !next.is_dir() {
+            return promote_one(None, &next, target, wanted);
+        }
         if next.is_root() {
             // It has an instance on each branch, unless one above is opaque.
             return Err(EROFS);
-        }
-        // What has no name any more is copied without one.
-        let nameless = next.is_unhashed() || next.object()?.nlink() == 0;
-        if nameless && !next.is_dir() {
-            return promote_one(None, &next, target, wanted);
         }
         let parent = next.parent();
         if parent.object()?.slot_on(target.id)?.is_some() {
@@ -212,7 +213,7 @@ fn promote_one(
         return Ok(());
     }
     // It was removed before we had the lock: then the copy gets no name.
-    let gone = dentry.is_unhashed() || inode.nlink() == 0;
+    let gone = dentry.is_nameless() || inode.nlink() == 0;
     if gone && inode.is_dir() {
         return Err(ENOENT);
     }
@@ -268,6 +269,7 @@ impl CopyUp<'_> {
     fn run(&self, parent: Option<&Dentry>) -> Result {
         // What may fail for lack of memory comes before anything can be seen.
         let number = InoTable::reserve()?;
+        let moves = self.sb.data().moves.reserve(self.inode)?;
         let room = if self.inode.is_dir() {
             inode::Room::beside(self.inode.stack()?)?
         } else {
@@ -304,7 +306,7 @@ impl CopyUp<'_> {
         };
         drop(write);
         drop(lock);
-        self.install(dentry, room, number)
+        self.install(dentry, room, number, moves)
     }
 
     /// Makes the instance, complete, among the orphans of the target.
@@ -461,7 +463,7 @@ impl CopyUp<'_> {
         let several = !self.inode.is_dir()
             && self.sb.data().settings().plink
             && self.inode.nlink() > 0
-            && self.source.inode()?.nlink() > 1;
+            && (self.source.inode()?.nlink() > 1 || self.dentry.is_root());
         if !several {
             return Ok(None);
         }
@@ -476,10 +478,14 @@ impl CopyUp<'_> {
         published: ARef<LowerDentry>,
         room: inode::Room,
         number: Option<RBTreeNode<(u16, u64), u64>>,
+        moves: Option<export::Room>,
     ) -> Result {
         let info = self.sb.data();
         let lower = published.inode().ok_or(EIO)?.ino();
         let slot = Slot::new(self.target.clone(), published);
+        if let Some(moves) = moves {
+            info.moves.copied(moves, self.inode, &slot);
+        }
         let stack = room.fill(info.table(), slot)?;
         // A lower instance of a directory is never what it is known by.
         if let Some(number) = number.filter(|_| !self.goes_down()) {

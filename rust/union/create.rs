@@ -223,7 +223,7 @@ pub(crate) fn link(old: &Dentry, dir: &Inode, entry: Entry<'_, Union>) -> Result
         whname::check(&old.name()?)?;
     }
     let inode = old.object()?;
-    let own = target::above(&old.parent(), inode.stack()?.top())?;
+    let own = target::above(&old.directory(), inode.stack()?.top())?;
     let branch = target::not_hidden(dir, entry.name, None, &own)?;
     copyup::promote_to(old, &branch)?;
     copyup::promote_to(&entry.dentry.parent(), &branch)?;

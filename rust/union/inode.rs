@@ -408,6 +408,21 @@ pub(crate) fn get(sb: &SuperBlock, mut slots: KVec<Slot>) -> Result<ARef<Inode>>
     }
 }
 
+/// An object that was found by a file handle, and not by a name, gets the instance under the name
+/// that it has now.
+fn give_named(inode: &Inode, named: KBox<Stack>) -> Result {
+    if !inode.stack()?.top().dentry().is_root() {
+        return Ok(());
+    }
+    let lock = inode.promotion_lock();
+    let known = inode.stack()?;
+    if known.top().dentry().is_root() && core::ptr::eq(known.top_inode(), named.top_inode()) {
+        inode.publish(named);
+    }
+    drop(lock);
+    Ok(())
+}
+
 /// As [`get`], for a directory with `top` and the instances below it.
 fn get_dir(sb: &SuperBlock, top: Slot, slots: KVec<Slot>) -> Result<ARef<Inode>> {
     let branch = top.branch().clone();
@@ -420,7 +435,7 @@ fn get_dir(sb: &SuperBlock, top: Slot, slots: KVec<Slot>) -> Result<ARef<Inode>>
     let found = Inode::get(
         sb,
         number,
-        |inode| inode.nlink() > 0 && inode.data().stack.ever_led_to(lower_inode),
+        |inode| inode.nlink() > 0 && inode.ever_led_to(lower_inode),
         |inode| {
             if let Some(stack) = stack.take() {
                 inode.publish(stack);
@@ -507,7 +522,12 @@ fn get_other(sb: &SuperBlock, found: Slot) -> Result<ARef<Inode>> {
             },
         )?;
         match got {
-            Got::Cached(inode) => return Ok(inode),
+            Got::Cached(inode) => {
+                if let Some(stack) = stack.filter(|_| !lower.is_root()) {
+                    give_named(&inode, stack)?;
+                }
+                return Ok(inode);
+            }
             Got::New(new) => {
                 // A copy-up may have begun and ended since we asked, and its inode be gone.
                 let now = plink::resolve(info, found.clone())?;

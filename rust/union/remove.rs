@@ -258,6 +258,7 @@ fn cleanup_last(inode: &Inode) {
     let Ok(stack) = inode.stack() else {
         return;
     };
+    info.moves.removed(inode);
     let top = stack.top();
     if inode.has_other_count() {
         plink::remove(inode);

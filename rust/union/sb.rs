@@ -11,6 +11,7 @@ use super::{
         Slot, //
     },
     dirren,
+    export::Moves,
     ino::InoTable,
     inode,
     marks::Marks,
@@ -93,6 +94,9 @@ pub(crate) struct SbInfo {
     pub(crate) space: Space,
     /// Removes directories that are out of the way already (`dirwh=`).
     pub(crate) worker: Worker,
+    /// What became of objects that have file handles.
+    #[pin]
+    pub(crate) moves: Moves,
     /// Held while a rename takes the place of an object, and while a promotion publishes its
     /// copy under a name: so neither gets into the other's way.
     #[pin]
@@ -162,6 +166,7 @@ impl SbInfo {
             views <- views,
             space <- Space::new(),
             worker,
+            moves <- Moves::new(),
             replace <- Mutex::new((), c"ruaufs_replace", replace_class(depth)),
             watchers: SetOnce::new(),
             marks: Marks::new()?,
@@ -257,6 +262,7 @@ impl Operations for Union {
         }
         total.magic = super::MAGIC;
         total.name_max = whname::NAME_MAX as u64;
+        total.id = dentry.sb().device();
         Ok(total)
     }
 
@@ -289,6 +295,10 @@ impl Operations for Union {
             dirren::flush_logged(&info.cred, branch);
         }
         info.maintenance.end();
+    }
+
+    fn gone(inode: &Inode) {
+        inode.sb().data().moves.forget(inode);
     }
 
     fn show_options(root: &Dentry, out: &Seq<'_>) -> Result {

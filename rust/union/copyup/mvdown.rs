@@ -143,6 +143,10 @@ pub(crate) fn mvdown(file: &File<Union>, arg: usize) -> Result<isize> {
 fn run(dentry: &Dentry, request: &mut Mvdown) -> Outcome {
     let inode = dentry.object()?;
     let info = inode.sb().data();
+    if dentry.is_nameless() {
+        // Found by a file handle: where it should go down is not known.
+        return Err(ENOENT.into());
+    }
     let (upper, lower) = branches(inode, request)?;
     info.cred.scope(|| check_way(dentry, &upper, &lower))?;
     let parent = dentry.parent();
@@ -267,8 +271,9 @@ impl Move<'_> {
         let copy = self.0;
         let (number, retired) = (InoTable::reserve()?, InoTable::reserve()?);
         let room = inode::Room::alone()?;
-        let staged = copy.stage()?;
         let info = copy.sb.data();
+        let moves = info.moves.reserve_again(copy.inode)?;
+        let staged = copy.stage()?;
         let lock = info.replace.lock();
         let write = copy.target.want_write()?;
         // What is seen by its name changes its place in two steps.
@@ -279,7 +284,7 @@ impl Move<'_> {
             Ok(Some(lower)) => {
                 let upper = copy.source;
                 let gone = upper.inode()?.ino();
-                let result = copy.install(lower, room, Some(number));
+                let result = copy.install(lower, room, Some(number), moves);
                 info.ino.retire(retired, upper.branch().fs, gone);
                 result.map_err(Refused::from)
             }

@@ -7,6 +7,7 @@ mod branch_spec;
 mod create;
 mod dirren;
 mod escape;
+mod handle;
 mod hash;
 mod index;
 mod ino;

@@ -5,6 +5,7 @@
 pub(crate) mod compare;
 pub(crate) mod context;
 pub(crate) mod dir;
+pub(crate) mod handle;
 pub(crate) mod idmap;
 pub(crate) mod ioctl;
 pub(crate) mod klog;

@@ -15,6 +15,7 @@ mod dirren;
 mod dirwh;
 mod failure;
 mod file;
+mod handle;
 mod hardlink;
 mod hardlink_lasting;
 mod idmap;
@@ -64,6 +65,7 @@ pub(crate) fn all() -> Vec<Case> {
         acl::cases(),
         idmap::cases(),
         file::cases(),
+        handle::cases(),
         mapping::cases(),
         open_files::cases(),
         copyup::cases(),

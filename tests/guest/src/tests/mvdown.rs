@@ -13,6 +13,7 @@ use rustix::fs::statfs;
 
 use crate::harness::{
     dir::open_dir,
+    handle::{path_of, Handle},
     ioctl::{on, raw, MVDOWN, NOWHERE},
     prelude::*,
     scratch::Private,
@@ -21,7 +22,7 @@ use crate::harness::{
 
 cases! {
     WRITABLE: moves, parents_are_made, keeps_or_replaces, numbers_stay_unique;
-    BASIC: an_open_file_follows, in_use, refusals, hidden_from_above;
+    BASIC: an_open_file_follows, in_use, refusals, hidden_from_above, file_handles;
     ONCE: bad_requests, room_is_given_back, nothing_is_lost_without_room, attributes_without_room,
         readers_meanwhile;
 }
@@ -457,4 +458,50 @@ fn readers_meanwhile(cx: &Ctx) -> Result<()> {
         }
         result
     })
+}
+
+fn file_handles(cx: &Ctx) -> Result<()> {
+    let u = cx
+        .union()
+        .rw(Tree::new().file("t", "t").file("again", "a"))
+        .rw(Tree::new())
+        .ro(Tree::new().file("l", "l"))
+        .mount()?;
+    let root = open_dir(u.root())?;
+    let lead = |handle: &Handle, name: &str| -> Result<()> {
+        for _ in 0..2 {
+            let fd = handle.open(&root, OFlags::RDONLY)?;
+            assert_eq!(sys::fstat(&fd)?.st_ino, sys::lstat(u.at(name))?.st_ino);
+            drop(fd);
+            sys::drop_caches();
+        }
+        Ok(())
+    };
+    // The instance that its handle names goes away.
+    let old = Handle::of(u.at("t"))?;
+    down(u.at("t"))?;
+    old.assert_stale(&root);
+    let new = Handle::of(u.at("t"))?;
+    lead(&new, "t")?;
+    old.assert_stale(&root);
+    assert_eq!(new, Handle::of(u.at("t"))?);
+    // Here it stays, below.
+    let first = Handle::of(u.at("l"))?;
+    sys::append(u.at("l"), "more")?;
+    down(u.at("l"))?;
+    assert!(exists(u.br(1, "l")) && !exists(u.br(0, "l")));
+    lead(&first, "l")?;
+    assert_eq!(first, Handle::of(u.at("l"))?);
+    // Opened by a handle it may have no name.
+    let handle = Handle::of(u.at("again"))?;
+    sys::drop_caches();
+    let fd = handle.open(&root, OFlags::RDONLY)?;
+    let named = path_of(&fd)? == u.at("again").to_string_lossy();
+    let result = on(fd, MVDOWN, &mut Request::new(0).0).map(drop);
+    match named {
+        true => result?,
+        false => errno(result, Errno::NOENT),
+    }
+    assert_eq!(exists(u.br(1, "again")), named);
+    Ok(())
 }

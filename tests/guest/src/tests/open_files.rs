@@ -9,15 +9,16 @@ use std::{
 };
 
 use crate::harness::{
+    handle::Handle,
     map::Map,
     prelude::*,
     uring::{Call, Ring, ASYNC},
 };
 
 cases! {
-    WRITABLE: path_descriptor, locks, leases;
+    WRITABLE: directory_descriptor, path_descriptor, locks, leases;
     BASIC: new_mapping_through_an_old_descriptor, old_mapping_stays_as_it_was,
-        mapping_of_a_file_that_is_cut, file_watch, running_program,
+        mapping_of_a_file_that_is_cut, file_watch, fanotify_marks, running_program,
         swap_is_refused, asynchronous_requests, io_uring;
 }
 
@@ -26,6 +27,35 @@ fn low_file(cx: &Ctx) -> Result<Union> {
         .rw(Tree::new())
         .ro(Tree::new().file("d/f", "low").file("d/g", "g"))
         .mount()
+}
+
+fn directory_descriptor(cx: &Ctx) -> Result<()> {
+    let u = low_file(cx)?;
+    let fd = dir::open_dir(u.at("d"))?;
+    let ino = sys::fstat(&fd)?.st_ino;
+    assert_eq!(dir::rest(&fd, 4096)?.len(), 4, "with . and ..");
+    sys::chmod(u.at("d"), 0o700)?;
+    sys::write(u.at("d/new"), "new")?;
+    sys::unlink(u.at("d/g"))?;
+    let stat = sys::fstat(&fd)?;
+    assert_eq!((stat.st_ino, sys::mode(&stat)), (ino, 0o700));
+    sys::seek(&fd, sys::SeekFrom::Start(0))?;
+    let seen = dir::unique(&dir::rest(&fd, 4096)?, &u.at("d"));
+    assert_eq!(seen, set([".", "..", "f", "new"]));
+    let file = rustix::fs::openat(&fd, "new", OFlags::RDONLY, Mode::empty());
+    assert_eq!(sys::read_fd(sys::on_fd("openat", file)?)?, b"new");
+    sys::on_fd(
+        "mkdirat",
+        rustix::fs::mkdirat(&fd, "sub", Mode::from_raw_mode(0o755)),
+    )?;
+    assert!(exists(u.br(0, "d/sub")));
+    sys::on_fd("fsync", rustix::fs::fsync(&fd))?;
+    sys::on_fd(
+        "fchmod",
+        rustix::fs::fchmod(&fd, Mode::from_raw_mode(0o711)),
+    )?;
+    assert_eq!(sys::mode(&sys::lstat(u.at("d"))?), 0o711);
+    Ok(())
 }
 
 fn path_descriptor(cx: &Ctx) -> Result<()> {
@@ -170,6 +200,95 @@ fn file_watch(cx: &Ctx) -> Result<()> {
         "{seen:?}"
     );
     assert!(seen.contains(&ReadFlags::DELETE_SELF), "{seen:?}");
+    Ok(())
+}
+
+/// A fanotify group that names objects by handle.
+struct Fanotify(OwnedFd);
+
+impl Fanotify {
+    fn new() -> Result<Self> {
+        use std::os::fd::FromRawFd;
+        let flags = libc::FAN_CLASS_NOTIF | libc::FAN_NONBLOCK | libc::FAN_CLOEXEC;
+        // SAFETY: a plain system call.
+        let fd = unsafe { libc::fanotify_init(flags | libc::FAN_REPORT_FID, 0) };
+        anyhow::ensure!(fd >= 0, "fanotify_init: {}", sys::last_errno());
+        // SAFETY: the kernel just returned it.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    fn mark(&self, path: std::path::PathBuf, how: u32, mask: u64) -> Result<()> {
+        let c = std::ffi::CString::new(path.as_os_str().as_encoded_bytes())?;
+        let flags = libc::FAN_MARK_ADD | how;
+        let fd = self.0.as_raw_fd();
+        // SAFETY: the path is a string.
+        let ret = unsafe { libc::fanotify_mark(fd, flags, mask, libc::AT_FDCWD, c.as_ptr()) };
+        anyhow::ensure!(ret == 0, "fanotify_mark: {}", sys::last_errno());
+        Ok(())
+    }
+
+    /// The events that wait: mask, type and bytes of the handle.
+    fn events(&self) -> Result<Vec<(u64, i32, Vec<u8>)>> {
+        let mut buf = vec![0u8; 8192];
+        let n = match rustix::io::read(&self.0, &mut buf) {
+            Err(Errno::AGAIN) => return Ok(Vec::new()),
+            other => sys::on_fd("read", other)?,
+        };
+        let word = |at: usize| u32::from_ne_bytes(buf[at..at + 4].try_into().expect("4 bytes"));
+        let (mut at, mut events) = (0, Vec::new());
+        while at < n {
+            let (len, meta) = (word(at) as usize, 24);
+            let mask = u64::from_ne_bytes(buf[at + 8..at + 16].try_into()?);
+            // struct fanotify_event_info_fid: header (4), fsid (8), struct file_handle.
+            let info = at + meta;
+            anyhow::ensure!(len > meta + 20, "an event without a handle");
+            let (bytes, kind) = (word(info + 12) as usize, word(info + 16) as i32);
+            events.push((mask, kind, buf[info + 20..info + 20 + bytes].to_vec()));
+            at += len;
+        }
+        Ok(events)
+    }
+}
+
+fn fanotify_marks(cx: &Ctx) -> Result<()> {
+    const MODIFY: u64 = 0x2;
+    const ATTRIB: u64 = 0x4;
+    const CLOSE_WRITE: u64 = 0x8;
+    for (name, how) in [
+        ("inode", libc::FAN_MARK_INODE),
+        ("mount", libc::FAN_MARK_MOUNT),
+        ("file system", libc::FAN_MARK_FILESYSTEM),
+    ] {
+        let u = low_file(cx)?;
+        let group = Fanotify::new()?;
+        let target = match how {
+            libc::FAN_MARK_INODE => u.at("d/f"),
+            _ => u.at(""),
+        };
+        // Mounts have no events about attributes.
+        let mask = match how {
+            libc::FAN_MARK_MOUNT => MODIFY | CLOSE_WRITE,
+            _ => MODIFY | CLOSE_WRITE | ATTRIB,
+        };
+        group.mark(target, how, mask).with_context(|| name)?;
+        let handle = Handle::of(u.at("d/f"))?;
+        sys::append(u.at("d/f"), "more")?;
+        sys::drop_caches();
+        sys::append(u.at("d/f"), "again")?;
+        sys::chmod(u.at("d/f"), 0o600)?;
+        let events = group.events()?;
+        let all = events.iter().fold(0, |all, event| all | event.0);
+        assert_eq!(all, mask, "{name}: {events:?}");
+        for (_, kind, bytes) in &events {
+            assert_eq!(
+                (*kind, &bytes[..]),
+                (handle.kind(), handle.bytes()),
+                "{name}"
+            );
+        }
+        drop(group);
+        u.umount()?;
+    }
     Ok(())
 }
 
