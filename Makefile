@@ -16,7 +16,7 @@ KDIR ?= /lib/modules/$(shell uname -r)/build
 T ?=
 
 .PHONY: modules modules_install clean help setup run test shell host-test vm-test
-.PHONY: test-debug shell-debug
+.PHONY: test-debug test-programs shell-debug
 .PHONY: bench lint check fmt rust-analyzer clean-cache
 
 modules:
@@ -80,6 +80,9 @@ host-test: setup
 vm-test: setup
 	@scripts/test.sh guest $(T)
 
+test-programs: setup
+	@scripts/test-programs.sh $(T)
+
 test-debug: setup
 	@scripts/test.sh debug $(T)
 
@@ -106,6 +109,7 @@ help:
 	@echo '  make shell          a shell in the guest, with the module at hand (TOOLS=1: the tools, too)'
 	@echo '  make vm-test T=x    guest tests whose name contains x'
 	@echo '  make test-debug     the guest tests (T=x: some) on a kernel that looks for bugs'
+	@echo '  make test-programs  well-known programs in unions (T=x: some)'
 	@echo '  make shell-debug    a shell in the guest with that kernel'
 	@echo '  make bench          cost beside overlayfs and the bare file system, in instructions'
 	@echo '                      (QUICK=1: fewer; BASE=results.csv: compare with that run)'

@@ -69,3 +69,18 @@ kernel_deb_version() {
 	backports apt-cache show "linux-headers-$KERNEL" |
 		awk '/^Version:/ { print $2; exit }'
 }
+
+# fetch_source DIR PACKAGE: download the source of a package, as its authors made it, into DIR.
+fetch_source() {
+	local dir=$1 state=$1.apt
+	mkdir -p "$dir" "$state"/{lists/partial,cache/archives/partial}
+	echo "deb-src $(debian_mirror) $SUITE main" >"$state/sources.list"
+	local options=(
+		-o Dir::State="$state" -o Dir::State::status=/dev/null -o Dir::Cache="$state/cache"
+		-o APT::Sandbox::User=root -o Dir::Etc::sourcelist="$state/sources.list"
+		-o Dir::Etc::sourceparts=/dev/null
+	)
+	apt-get -q "${options[@]}" -o APT::Update::Error-Mode=any update
+	(cd "$dir" && apt-get -q "${options[@]}" --download-only --tar-only source "$2")
+	rm -rf "$state"
+}

@@ -145,6 +145,9 @@ name_kernel() {
 	GUEST=$CACHE/guest-$KERNEL-$(script_key make-guest.sh "$KERNEL_IMAGE" \
 		"$(cat "$SRC"/scripts/make-root.sh "$SRC"/scripts/guest/initramfs-init)" \
 		"${GUEST_PACKAGES[@]}" / "${DEMO_PACKAGES[@]}")
+	PROGRAMS=$CACHE/programs-$(script_key make-programs.sh \
+		"$(cat "$SRC"/scripts/make-root.sh)" "${PROGRAM_PACKAGES[@]}" \
+		"${DEMO_PACKAGES[@]}" "$FSX_VERSION" "$C_PROJECT")
 }
 
 if [[ -n ${RUAUFS_KERNEL:-} ]]; then

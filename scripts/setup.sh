@@ -96,7 +96,7 @@ complete() {
 # Entries of older recipes, packages and kernels are large.
 prune() {
 	find "$CACHE" -maxdepth 1 -type d -mtime +7 \( -name 'build-root-*' \
-		-o -name 'kernel-*' -o -name 'guest-*' -o -name 'lint-*' -o -name 'debug-*' \) -exec rm -rf {} +
+		-o -name 'kernel-*' -o -name 'guest-*' -o -name 'programs-*' -o -name 'lint-*' -o -name 'debug-*' \) -exec rm -rf {} +
 }
 
 network="if this is the network: packages come from the mirror of this machine's apt

@@ -36,3 +36,11 @@ GUEST_PACKAGES=(
 # alternatives and a conffile (nano), one with set-uid programs, several
 # conffiles and maintainer scripts (sudo).
 DEMO_PACKAGES=(hello tree figlet nano sudo)
+
+# What `make test-programs` runs, beside what DEMO_PACKAGES installs: test programs, and tools
+# whose work is a test.  fsx is a crate; the C project is a source package that is built there.
+PROGRAM_PACKAGES=(
+	acl attr apt dbench dpkg fio fsmark gcc git libc6-dev libcap2-bin make rsync stress-ng tar
+)
+FSX_VERSION=0.3.2
+C_PROJECT=zlib

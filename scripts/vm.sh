@@ -9,6 +9,8 @@
 #   --timeout SECONDS   end the guest after that time (default 600)
 #   --interactive       give COMMAND this terminal; no time limit
 #   --file PATH         take a file or directory along, to /ruaufs/ (repeatable)
+#   --disk NAME=FILE    one more disk, /dev/disk/by-id/virtio-NAME; changes last as long
+#                       as the guest runs (repeatable)
 #   --env NAME=VALUE    set a variable for COMMAND (repeatable)
 #   --log FILE          where to leave the kernel's log (default: one per checkout,
 #                       in the cache)
@@ -36,12 +38,14 @@ module=$SRC/rust/ruaufs.ko
 module_lock=$BUILD_LOCK
 log=$CACHE/log/kernel-$(key "$SRC").log
 files=()
+disks=()
 environment=()
 while (($#)); do
 	case $1 in
 	--timeout) timeout=$2; shift 2 ;;
 	--interactive) interactive=yes; shift ;;
 	--file) files+=("$2"); shift 2 ;;
+	--disk) disks+=("$2"); shift 2 ;;
 	--env) environment+=("$2"); shift 2 ;;
 	--log) log=$2; shift 2 ;;
 	--no-module) module=; shift ;;
@@ -140,6 +144,12 @@ for n in 0 1 2 3; do
 	qemu+=(
 		-drive "if=none,id=scratch$n,format=raw,cache=unsafe,discard=unmap,file=$run/scratch$n"
 		-device "virtio-blk-pci,drive=scratch$n,serial=scratch$n"
+	)
+done
+for disk in "${disks[@]}"; do
+	qemu+=(
+		-drive "if=none,id=disk-${disk%%=*},format=raw,snapshot=on,file=${disk#*=}"
+		-device "virtio-blk-pci,drive=disk-${disk%%=*},serial=${disk%%=*}"
 	)
 done
 if [[ -n $interactive ]]; then
