@@ -112,7 +112,8 @@ pub(crate) fn unlink(dir: &Inode, entry: Entry<'_, Union>) -> Result {
     whname::check(entry.name)?;
     let inode = entry.dentry.object()?;
     plink::gather(entry.dentry, inode);
-    let (lock, removal) = with_whiteout(dir, &entry, |removal, slot, write| {
+    let may_go = || Ok(());
+    let (lock, removal) = with_whiteout(dir, &entry, may_go, |removal, slot, write| {
         let Some(instance) = &removal.instance else {
             return Ok(());
         };
@@ -139,7 +140,11 @@ pub(crate) fn rmdir(dir: &Inode, entry: Entry<'_, Union>) -> Result {
     if !alone {
         info.cred.scope(|| readdir::check_empty(inode))?;
     }
-    let (lock, removal) = with_whiteout(dir, &entry, |removal, slot, write| {
+    let may_go = || match alone {
+        true => readdir::check_empty(inode),
+        false => Ok(()),
+    };
+    let (lock, removal) = with_whiteout(dir, &entry, may_go, |removal, slot, write| {
         let Some(instance) = &removal.instance else {
             return Ok(());
         };
@@ -200,12 +205,14 @@ fn same(removing: &Removing<'_>, instance: &LowerDentry) -> Result {
 }
 
 /// Plans the removal of `entry`, makes the whiteout that it needs, then runs `remove`. The
-/// whiteout goes again after an error.
+/// whiteout goes again after an error; but it leaves its mark in the times of the directory, so
+/// `may_go` is asked before one is made.
 ///
 /// Gives the lock of the removed object, still held, and what was planned.
 fn with_whiteout<'a, F>(
     dir: &Inode,
     entry: &Entry<'a, Union>,
+    may_go: impl FnOnce() -> Result,
     remove: F,
 ) -> Result<(PromotionLock<'a>, Removal)>
 where
@@ -229,6 +236,7 @@ where
     let write = branch.want_write()?;
     cred.scope(|| {
         if removal.whiteout {
+            may_go()?;
             index::hides(dir);
             whiteout::create(branch, slot.dentry(), entry.name, &write)?;
         }

@@ -54,16 +54,14 @@ pub(crate) fn for_new_entry(dir: &Dentry, entry: NewEntry<'_>) -> Result<Arc<Bra
     if policy == CreatePolicy::Tdp && top.writable() {
         return Ok(top.clone());
     }
-    let table = info.table();
     let mut facts = facts(inode)?;
-    if policy == CreatePolicy::Tdp {
-        // The whiteout of a name is never above the topmost instance of its directory.
-        let at = create::tdp(&facts, None).ok_or(EROFS)?;
-        return table.order.get(at).cloned().ok_or(EROFS);
-    }
     info.cred.scope(|| {
+        if policy == CreatePolicy::Tdp {
+            // The whiteout of a name is never above the topmost instance of its directory.
+            return pick(dir, facts, |facts| create::tdp(facts, None));
+        }
         if let Some(seconds) = policy.believes() {
-            info.space.tell(table, &mut facts, seconds)?;
+            info.space.tell(info.table(), &mut facts, seconds)?;
         }
         let bounds = bounds(dir, entry.name, &facts)?;
         pick(dir, facts, |facts| {

@@ -12,7 +12,7 @@ use crate::harness::{
 
 cases! {
     BASIC: copies_go_where_the_policy_says, copies_pass_by_what_is_in_the_way,
-        by_turns, parents_are_made_downwards, whiteouts_and_opaque_directories, obstacles,
+        new_entries_pass_by_what_is_in_the_way, by_turns, parents_are_made_downwards, whiteouts_and_opaque_directories, obstacles,
         unnamed_files, most_free_space, measured_space_is_believed, full_branch, limits,
         most_free_space_with_the_parent, changed_by_remount;
     ONCE: shown;
@@ -85,6 +85,35 @@ fn copies_pass_by_what_is_in_the_way(cx: &Ctx) -> Result<()> {
     assert_eq!(text(u.br(2, "d"))?, "in the way");
     u.again()?;
     assert_eq!(text(u.at("d/sub/f"))?, "low+");
+    Ok(())
+}
+
+/// The same with the default policies.
+fn new_entries_pass_by_what_is_in_the_way(cx: &Ctx) -> Result<()> {
+    let kind = cx.layout.upper();
+    let mut u = cx
+        .union()
+        .on(kind, "rw", Tree::new().dir("d"))
+        .on(kind, "rw", Tree::new().file("d", "in the way"))
+        .on(
+            kind,
+            "ro",
+            Tree::new().dir("d/file").dir("d/dir").dir("d/unnamed"),
+        )
+        .mount()?;
+    sys::write(u.at("d/file/f"), "x")?;
+    sys::mkdir(u.at("d/dir/f"))?;
+    let unnamed = sys::open(u.at("d/unnamed"), OFlags::TMPFILE | OFlags::RDWR)?;
+    sys::link_fd(&unnamed, u.at("d/unnamed/f"))?;
+    assert_eq!(text(u.br(1, "d"))?, "in the way");
+    for name in ["d/file/f", "d/dir/f", "d/unnamed/f"] {
+        assert!(exists(u.br(0, name)), "{name}");
+    }
+    drop(unnamed);
+    u.again()?;
+    for name in ["d/file", "d/dir", "d/unnamed"] {
+        assert_eq!(names(u.at(name))?, set(["f"]), "{name}");
+    }
     Ok(())
 }
 

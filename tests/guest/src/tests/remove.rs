@@ -128,17 +128,20 @@ fn rmdir_not_empty(cx: &Ctx) -> Result<()> {
         .rw(Tree::new()
             .file("top/f", "")
             .dir("merged")
-            .file("merged2/x", ""))
+            .file("merged2/x", "")
+            .file("p/over/x", ""))
         .ro(Tree::new()
             .file("low/f", "")
             .file("merged/f", "")
+            .file("p/over", "a file, which would show")
             .dir("merged2"))
         .ro(Tree::new().dir("low").dir("top").dir("sub/dir"))
         .mount()?;
-    for name in ["top", "low", "merged", "merged2", "sub"] {
+    for name in ["top", "low", "merged", "merged2", "sub", "p/over"] {
         errno(sys::rmdir(u.at(name)), Errno::NOTEMPTY);
         assert_eq!(names(u.at(name))?.len(), 1, "{name} is as before");
     }
+    assert_eq!(sys::mtime(&sys::lstat(u.at("p"))?), MTIME);
     let left = [
         ".wh..wh.aufs",
         ".wh..wh.plnk",
@@ -146,6 +149,7 @@ fn rmdir_not_empty(cx: &Ctx) -> Result<()> {
         "top",
         "merged",
         "merged2",
+        "p",
     ];
     assert_eq!(names(u.br(0, ""))?, set(left), "a refusal leaves nothing");
     Ok(())
