@@ -29,7 +29,7 @@ mod tests;
 
 use std::process::ExitCode;
 
-use harness::{run, scratch, watchdog};
+use harness::{nfs, run, scratch, watchdog};
 use libtest_mimic::Arguments;
 
 fn main() -> ExitCode {
@@ -43,6 +43,10 @@ fn main() -> ExitCode {
     }
     let trials = tests::all().into_iter().flat_map(run::trials).collect();
     let conclusion = libtest_mimic::run(&args, trials);
+    if let Err(e) = nfs::stop() {
+        eprintln!("ruaufs-guest-tests: the NFS server cannot be stopped: {e:#}");
+        return ExitCode::FAILURE;
+    }
     if !args.list {
         println!(
             "{} passed, {} failed",

@@ -10,6 +10,7 @@ pub(crate) mod idmap;
 pub(crate) mod ioctl;
 pub(crate) mod klog;
 pub(crate) mod map;
+pub(crate) mod nfs;
 pub(crate) mod run;
 pub(crate) mod scratch;
 pub(crate) mod snapshot;

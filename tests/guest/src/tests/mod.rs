@@ -26,6 +26,7 @@ mod mapping;
 mod model;
 mod mount;
 mod mvdown;
+mod nfs;
 mod notify;
 mod open_files;
 mod options;
@@ -66,6 +67,7 @@ pub(crate) fn all() -> Vec<Case> {
         idmap::cases(),
         file::cases(),
         handle::cases(),
+        nfs::cases(),
         mapping::cases(),
         open_files::cases(),
         copyup::cases(),

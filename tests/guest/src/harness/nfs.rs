@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! An NFS version 4 server and its client, both in this kernel, over the loopback interface.
+//!
+//! The kernel's server is driven by its control files alone. What mountd would tell it on demand
+//! (who the client is, what is exported) it is told before.
+//!
+//! The server is started once, since its first ten seconds are a grace period in which clients
+//! wait: nothing but a daemon of its own could tell it that there is nobody to wait for.
+
+use std::{
+    ffi::CString,
+    fs,
+    net::TcpListener,
+    os::fd::AsRawFd,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::{ensure, Context, Result};
+use rustix::{
+    io::Errno,
+    mount::{MountFlags, UnmountFlags},
+};
+
+use super::{
+    context::{Ctx, Shared},
+    scratch,
+};
+
+const CONTROL: &str = "/proc/fs/nfsd";
+/// Flags of an export: any port, a file system number is given.
+const EXPORT: u32 = 0x2002;
+/// The server does not look at the path of a handle.
+const NO_SUBTREE_CHECK: u32 = 0x400;
+/// The caches that hold what mountd would say.
+const CACHES: [&str; 4] = ["auth.unix.ip", "auth.unix.gid", "nfsd.export", "nfsd.fh"];
+
+/// The socket of the running server.
+static SERVER: Mutex<Option<TcpListener>> = Mutex::new(None);
+
+/// Whether the server checks that a file is below the exported directory.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Subtree {
+    Checked,
+    Unchecked,
+}
+
+/// A directory that is exported and mounted again.
+pub(crate) struct Nfs {
+    exported: PathBuf,
+    mount: PathBuf,
+    mounted: bool,
+    shared: Arc<Shared>,
+}
+
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
+}
+
+fn control(name: &str, text: &str) -> Result<()> {
+    let path = Path::new(CONTROL).join(name);
+    // One call for all of it: each is a command, which ends with its line.
+    fs::write(&path, format!("{text}\n")).with_context(|| format!("{text:?} to {}", path.display()))
+}
+
+fn tell(cache: &str, text: &str) -> Result<()> {
+    let path = format!("/proc/net/rpc/{cache}/channel");
+    fs::write(&path, format!("{text}\n")).with_context(|| format!("{text:?} to {path}"))
+}
+
+/// Starts the server, if it does not run.
+fn start() -> Result<()> {
+    let mut server = SERVER.lock().unwrap_or_else(|e| e.into_inner());
+    if server.is_some() {
+        return Ok(());
+    }
+    for module in ["nfsd", "nfsv4"] {
+        let status = Command::new("modprobe").arg(module).status()?;
+        ensure!(status.success(), "modprobe {module}");
+    }
+    if !Path::new(CONTROL).join("threads").exists() {
+        rustix::mount::mount("nfsd", CONTROL, "nfsd", MountFlags::empty(), None)
+            .context("the server's control files")?;
+    }
+    let port = TcpListener::bind("127.0.0.1:2049").context("the server's port")?;
+    control("versions", "-3 +4 +4.1 +4.2")?;
+    for name in ["nfsv4leasetime", "nfsv4gracetime"] {
+        control(name, "10")?;
+    }
+    control("portlist", &port.as_raw_fd().to_string())?;
+    control("threads", "2")?;
+    *server = Some(port);
+    Ok(())
+}
+
+/// Stops the server, if it runs.
+pub(crate) fn stop() -> Result<()> {
+    let mut server = SERVER.lock().unwrap_or_else(|e| e.into_inner());
+    match server.take() {
+        None => Ok(()),
+        Some(_) => control("threads", "0"),
+    }
+}
+
+/// What the server's clients hold open.
+fn states() -> String {
+    let clients = fs::read_dir(Path::new(CONTROL).join("clients"));
+    let text = |dir: std::io::Result<fs::DirEntry>| {
+        let states = fs::read_to_string(dir?.path().join("states"))?;
+        Ok::<_, std::io::Error>(states)
+    };
+    let all = clients.and_then(|clients| clients.map(text).collect::<Result<String, _>>());
+    all.unwrap_or_else(|error| error.to_string())
+}
+
+impl Nfs {
+    /// Exports `dir` and mounts it at a fresh mount point.
+    pub(crate) fn new(cx: &Ctx, dir: &Path, subtree: Subtree) -> Result<Self> {
+        start()?;
+        let mut nfs = Self {
+            exported: dir.to_owned(),
+            mount: cx.mount_point()?,
+            mounted: false,
+            shared: cx.shared(),
+        };
+        let until = now() + 3600;
+        let dir = dir.display();
+        let flags = match subtree {
+            Subtree::Checked => EXPORT,
+            Subtree::Unchecked => EXPORT | NO_SUBTREE_CHECK,
+        };
+        tell("auth.unix.ip", &format!("nfsd 127.0.0.1 {until} tests"))?;
+        for uid in [0, 1001] {
+            tell("auth.unix.gid", &format!("{uid} {until} 1 {uid}"))?;
+        }
+        tell(
+            "nfsd.export",
+            &format!("tests {dir} {until} {flags} 65534 65534 0"),
+        )?;
+        tell("nfsd.fh", &format!("tests 1 \\x00000000 {until} {dir}"))?;
+        nfs.mount()?;
+        nfs.mounted = true;
+        Ok(nfs)
+    }
+
+    /// The client's mount. Nothing is cached longer than a call.
+    fn mount(&self) -> Result<()> {
+        let mount = |version: &str| {
+            let common = "addr=127.0.0.1,clientaddr=127.0.0.1,proto=tcp,sec=sys,actimeo=0";
+            let data = CString::new(format!("{common},vers={version}"))?;
+            let none = MountFlags::empty();
+            rustix::mount::mount("127.0.0.1:/", &self.mount, "nfs4", none, data.as_c_str())
+                .with_context(|| format!("the client's mount, version {version}"))
+        };
+        // The debug kernel is built without 4.2.
+        mount("4.2").or_else(|_| mount("4.1"))
+    }
+
+    /// A path in the client's mount.
+    pub(crate) fn at(&self, rel: &str) -> PathBuf {
+        match rel {
+            "" => self.mount.clone(),
+            rel => self.mount.join(rel),
+        }
+    }
+
+    /// Makes the server forget all files and the export.
+    fn end(&mut self) -> Result<()> {
+        if self.mounted {
+            scratch::umount(&self.mount)?;
+        }
+        // What an administrator does before he unmounts: clients lose what they hold open.
+        control("unlock_filesystem", &self.exported.to_string_lossy())?;
+        for cache in CACHES {
+            let path = format!("/proc/net/rpc/{cache}/flush");
+            fs::write(&path, "1\n").with_context(|| format!("writing {path}"))?;
+        }
+        // Its threads close the files a moment later. This unmounts nothing: it asks whether the
+        // mount is in use.
+        let start = Instant::now();
+        while rustix::mount::unmount(&self.exported, UnmountFlags::EXPIRE) != Err(Errno::AGAIN) {
+            ensure!(
+                start.elapsed() < Duration::from_secs(20),
+                "the server keeps {} busy: {}",
+                self.exported.display(),
+                states()
+            );
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Nfs {
+    fn drop(&mut self) {
+        if let Err(error) = self.end() {
+            self.shared.problem(format!("the export: {error:#}"));
+        }
+    }
+}
