@@ -20,11 +20,14 @@ use super::{
     tree::{Tree, MTIME},
 };
 
+/// Adds files and directories to a tree, below a prefix that ends with a slash.
+pub(crate) type Grow = Box<dyn Fn(Tree, &str) -> Tree>;
+
 /// An operation: its name, and what it does at the root of its tree.
 pub(crate) struct Op {
     pub(crate) name: String,
-    /// Adds what it needs, below a prefix that ends with a slash.
-    pub(crate) tree: Box<dyn Fn(Tree, &str) -> Tree>,
+    /// What it needs.
+    pub(crate) tree: Grow,
     pub(crate) run: Box<dyn Fn(&Path) -> String + Sync>,
 }
 
@@ -36,8 +39,17 @@ pub(crate) fn said<T: std::fmt::Debug>(result: Res<T>) -> String {
     }
 }
 
-/// Runs all of `ops` in a plain directory and in a union, both through mounts whose ids `ns` maps.
+/// Runs all of `ops` in a plain directory and in a union.
+pub(crate) fn as_native(cx: &Ctx, ops: &[Op]) -> Result<()> {
+    compare(cx, ops, None)
+}
+
+/// The same through mounts whose ids `ns` maps.
 pub(crate) fn as_native_through(cx: &Ctx, ops: &[Op], ns: &UserNs) -> Result<()> {
+    compare(cx, ops, Some(ns))
+}
+
+fn compare(cx: &Ctx, ops: &[Op], ns: Option<&UserNs>) -> Result<()> {
     let grow = || {
         ops.iter().enumerate().fold(Tree::new(), |tree, (i, op)| {
             (op.tree)(tree.dir(&i.to_string()).mode(0o777), &format!("{i}/"))
@@ -47,11 +59,19 @@ pub(crate) fn as_native_through(cx: &Ctx, ops: &[Op], ns: &UserNs) -> Result<()>
     grow().build(&plain)?;
     let low = cx.union().rw(Tree::new()).ro(grow()).mount()?;
     let top = cx.union().rw(grow()).ro(Tree::new()).mount()?;
-    let plain = ns.mount(cx, &plain)?;
-    let (lower, upper) = (ns.mount(cx, low.root())?, ns.mount(cx, top.root())?);
-    let places = [("lower", lower.root()), ("upper", upper.root())];
-    let report = differences(ops, plain.root(), &places);
-    drop((plain, lower, upper));
+    let roots = [plain.as_path(), low.root(), top.root()];
+    let report = match ns {
+        None => differences(ops, roots[0], &[("lower", roots[1]), ("upper", roots[2])]),
+        Some(ns) => {
+            let mounts = [
+                ns.mount(cx, roots[0])?,
+                ns.mount(cx, roots[1])?,
+                ns.mount(cx, roots[2])?,
+            ];
+            let places = [("lower", mounts[1].root()), ("upper", mounts[2].root())];
+            differences(ops, mounts[0].root(), &places)
+        }
+    };
     match report.as_str() {
         "" => Ok(()),
         report => bail!("{report}"),

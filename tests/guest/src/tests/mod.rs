@@ -32,6 +32,7 @@ mod open_files;
 mod options;
 mod plink_maint;
 mod policy;
+mod privilege;
 mod rdcache;
 mod rdu;
 mod readdir;
@@ -64,6 +65,7 @@ pub(crate) fn all() -> Vec<Case> {
         attr::cases(),
         xattr::cases(),
         acl::cases(),
+        privilege::cases(),
         idmap::cases(),
         file::cases(),
         handle::cases(),
