@@ -322,15 +322,13 @@ void ruaufs_helper_put_cred(const struct cred *cred)
 	put_cred(cred);
 }
 
-#define RUAUFS_SETFL (O_APPEND | O_NONBLOCK | O_NDELAY | O_DIRECT)
+#define RUAUFS_SETFL (O_NONBLOCK | O_NDELAY | O_DIRECT)
 
 int ruaufs_helper_change_flags(struct file *file, unsigned int flags)
 {
 	int err;
 
 	flags &= RUAUFS_SETFL;
-	if (((flags ^ file->f_flags) & O_APPEND) && IS_APPEND(file_inode(file)))
-		return -EPERM;
 	if ((flags & O_DIRECT) && !(file->f_mode & FMODE_CAN_ODIRECT))
 		return -EINVAL;
 	if (file->f_op->check_flags) {
@@ -339,7 +337,10 @@ int ruaufs_helper_change_flags(struct file *file, unsigned int flags)
 			return err;
 	}
 	spin_lock(&file->f_lock);
-	file->f_flags = (file->f_flags & ~RUAUFS_SETFL) | flags;
+	/* backing-file.c wants it to be there for an append-only inode. */
+	if (IS_APPEND(file_inode(file)))
+		flags |= file->f_flags & O_APPEND;
+	file->f_flags = (file->f_flags & ~(RUAUFS_SETFL | O_APPEND)) | flags;
 	file->f_iocb_flags = iocb_flags(file);
 	spin_unlock(&file->f_lock);
 	return 0;

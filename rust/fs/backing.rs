@@ -25,8 +25,9 @@ use kernel::{
     prelude::*, //
 };
 
-/// Flags of open(2) that F_SETFL can change.
-const CHANGEABLE: u32 = bindings::O_APPEND | bindings::O_NONBLOCK | bindings::O_DIRECT;
+/// Flags of open(2) that F_SETFL can change, and that a backing file has as the user's file has
+/// them.
+const CHANGEABLE: u32 = bindings::O_NONBLOCK | bindings::O_DIRECT;
 
 /// An open file of a foreign file system.
 ///
@@ -117,11 +118,24 @@ impl BackingFile {
         ptr::eq(unsafe { (*self.as_ptr()).f_inode }, inode.as_ptr())
     }
 
-    /// Takes over flags that the user changed by F_SETFL since the file was opened.
+    /// Whether it takes requests that must not wait (RWF_NOWAIT).
+    pub(super) fn may_not_wait(&self) -> bool {
+        // SAFETY: The file is open; this bit of its mode does not change.
+        unsafe { (*self.as_ptr()).f_mode & bindings::RUAUFS_FMODE_NOWAIT != 0 }
+    }
+
+    /// Whether data can be shared between it and others.
+    pub(super) fn shares_data(&self) -> bool {
+        // SAFETY: An open file has operations.
+        unsafe { (*(*self.as_ptr()).f_op).remap_file_range.is_some() }
+    }
+
+    /// Takes over flags that the user changed by F_SETFL since the file was opened. Appending is
+    /// left to requests, which can do without it (RWF_NOAPPEND), unless the object is append-only.
     pub(super) fn follow_flags(&self, user: *mut bindings::file) -> Result {
         // SAFETY: Both files are open; flags are single words, read racily as the VFS does.
         let (ours, theirs) = unsafe { ((*user).f_flags, (*self.as_ptr()).f_flags) };
-        if (ours ^ theirs) & CHANGEABLE == 0 {
+        if (ours ^ theirs) & CHANGEABLE == 0 && theirs & bindings::O_APPEND == 0 {
             return Ok(());
         }
         // SAFETY: The file is open; the helper locks it.

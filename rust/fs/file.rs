@@ -111,6 +111,9 @@ pub(crate) trait Operations: FileSystem {
     /// The backing file that carries reading now.
     fn real<'a>(file: &File<Self>, data: &'a Self::File) -> Result<&'a BackingFile>;
 
+    /// The same, if it is open already.
+    fn opened<'a>(file: &File<Self>, data: &'a Self::File) -> Result<Option<&'a BackingFile>>;
+
     /// The backing file that carries changes of the data now: an instance that may be written.
     fn real_for_write<'a>(file: &File<Self>, data: &'a Self::File) -> Result<&'a BackingFile>;
 
@@ -160,10 +163,14 @@ pub(super) fn prepare<T: Mountable>(file: &File<T>) -> Result {
 ///
 /// `file` must be in the making, without data.
 pub(super) unsafe fn attach<T: Mountable>(file: *mut bindings::file, data: KBox<T::File>) {
+    let may_not_wait = T::last_used(&data).may_not_wait();
     // SAFETY: By the caller's contract.
     unsafe {
         (*file).private_data = KBox::into_raw(data).cast();
         (*file).f_flags &= !OPEN_ONLY;
+        if may_not_wait {
+            (*file).f_mode |= bindings::RUAUFS_FMODE_NOWAIT;
+        }
     }
 }
 
@@ -220,6 +227,23 @@ impl<T: Mountable> Table<T> {
             let _reading = file.inode().sb().read();
             T::real(file, file.data())?
         };
+        real.follow_flags(file)?;
+        Ok(real)
+    }
+
+    /// As [`Self::real`], for a request that must not wait: `EAGAIN` if it had to.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Self::real`].
+    unsafe fn real_at_once<'a>(file: *mut bindings::file) -> Result<&'a BackingFile> {
+        // SAFETY: By the caller's contract.
+        let real = unsafe {
+            let file: &'a File<T> = File::from_raw(file);
+            let _reading = file.inode().sb().read();
+            T::opened(file, file.data())?
+        };
+        let real = real.filter(|real| real.may_not_wait()).ok_or(EAGAIN)?;
         real.follow_flags(file)?;
         Ok(real)
     }
@@ -335,7 +359,12 @@ impl<T: Mountable> Table<T> {
         // SAFETY: Valid by the contract of the callback.
         unsafe {
             let file = (*iocb).ki_filp;
-            match Self::real(file) {
+            let real = if (*iocb).ki_flags & bindings::RUAUFS_IOCB_NOWAIT == 0 {
+                Self::real(file)
+            } else {
+                Self::real_at_once(file)
+            };
+            match real {
                 Ok(real) => bindings::backing_file_read_iter(
                     real.as_ptr(),
                     iter,
@@ -360,6 +389,10 @@ impl<T: Mountable> Table<T> {
             let file = (*iocb).ki_filp;
             if bindings::ruaufs_helper_iov_iter_count(iter) == 0 {
                 return 0;
+            }
+            if (*iocb).ki_flags & bindings::RUAUFS_IOCB_NOWAIT != 0 {
+                // There are locks of two file systems to wait for.
+                return EAGAIN.to_errno() as isize;
             }
             let _locked = File::<T>::from_raw(file).inode().lock();
             match Self::real_for_write(file) {
@@ -578,9 +611,13 @@ impl<T: Mountable> Table<T> {
                 }
                 let real_from = Self::real(from)?.as_ptr();
                 let real_to = match how {
-                    Transfer::Dedupe => Self::real(to)?.as_ptr(),
-                    Transfer::Copy | Transfer::Clone => Self::real_for_write(to)?.as_ptr(),
+                    Transfer::Dedupe => Self::real(to)?,
+                    Transfer::Copy | Transfer::Clone => Self::real_for_write(to)?,
                 };
+                if how == Transfer::Dedupe && !real_to.shares_data() {
+                    return Err(EOPNOTSUPP);
+                }
+                let real_to = real_to.as_ptr();
                 let ret = T::cred(target.inode().sb()).scope(|| match how {
                     Transfer::Copy => {
                         let len = usize::try_from(len).unwrap_or(usize::MAX);

@@ -11,7 +11,8 @@
 
 use super::{
     dentry::Dentry,
-    name::CBytes, //
+    name::CBytes,
+    sb::Limits, //
 };
 use crate::bindings;
 use core::{
@@ -100,16 +101,17 @@ impl Mount {
         unsafe { (*self.sb_ptr()).s_stack_depth }
     }
 
-    /// The largest file size of the super block.
-    pub(crate) fn max_bytes(&self) -> i64 {
-        // SAFETY: Set when the super block was made.
-        unsafe { (*self.sb_ptr()).s_maxbytes }
-    }
-
-    /// The granularity of time stamps in nanoseconds.
-    pub(crate) fn time_granularity(&self) -> u32 {
-        // SAFETY: Set when the super block was made.
-        unsafe { (*self.sb_ptr()).s_time_gran }
+    /// What the super block says about its files.
+    pub(crate) fn limits(&self) -> Limits {
+        // SAFETY: All set when the super block was made.
+        unsafe {
+            let sb = self.sb_ptr();
+            Limits {
+                max_bytes: (*sb).s_maxbytes,
+                time_granularity: (*sb).s_time_gran,
+                block_bits: (*sb).s_blocksize_bits,
+            }
+        }
     }
 
     /// The numbers, major and minor, of the device that the file system is on.

@@ -100,13 +100,20 @@ impl<T: FileSystem> SuperBlock<T> {
         unsafe { bindings::ruaufs_helper_sb_set_checked(self.as_ptr(), checked) };
     }
 
-    /// What follows from the branches: the largest file size and the granularity of times.
-    pub(crate) fn set_limits(&self, max_bytes: i64, time_granularity: u32) {
-        // SAFETY: The super block is valid; both are words that are read racily. The caller holds
-        // `s_umount` (reconfiguration).
+    /// Says of its files what follows from the branches.
+    pub(crate) fn set_limits(&self, limits: Limits) {
+        let sb = self.as_ptr();
+        let block_size = match limits.block_bits {
+            0 => 0,
+            bits => 1 << (bits & 31),
+        };
+        // SAFETY: The super block is valid; all are words that are read racily. Nobody else can
+        // reach it yet, or the caller holds `s_umount` (reconfiguration).
         unsafe {
-            (&raw mut (*self.as_ptr()).s_maxbytes).write_volatile(max_bytes);
-            (&raw mut (*self.as_ptr()).s_time_gran).write_volatile(time_granularity);
+            (&raw mut (*sb).s_maxbytes).write_volatile(limits.max_bytes);
+            (&raw mut (*sb).s_time_gran).write_volatile(limits.time_granularity);
+            (&raw mut (*sb).s_blocksize_bits).write_volatile(limits.block_bits);
+            (&raw mut (*sb).s_blocksize).write_volatile(block_size);
         }
     }
 
@@ -164,16 +171,25 @@ pub(crate) fn random_id() -> u64 {
     unsafe { bindings::ruaufs_helper_random() }
 }
 
+/// What a super block says about its files.
+#[derive(Clone, Copy)]
+pub(crate) struct Limits {
+    /// The largest file size.
+    pub(super) max_bytes: i64,
+    /// The granularity of time stamps in nanoseconds.
+    pub(super) time_granularity: u32,
+    /// The size of a block, as a power of two; 0 if there is none.
+    pub(super) block_bits: u8,
+}
+
 /// What a super block is to look like, and its state.
 pub(crate) struct Mounted<T: FileSystem> {
     /// State, reachable by [`SuperBlock::data`].
     pub(crate) data: Pin<KBox<T::Data>>,
     /// Number of stacked file systems, this one included.
     pub(crate) stack_depth: i32,
-    /// The largest file size.
-    pub(crate) max_bytes: i64,
-    /// The granularity of time stamps in nanoseconds.
-    pub(crate) time_granularity: u32,
+    /// What it says about its files.
+    pub(crate) limits: Limits,
     /// Whether cached names are revalidated.
     pub(crate) revalidate: bool,
 }
@@ -231,8 +247,7 @@ impl<T: Mountable> Table<T> {
             let handles: &'static bindings::export_operations = &export::Table::<T>::OPERATIONS;
             (*sb).s_export_op = ptr::from_ref(handles).cast();
             (*sb).s_stack_depth = mounted.stack_depth;
-            (*sb).s_maxbytes = mounted.max_bytes;
-            (*sb).s_time_gran = mounted.time_granularity;
+            SuperBlock::<T>::from_raw(sb).set_limits(mounted.limits);
             // Times of access are kept by the branches; the VFS only asks us (`update_time`).
             (*sb).s_flags |= bindings::RUAUFS_SB_POSIXACL
                 | bindings::RUAUFS_SB_NOATIME

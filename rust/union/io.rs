@@ -103,24 +103,23 @@ impl Operations for Union {
     }
 
     fn real<'a>(file: &File<Union>, data: &'a OpenFile) -> Result<&'a BackingFile> {
+        if let Some(real) = Self::opened(file, data)? {
+            return Ok(real);
+        }
+        let opened = OpenFile::new(open_slot(file, file.inode().stack()?.top())?);
+        // Somebody else may be first; what loses is closed again.
+        data.last().next.populate(KBox::new(opened, GFP_KERNEL)?);
+        Self::opened(file, data)?.ok_or(ESTALE)
+    }
+
+    fn opened<'a>(file: &File<Union>, data: &'a OpenFile) -> Result<Option<&'a BackingFile>> {
         let stack = file.inode().stack()?;
         let top = stack.top_inode();
         if data.real.is_of(top) {
-            return Ok(&data.real);
+            return Ok(Some(&data.real));
         }
-        let last = data.last();
-        if last.real.is_of(top) {
-            return Ok(&last.real);
-        }
-        let opened = OpenFile::new(open_slot(file, stack.top())?);
-        // Somebody else may be first; what loses is closed again.
-        last.next.populate(KBox::new(opened, GFP_KERNEL)?);
-        let last = data.last();
-        if last.real.is_of(top) {
-            Ok(&last.real)
-        } else {
-            Err(ESTALE)
-        }
+        let last = &data.last().real;
+        Ok(last.is_of(top).then_some(last))
     }
 
     fn real_for_write<'a>(file: &File<Union>, data: &'a OpenFile) -> Result<&'a BackingFile> {

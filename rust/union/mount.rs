@@ -313,8 +313,7 @@ impl Operations for Union {
             .max()
             .unwrap_or(0)
             .saturating_add(1);
-        let max_bytes = top.root.mount.max_bytes();
-        let time_granularity = top.root.mount.time_granularity();
+        let limits = top.root.mount.limits();
         let revalidate = outcome.shape.settings.udba != Udba::None;
         let as_aufs = context.type_name().to_bytes() == b"aufs";
         // It names the mount, nothing else.
@@ -339,8 +338,7 @@ impl Operations for Union {
         Ok(Mounted {
             data,
             stack_depth: depth,
-            max_bytes,
-            time_granularity,
+            limits,
             revalidate,
         })
     }

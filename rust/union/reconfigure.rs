@@ -516,8 +516,7 @@ impl<'a> Plan<'a> {
         } = outcome;
         made.keep();
         if let Some(top) = shape.table.order.first() {
-            let mount = &top.root.mount;
-            sb.set_limits(mount.max_bytes(), mount.time_granularity());
+            sb.set_limits(top.root.mount.limits());
         }
         let checked = shape.settings.udba != Udba::None;
         let rewatch = shape.settings.udba != info.settings().udba;

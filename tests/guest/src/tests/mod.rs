@@ -10,6 +10,7 @@ mod concurrency;
 mod coo;
 mod copyup;
 mod create;
+mod data;
 mod directories;
 mod dirren;
 mod dirwh;
@@ -71,6 +72,7 @@ pub(crate) fn all() -> Vec<Case> {
         handle::cases(),
         nfs::cases(),
         mapping::cases(),
+        data::cases(),
         open_files::cases(),
         copyup::cases(),
         failure::cases(),
