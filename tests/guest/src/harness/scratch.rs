@@ -195,6 +195,22 @@ impl Private {
         })
     }
 
+    /// An ext4 with quotas for users.
+    pub(crate) fn disk_with_quotas(name: &str, size: u64) -> Result<Self> {
+        let path = base().join("scratch").join(name);
+        fs::create_dir(&path)?;
+        let image = image(Kind::Ext4, name, size)?;
+        let file = image.to_str().context("an image path is text")?;
+        run("tune2fs", &["-O", "quota", "-Q", "usrquota", file])?;
+        let target = path.to_str().context("a path is text")?;
+        let options = "loop,noatime,usrquota";
+        run("mount", &["-t", "ext4", "-o", options, file, target])?;
+        Ok(Self {
+            path,
+            image: Some(image),
+        })
+    }
+
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }

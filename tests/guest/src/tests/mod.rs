@@ -16,6 +16,7 @@ mod dirren;
 mod dirwh;
 mod failure;
 mod file;
+mod file_control;
 mod handle;
 mod hardlink;
 mod hardlink_lasting;
@@ -73,6 +74,7 @@ pub(crate) fn all() -> Vec<Case> {
         nfs::cases(),
         mapping::cases(),
         data::cases(),
+        file_control::cases(),
         open_files::cases(),
         copyup::cases(),
         failure::cases(),
