@@ -564,6 +564,12 @@ void ruaufs_helper_fill_mgtime(struct kstat *stat, u32 request,
 		fill_mg_cmtime(stat, request, from);
 }
 
+/* Whether @inode is a directory that was removed. */
+bool ruaufs_helper_is_dead_dir(const struct inode *inode)
+{
+	return IS_DEADDIR(inode);
+}
+
 /*
  * Whether the last change is so long ago that the next one has another time,
  * however coarse the times are: FAT's are two seconds.

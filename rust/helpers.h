@@ -43,6 +43,7 @@ bool ruaufs_helper_set_nlink(struct inode *inode, unsigned int nlink,
 			     bool revive);
 void ruaufs_helper_forget_nosec(struct inode *inode);
 void ruaufs_helper_copy_flags(struct inode *to, const struct inode *from);
+bool ruaufs_helper_is_dead_dir(const struct inode *inode);
 bool ruaufs_helper_is_settled(const struct inode *inode);
 bool ruaufs_helper_watch(struct inode *inode);
 bool ruaufs_helper_is_posixacl(const struct inode *inode);

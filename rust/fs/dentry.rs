@@ -375,15 +375,15 @@ impl<T: FileSystem> Walk<'_, T> {
         self.dir
     }
 
-    /// Whether `lower` still leads to `inode`, and, if it is the only name of it, still has this
-    /// name in one of the directories `dirs`.
+    /// Whether the top of `stack` still leads to its inode, and, if it is the only name of it, still
+    /// has this name in that of the directories `dirs` which is in the same place.
     pub(crate) fn still_named(
         &self,
-        lower: &Dentry,
-        inode: &Inode,
+        stack: &RcuStack<'_>,
         dirs: &RcuStack<'_>,
         alone: bool,
     ) -> bool {
+        let (lower, inode) = (stack.top(), stack.top_inode());
         if !lower.inode().is_some_and(|found| ptr::eq(found, inode)) {
             return false;
         }
@@ -397,7 +397,7 @@ impl<T: FileSystem> Walk<'_, T> {
         let _rcu = (!self.rcu).then(rcu::read_lock);
         // SAFETY: The dentry is alive; the helper reads name and parent consistently under RCU.
         let parent = unsafe { bindings::ruaufs_helper_d_named(lower.as_ptr(), self.name) };
-        !parent.is_null() && dirs.has(parent)
+        !parent.is_null() && dirs.has(parent, stack)
     }
 }
 
@@ -458,8 +458,10 @@ impl<T: Mountable> Table<T> {
         let _reading = (!walk.rcu).then(|| walk.dir.sb().enter());
         match T::revalidate(&walk) {
             Validity::Valid => {}
-            Validity::Stale => return 0,
-            Validity::NeedRef => return ECHILD.to_errno(),
+            // What is seen while branches change may be half of it, and what is mounted on a stale
+            // name goes.
+            Validity::Stale if !walk.rcu => return 0,
+            Validity::Stale | Validity::NeedRef => return ECHILD.to_errno(),
         }
         let stack = walk.inode.and_then(T::stack);
         let Some(stack) = stack.filter(|stack| stack.is_remote()) else {

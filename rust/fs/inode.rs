@@ -265,6 +265,12 @@ impl<T> Inode<T> {
         unsafe { bindings::ruaufs_helper_is_settled(self.as_ptr()) }
     }
 
+    /// Whether it is a directory that was removed.
+    pub(crate) fn is_dead_dir(&self) -> bool {
+        // SAFETY: The inode is valid; a racy read of one word.
+        unsafe { bindings::ruaufs_helper_is_dead_dir(self.as_ptr()) }
+    }
+
     /// The stamp of a directory that is about to be listed, if each change from now on is sure to
     /// show in it.
     pub(crate) fn lasting_stamp(&self) -> Option<Stamp> {

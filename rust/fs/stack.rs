@@ -294,13 +294,16 @@ impl<P> StackCell<P> {
         Some(RcuStack {
             top_inode: stack.top_inode,
             remote: stack.remote,
-            top: stack.top.dentry.as_ptr(),
-            rest: (
-                stack.rest.as_ptr().cast(),
-                stack.rest.len(),
-                size_of::<Slot<P>>(),
-                core::mem::offset_of!(Slot<P>, dentry),
-            ),
+            top: (&raw const *stack.top).cast(),
+            rest: (stack.rest.as_ptr().cast(), stack.rest.len()),
+            layout: const {
+                assert!(size_of::<P>() == size_of::<usize>());
+                Layout {
+                    size: size_of::<Slot<P>>(),
+                    place: core::mem::offset_of!(Slot<P>, place),
+                    dentry: core::mem::offset_of!(Slot<P>, dentry),
+                }
+            },
             _p: PhantomData,
         })
     }
@@ -354,12 +357,21 @@ impl<P> Drop for Chain<P> {
     }
 }
 
-/// What RCU walk may see of a stack.
+/// How a slot lies in memory.
+#[derive(Clone, Copy)]
+struct Layout {
+    size: usize,
+    place: usize,
+    dentry: usize,
+}
+
+/// What RCU walk may see of a stack. Places are pointers, and only compared.
 pub(crate) struct RcuStack<'a> {
     top_inode: *mut bindings::inode,
     remote: bool,
-    top: *mut bindings::dentry,
-    rest: (*const u8, usize, usize, usize),
+    top: *const u8,
+    rest: (*const u8, usize),
+    layout: Layout,
     _p: PhantomData<&'a ()>,
 }
 
@@ -374,7 +386,7 @@ impl RcuStack<'_> {
     /// The top dentry, for comparison and plain reads.
     pub(crate) fn top(&self) -> &Dentry {
         // SAFETY: As for `top_inode`: dentries are freed after a grace period.
-        unsafe { Dentry::from_raw(self.top) }
+        unsafe { Dentry::from_raw(self.dentry(self.top)) }
     }
 
     /// Whether a foreign file system wants to be asked about its dentries itself.
@@ -382,30 +394,40 @@ impl RcuStack<'_> {
         self.remote
     }
 
-    /// Whether one of the dentries is `dentry`.
-    pub(super) fn has(&self, dentry: *const bindings::dentry) -> bool {
+    /// Whether one of the dentries is `dentry`, in the place of the top slot of `child`.
+    pub(super) fn has(&self, dentry: *const bindings::dentry, child: &RcuStack<'_>) -> bool {
         // Most names lie in the topmost branch or in the lowest one.
-        ptr::eq(self.top, dentry) || self.rest_dentries().rev().any(|d| ptr::eq(d, dentry))
+        Iterator::chain(core::iter::once(self.top), self.rest().rev())
+            .find(|slot| ptr::eq(self.dentry(*slot), dentry))
+            .is_some_and(|slot| self.place(slot) == child.place(child.top))
     }
 
     /// All dentries, topmost first.
     pub(super) fn dentries(&self) -> impl Iterator<Item = *mut bindings::dentry> + '_ {
-        Iterator::chain(core::iter::once(self.top), self.rest_dentries())
+        Iterator::chain(core::iter::once(self.top), self.rest()).map(|slot| self.dentry(slot))
     }
 
-    /// The dentries below the top one.
-    fn rest_dentries(
-        &self,
-    ) -> impl DoubleEndedIterator<Item = *mut bindings::dentry> + ExactSizeIterator + '_ {
-        let (base, len, size, offset) = self.rest;
-        (0..len).map(move |i| {
-            // SAFETY: `rest` describes an array of `len` slots of `size` bytes with a dentry
-            // reference (one pointer) at `offset`, whose memory lives as long as the stack's.
-            unsafe {
-                base.add(i * size + offset)
-                    .cast::<*mut bindings::dentry>()
-                    .read()
-            }
-        })
+    /// The slots below the top one.
+    fn rest(&self) -> impl DoubleEndedIterator<Item = *const u8> + ExactSizeIterator + '_ {
+        let (base, len) = self.rest;
+        // SAFETY: `rest` describes an array of `len` slots, whose memory lives as long as the
+        // stack's.
+        (0..len).map(move |i| unsafe { base.add(i * self.layout.size) })
+    }
+
+    /// The dentry of a slot of ours.
+    fn dentry(&self, slot: *const u8) -> *mut bindings::dentry {
+        // SAFETY: The slot lives as long as the stack; a dentry reference is one pointer.
+        unsafe {
+            slot.add(self.layout.dentry)
+                .cast::<*mut bindings::dentry>()
+                .read()
+        }
+    }
+
+    /// The place of a slot of ours, for comparison.
+    fn place(&self, slot: *const u8) -> usize {
+        // SAFETY: As above; a place is as large as a pointer.
+        unsafe { slot.add(self.layout.place).cast::<usize>().read() }
     }
 }

@@ -189,6 +189,12 @@ impl Inode {
         self.data().lock.lock()
     }
 
+    /// Whether `lower`, which was found under one of its names, leads to it: it is the top
+    /// instance, or another name of the file was copied up.
+    pub(crate) fn is_now(&self, lower: &LowerInode) -> Result<bool> {
+        Ok(self.is_plinked() || core::ptr::eq(self.stack()?.top_inode(), lower))
+    }
+
     /// Whether `lower` is its top instance, or was.
     pub(crate) fn ever_led_to(&self, lower: &LowerInode) -> bool {
         self.data().stack.ever_led_to(lower)
@@ -408,15 +414,21 @@ pub(crate) fn get(sb: &SuperBlock, mut slots: KVec<Slot>) -> Result<ARef<Inode>>
     }
 }
 
-/// An object that was found by a file handle, and not by a name, gets the instance under the name
-/// that it has now.
+/// What was found by a name gets the instance under that name, if the one that it is known by is
+/// none: the object was found by a file handle, or was moved to another branch.
 fn give_named(inode: &Inode, named: KBox<Stack>) -> Result {
-    if !inode.stack()?.top().dentry().is_root() {
+    let wanted = || -> Result<bool> {
+        let (known, new) = (inode.stack()?, named.top());
+        let top = known.top();
+        let gone = top.dentry().is_root()
+            || (top.dentry().is(new.dentry()) && top.branch().id != new.branch().id);
+        Ok(gone && core::ptr::eq(known.top_inode(), named.top_inode()))
+    };
+    if !wanted()? {
         return Ok(());
     }
     let lock = inode.promotion_lock();
-    let known = inode.stack()?;
-    if known.top().dentry().is_root() && core::ptr::eq(known.top_inode(), named.top_inode()) {
+    if wanted()? {
         inode.publish(named);
     }
     drop(lock);
@@ -453,9 +465,11 @@ fn get_dir(sb: &SuperBlock, top: Slot, slots: KVec<Slot>) -> Result<ARef<Inode>>
             let lock = inode.promotion_lock();
             let known = inode.stack()?;
             // It may have gained or lost an instance behind our back. After a promotion, which the
-            // scan may have missed, the top inode differs, and what is known is newer.
+            // scan may have missed, the top inode differs, and what is known is newer; but not if
+            // it was removed.
             let same_top = core::ptr::eq(known.top_inode(), lower_inode);
-            let changes = same_top && !same_slots(known, &stack);
+            let changes =
+                (same_top || known.top_inode().is_dead_dir()) && !same_slots(known, &stack);
             if changes {
                 inode.publish(stack);
             }
@@ -471,7 +485,7 @@ fn get_dir(sb: &SuperBlock, top: Slot, slots: KVec<Slot>) -> Result<ARef<Inode>>
 /// Whether both have the same instances.
 fn same_slots(a: &Stack, b: &Stack) -> bool {
     for (a, b) in Iterator::zip(a.iter(), b.iter()) {
-        if !a.dentry().is(b.dentry()) {
+        if !a.dentry().is(b.dentry()) || a.branch().id != b.branch().id {
             return false;
         }
     }

@@ -13,6 +13,7 @@ use super::{
     branch::Slot,
     dirren,
     index::View,
+    ino::InoTable,
     inode,
     Inode,
     LowerDentry,
@@ -198,17 +199,31 @@ pub(crate) fn lookup(dir: &Inode, entry: Entry<'_, Union>) -> Result<Option<ARef
     // From before the look: what happens meanwhile makes the next walk look again.
     entry.dentry.set_seen(dir.data().watches.count());
     let view = View::for_lookup(dir)?;
-    let answer = info
-        .cred
-        .scope(|| probe(&view, 0, entry.name, Depth::All))?;
-    entry.dentry.set_guard(answer.guard);
-    let Some(first) = answer.slots.first() else {
-        return Ok(None);
-    };
-    if whname::is_reserved(entry.name) {
-        if first.inode()?.kind() != Kind::Regular {
+    let mut waited = false;
+    loop {
+        let answer = info
+            .cred
+            .scope(|| probe(&view, 0, entry.name, Depth::All))?;
+        entry.dentry.set_guard(answer.guard);
+        let Some(first) = answer.slots.first().cloned() else {
+            return Ok(None);
+        };
+        let found = first.inode()?;
+        if whname::is_reserved(entry.name) && found.kind() != Kind::Regular {
             return Err(EIO);
         }
+        let inode = inode::get(sb, answer.slots)?;
+        if inode.is_now(found)? {
+            return Ok(Some(inode));
+        }
+        if waited {
+            // Its copy was taken away behind our back, and goes on elsewhere with the number.
+            info.ino
+                .retire(InoTable::reserve()?, first.branch().fs, found.ino());
+        } else {
+            // It was promoted since, or is about to be.
+            drop(inode.promotion_lock());
+            waited = true;
+        }
     }
-    inode::get(sb, answer.slots).map(Some)
 }

@@ -63,7 +63,7 @@ impl Operations for Union {
         let Some(dirs) = walk.dir().data().rcu_stack() else {
             return Validity::NeedRef;
         };
-        if !walk.guard_holds(Some(top)) || !walk.still_named(stack.top(), top, &dirs, alone) {
+        if !walk.guard_holds(Some(top)) || !walk.still_named(&stack, &dirs, alone) {
             return Validity::Stale;
         }
         if inode.attr_moved(top) {

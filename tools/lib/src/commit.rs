@@ -382,7 +382,7 @@ fn check_unused(branches: &Branches) -> Result<()> {
         );
         ensure!(
             crate::plink::pending(&union)?.is_empty(),
-            "{target} has pseudo-links that are in memory only; make hard links of them with: \
+            "{target} has pseudo-links; make hard links of them with: \
              mount -o remount,rw {target}; auplink {target} flush; mount -o remount,ro {target}"
         );
     }

@@ -173,11 +173,11 @@ pub fn flush(union: &Union) -> Result<usize> {
     }
     let mut maintenance = Maintenance::begin(union)?;
     // Again: now nobody makes new ones.
-    let pending = pending(union)?;
-    copy_up(union, &pending)?;
+    copy_up(union, &pending(union)?)?;
     maintenance.clean()?;
     let mut count = 0;
-    for Pending { branch, entries } in &pending {
+    // And again: a copy has another number than what was noted of its original.
+    for Pending { branch, entries } in &pending(union)? {
         let Some(plinks) = Dir::open(branch)?.sub_if_there(names::PLINKS.as_ref())? else {
             continue;
         };

@@ -325,6 +325,11 @@ impl Union {
         self.unmount_now()
     }
 
+    /// It was unmounted by another program.
+    pub(crate) fn was_unmounted(&mut self) {
+        self.mounted = false;
+    }
+
     fn unmount_now(&mut self) -> Result<()> {
         self.mounted = false;
         scratch::umount(&self.mnt).inspect_err(|_| {
@@ -334,7 +339,9 @@ impl Union {
 
     /// Unmounts and mounts the same again: nothing may depend on what was in memory.
     pub(crate) fn again(&mut self) -> Result<()> {
-        self.unmount_now()?;
+        if self.mounted {
+            self.unmount_now()?;
+        }
         self.spec.mount(&self.mnt)?;
         self.mounted = true;
         Ok(())

@@ -46,6 +46,7 @@ mod rename_dir;
 mod several_rw;
 mod shwh;
 mod sysfs;
+mod tools;
 mod udba;
 mod whiteout;
 mod xattr;
@@ -100,6 +101,7 @@ pub(crate) fn all() -> Vec<Case> {
         remount_soak::cases(),
         index::cases(),
         bad_input::cases(),
+        tools::cases(),
         concurrency::cases(),
         model::cases(),
     ]

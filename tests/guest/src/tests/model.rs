@@ -14,8 +14,8 @@
 //! would not: renaming a directory that has lower parts (`EXDEV`). Such a step is skipped.
 
 mod merge;
-mod scenario;
-mod side;
+pub(crate) mod scenario;
+pub(crate) mod side;
 
 use proptest::{
     strategy::Strategy,
@@ -49,8 +49,17 @@ fn number(name: &str, default: u64) -> Result<u64> {
     }
 }
 
-/// Runs many scenarios; the first failure is shrunk.
+/// Runs many scenarios.
 fn check(scenarios: impl Strategy<Value = Scenario>, cases: u64, cx: &Ctx) -> Result<()> {
+    each(scenarios, cases, |scenario| play(cx, scenario))
+}
+
+/// Does something with many scenarios; the first failure is shrunk.
+pub(crate) fn each(
+    scenarios: impl Strategy<Value = Scenario>,
+    cases: u64,
+    play: impl Fn(&Scenario) -> Result<()>,
+) -> Result<()> {
     let seed = number("SEED", 1)?;
     let config = Config {
         cases: cases.try_into()?,
@@ -63,7 +72,7 @@ fn check(scenarios: impl Strategy<Value = Scenario>, cases: u64, cx: &Ctx) -> Re
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
     let result = TestRunner::new_with_rng(config, rng).run(&scenarios, |scenario| {
         watchdog::alive();
-        play(cx, &scenario).map_err(|e| TestCaseError::fail(format!("{e:#}")))
+        play(&scenario).map_err(|e| TestCaseError::fail(format!("{e:#}")))
     });
     match result {
         Ok(()) => Ok(()),

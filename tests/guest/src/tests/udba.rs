@@ -2,11 +2,12 @@
 
 //! Users who change a branch directly, behind the union's back (`udba=reval`, the default).
 
-use crate::harness::prelude::*;
+use crate::harness::{dir::open_dir, prelude::*};
 
 cases! {
     BASIC: new_files_are_found, removed_files_are_missed, changed_content_and_attributes,
-        replaced_files, whiteouts_count_once_the_name_is_forgotten;
+        replaced_files, copies_that_are_taken_away, copies_that_are_renamed, moved_to_the_branch_below,
+        whiteouts_count_once_the_name_is_forgotten;
 }
 
 /// A union of a writable and a read-only branch, after everything was looked at once.
@@ -84,6 +85,95 @@ fn replaced_files(cx: &Ctx) -> Result<()> {
     sys::unlink(u.br(0, "top"))?;
     sys::mkdir(u.br(0, "top"))?;
     assert_eq!(names(u.at("top"))?, set([]));
+    Ok(())
+}
+
+/// A union in which `low`, `d/x` and `e/y` were copied up just now.
+fn copied(cx: &Ctx) -> Result<Union> {
+    let u = known(cx)?;
+    for name in ["low", "d/x", "e/y"] {
+        sys::append(u.at(name), "+")?;
+    }
+    assert_eq!(names(u.at("e"))?, set(["y"]));
+    Ok(u)
+}
+
+/// What lies below is seen again, although the union knows it by its copy.
+fn copies_that_are_taken_away(cx: &Ctx) -> Result<()> {
+    let u = copied(cx)?;
+    let (file, dir) = (sys::open_ro(u.at("low"))?, open_dir(u.at("e"))?);
+    sys::unlink(u.br(0, "low"))?;
+    std::fs::remove_dir_all(u.br(0, "e"))?;
+    assert_eq!(text(u.at("low"))?, "low");
+    assert_eq!(
+        sys::pread_fd(&file)?,
+        b"low+",
+        "an open file stays what it was"
+    );
+    assert_ne!(sys::fstat(&file)?.st_ino, sys::lstat(u.at("low"))?.st_ino);
+    assert_eq!(names(u.at("e"))?, set(["y"]));
+    assert_eq!(text(u.at("e/y"))?, "y");
+    drop((file, dir));
+    sys::append(u.at("low"), "!")?;
+    sys::append(u.at("e/y"), "!")?;
+    assert_eq!(
+        (text(u.br(0, "low"))?, text(u.br(0, "e/y"))?),
+        ("low!".into(), "y!".into())
+    );
+    Ok(())
+}
+
+/// The copy goes on under its new name, and what it hid is another object.
+fn copies_that_are_renamed(cx: &Ctx) -> Result<()> {
+    let u = copied(cx)?;
+    sys::rename(u.br(0, "low"), u.br(0, "copy"))?;
+    sys::rename(u.br(0, "e"), u.br(0, "edir"))?;
+    for _ in 0..2 {
+        assert_eq!(
+            (text(u.at("low"))?, text(u.at("copy"))?),
+            ("low".into(), "low+".into())
+        );
+        assert_ne!(
+            sys::lstat(u.at("low"))?.st_ino,
+            sys::lstat(u.at("copy"))?.st_ino
+        );
+        assert_eq!(
+            (text(u.at("e/y"))?, text(u.at("edir/y"))?),
+            ("y".into(), "y+".into())
+        );
+        assert_ne!(
+            sys::lstat(u.at("e"))?.st_ino,
+            sys::lstat(u.at("edir"))?.st_ino
+        );
+    }
+    sys::append(u.at("low"), "!")?;
+    assert_eq!(
+        (text(u.at("low"))?, text(u.at("copy"))?),
+        ("low!".into(), "low+".into())
+    );
+    Ok(())
+}
+
+/// As tools do it that merge a branch into the one below.
+fn moved_to_the_branch_below(cx: &Ctx) -> Result<()> {
+    let u = copied(cx)?;
+    let held = sys::open_ro(u.at("d/x"))?;
+    for name in ["low", "d/x", "e"] {
+        if name == "e" {
+            std::fs::remove_dir_all(u.br(1, name))?;
+        }
+        sys::rename(u.br(0, name), u.br(1, name))?;
+    }
+    cx.changed_by_hand(&u.br(1, ""))?;
+    for (name, content) in [("low", "low+"), ("d/x", "x+"), ("e/y", "y+")] {
+        assert_eq!(text(u.at(name))?, content);
+        // The branch below is not written.
+        sys::append(u.at(name), "!")?;
+        assert_eq!(text(u.at(name))?, format!("{content}!"));
+        assert_eq!(text(u.br(0, name))?, format!("{content}!"));
+        assert_eq!(text(u.br(1, name))?, content);
+    }
+    assert_eq!(sys::pread_fd(&held)?, b"x+!", "an open file follows");
     Ok(())
 }
 

@@ -118,6 +118,8 @@ pub(crate) fn read_only_meanwhile(union: &Union, work: impl FnOnce() -> Result<(
         return work();
     }
     let target = union.mount.target.display();
+    // Lasting ones, too: names on lower branches would no longer lead to what is moved.
+    change::flush(union, false)?;
     change::remount_with(union, &[b"ro".to_vec()]).with_context(|| {
         format!("{target} cannot be made read-only; close what is open for writing in it")
     })?;
