@@ -78,6 +78,27 @@ struct dentry *ruaufs_helper_next_child(struct dentry *parent,
 	return found;
 }
 
+/* A hashed alias of @inode that is not @except, with a reference, or NULL. */
+struct dentry *ruaufs_helper_other_name(struct inode *inode,
+					struct dentry *except)
+{
+	struct dentry *alias, *found = NULL;
+
+	spin_lock(&inode->i_lock);
+	hlist_for_each_entry(alias, &inode->i_dentry, d_alias) {
+		if (alias == except)
+			continue;
+		spin_lock(&alias->d_lock);
+		if (!d_unhashed(alias))
+			found = dget_dlock(alias);
+		spin_unlock(&alias->d_lock);
+		if (found)
+			break;
+	}
+	spin_unlock(&inode->i_lock);
+	return found;
+}
+
 /* Whether walks are to ask our d_revalidate() about @dentry. */
 void ruaufs_helper_set_checked(struct dentry *dentry, bool checked)
 {

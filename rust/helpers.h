@@ -18,6 +18,8 @@ const struct dentry *ruaufs_helper_d_named(const struct dentry *dentry,
 
 struct dentry *ruaufs_helper_next_child(struct dentry *parent,
 					struct dentry *prev);
+struct dentry *ruaufs_helper_other_name(struct inode *inode,
+					struct dentry *except);
 void ruaufs_helper_set_checked(struct dentry *dentry, bool checked);
 void ruaufs_helper_sb_set_checked(struct super_block *sb, bool checked);
 

@@ -66,7 +66,9 @@ use crate::fs::{
     inode_ops::{
         Entry,
         Make,
-        MoveNames, //
+        MoveNames,
+        Tie,
+        Tied, //
     },
     path::{
         IdMap,
@@ -113,8 +115,8 @@ impl fs::FileSystem for Union {
 impl fs::Mountable for Union {}
 
 impl fs::inode_ops::Operations for Union {
-    fn lookup(dir: &Inode, entry: Entry<'_, Union>) -> Result<Option<ARef<Inode>>> {
-        lookup::lookup(dir, entry)
+    fn lookup(dir: &Inode, entry: Entry<'_, Union>, tie: Tie<'_, Union>) -> Result<Tied> {
+        lookup::lookup(dir, entry, tie)
     }
 
     fn make(

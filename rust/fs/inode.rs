@@ -359,6 +359,14 @@ impl<T: FileSystem> Inode<T> {
         NonNull::new(dentry).map(|dentry| unsafe { ARef::from_raw(dentry.cast()) })
     }
 
+    /// A name of it that is in use and is not `except`.
+    pub(crate) fn other_name(&self, except: &Dentry<T>) -> Option<ARef<Dentry<T>>> {
+        // SAFETY: Both are valid; the call gives a reference or null.
+        let dentry = unsafe { bindings::ruaufs_helper_other_name(self.as_ptr(), except.as_ptr()) };
+        // SAFETY: The reference is ours; an alias is of the same file system.
+        NonNull::new(dentry).map(|dentry| unsafe { ARef::from_raw(dentry.cast()) })
+    }
+
     /// The data beside the inode.
     #[inline]
     pub(crate) fn data(&self) -> &T::Inode {

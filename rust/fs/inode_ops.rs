@@ -79,13 +79,37 @@ impl<T> MoveNames<'_, T> {
     }
 }
 
+/// A name in look-up that is to be tied to what it leads to.
+pub(crate) struct Tie<'a, T: super::FileSystem>(&'a Dentry<T>);
+
+/// A name that was looked up: what the VFS is told.
+pub(crate) struct Tied(*mut bindings::dentry);
+
+impl<T: super::FileSystem> Tie<'_, T> {
+    /// Ties it to `inode`, or notes that it is absent. From here on others find it.
+    pub(crate) fn to(self, inode: Option<ARef<Inode<T>>>) -> Tied {
+        let inode = inode.map_or(ptr::null_mut(), |inode| {
+            ARef::into_raw(inode).as_ptr().cast()
+        });
+        // SAFETY: The call consumes the inode reference; the dentry is in look-up, as only the
+        // callback makes `self`. What it gives is null, a dentry or an error.
+        unsafe {
+            let other = bindings::d_splice_alias(inode, self.0.as_ptr());
+            if !other.is_null() && kernel::error::from_err_ptr(other).is_ok() {
+                Dentry::<T>::from_raw(other).take_guard(self.0);
+            }
+            Tied(other)
+        }
+    }
+}
+
 /// An inode just made, and its open file.
 pub(crate) type Opened<T> = (ARef<Inode<T>>, KBox<<T as super::FileSystem>::File>);
 
 /// Callbacks on inodes.
 pub(crate) trait Operations: super::FileSystem {
-    /// Looks a name up: the inode, or `None` if the name is absent.
-    fn lookup(dir: &Inode<Self>, entry: Entry<'_, Self>) -> Result<Option<ARef<Inode<Self>>>>;
+    /// Looks a name up and ties it to the inode, or to none if the name is absent.
+    fn lookup(dir: &Inode<Self>, entry: Entry<'_, Self>, tie: Tie<'_, Self>) -> Result<Tied>;
 
     /// Makes an object under a name that is absent and gives its inode.
     fn make(
@@ -252,22 +276,10 @@ impl<T: Mountable> Table<T> {
         // Until the name and what it leads to are tied together.
         let _reading = dir.sb().enter();
         // SAFETY: As above; the name is stable.
-        match T::lookup(dir, unsafe { Self::entry(dentry) }) {
-            Ok(inode) => {
-                let inode = inode.map_or(ptr::null_mut(), |inode| {
-                    ARef::into_raw(inode).as_ptr().cast()
-                });
-                // SAFETY: The call consumes the inode reference; the dentry is unhashed.
-                unsafe {
-                    let other = bindings::d_splice_alias(inode, dentry);
-                    if !other.is_null() && kernel::error::from_err_ptr(other).is_ok() {
-                        let (this, other): (&Dentry<T>, &Dentry<T>) =
-                            (Dentry::from_raw(dentry), Dentry::from_raw(other));
-                        other.take_guard(this);
-                    }
-                    other
-                }
-            }
+        let entry = unsafe { Self::entry(dentry) };
+        let tie = Tie(entry.dentry);
+        match T::lookup(dir, entry, tie) {
+            Ok(Tied(other)) => other,
             Err(error) => error.to_ptr(),
         }
     }

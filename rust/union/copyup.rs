@@ -270,6 +270,7 @@ impl CopyUp<'_> {
         // What may fail for lack of memory comes before anything can be seen.
         let number = InoTable::reserve()?;
         let moves = self.sb.data().moves.reserve(self.inode)?;
+        let parted = InoTable::reserve()?;
         let room = if self.inode.is_dir() {
             inode::Room::beside(self.inode.stack()?)?
         } else {
@@ -306,7 +307,12 @@ impl CopyUp<'_> {
         };
         drop(write);
         drop(lock);
-        self.install(dentry, room, number, moves)
+        let parts = plink::part::parts(self.inode, self.source)?;
+        let installed = self.install(dentry, room, number, moves);
+        if parts {
+            plink::part::part(self.inode, self.dentry, self.source, parted);
+        }
+        installed
     }
 
     /// Makes the instance, complete, among the orphans of the target.

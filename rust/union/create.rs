@@ -228,6 +228,7 @@ pub(crate) fn link(old: &Dentry, dir: &Inode, entry: Entry<'_, Union>) -> Result
     copyup::promote_to(old, &branch)?;
     copyup::promote_to(&entry.dentry.parent(), &branch)?;
     let lock = inode.promotion_lock();
+    plink::part::check(old)?;
     let slot = dir.slot_on(branch.id)?.ok_or(ESTALE)?;
     let write = branch.want_write()?;
     let top: ARef<LowerDentry> = inode.stack()?.top().dentry().clone();
@@ -258,6 +259,8 @@ pub(crate) fn tmpfile(
 ) -> Result<(ARef<Inode>, KBox<OpenFile>)> {
     let sb = dir.sb();
     let info = sb.data();
+    // It is not looked up.
+    file.dentry().set_seen(0);
     let wanted = NewEntry {
         name: None,
         is_dir: false,

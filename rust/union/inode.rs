@@ -365,10 +365,10 @@ impl Inode {
                 let left = self.nlink().saturating_sub(1);
                 self.data().hidden.fetch_add(1, Relaxed);
                 // The branch still counts the name, so that it is hidden must not be forgotten
-                // while there are others.
+                // while there are others; with `noplink` the branch's count is what is shown.
                 if left > 0 {
                     let noted = plink::hide(self, left, branch);
-                    if !matches!(noted, Ok(true)) {
+                    if !matches!(noted, Ok(true)) && self.sb().data().settings().plink {
                         done = self.sb().data().plinks.keep(self).and(noted.map(drop));
                     }
                 }

@@ -17,6 +17,7 @@ use super::{
         Data, //
     },
     on_open,
+    plink,
     Inode,
     SuperBlock,
     Union, //
@@ -97,6 +98,7 @@ impl Operations for Union {
         // then `setattr` promotes it.
         if file.writable() {
             copyup::promote(file.dentry(), wanted(file))?;
+            plink::part::check(file.dentry())?;
         }
         let real = open_slot(file, inode.stack()?.top())?;
         Ok(KBox::new(OpenFile::new(real), GFP_KERNEL)?)

@@ -22,7 +22,11 @@ use super::{
 use crate::fs::{
     dirop,
     inode::Kind,
-    inode_ops::Entry, //
+    inode_ops::{
+        Entry,
+        Tie,
+        Tied, //
+    }, //
 };
 use crate::logic::{
     lookup::{
@@ -190,7 +194,11 @@ pub(crate) fn visible(dir: &View<'_>, skip: usize, name: &[u8]) -> Result<bool> 
 }
 
 /// Looks `entry` up in `dir`, for the VFS.
-pub(crate) fn lookup(dir: &Inode, entry: Entry<'_, Union>) -> Result<Option<ARef<Inode>>> {
+///
+/// # Errors
+///
+/// `ESTALE` if the name parted from the object that it led to while it was looked up.
+pub(crate) fn lookup(dir: &Inode, entry: Entry<'_, Union>, tie: Tie<'_, Union>) -> Result<Tied> {
     let sb = dir.sb();
     let info = sb.data();
     if !(info.settings().shwh && whname::is_mark(entry.name)) {
@@ -206,7 +214,7 @@ pub(crate) fn lookup(dir: &Inode, entry: Entry<'_, Union>) -> Result<Option<ARef
             .scope(|| probe(&view, 0, entry.name, Depth::All))?;
         entry.dentry.set_guard(answer.guard);
         let Some(first) = answer.slots.first().cloned() else {
-            return Ok(None);
+            return Ok(tie.to(None));
         };
         let found = first.inode()?;
         if whname::is_reserved(entry.name) && found.kind() != Kind::Regular {
@@ -214,7 +222,13 @@ pub(crate) fn lookup(dir: &Inode, entry: Entry<'_, Union>) -> Result<Option<ARef
         }
         let inode = inode::get(sb, answer.slots)?;
         if inode.is_now(found)? {
-            return Ok(Some(inode));
+            let tied = tie.to(Some(inode.clone()));
+            // Names that part from it are those that it had before.
+            if !inode.is_dir() && !inode.is_now(found)? {
+                entry.dentry.unhash();
+                return Err(ESTALE);
+            }
+            return Ok(tied);
         }
         if waited {
             // Its copy was taken away behind our back, and goes on elsewhere with the number.

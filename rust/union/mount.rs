@@ -76,15 +76,7 @@ pub(crate) struct Options {
 
 /// Refuses options that this version does not carry out.
 fn check_supported(context: &Context<'_>, key: &[u8], opt: &Opt) -> Result {
-    let missing = match opt {
-        Opt::Flag(flag, on) => match flag {
-            Flag::Plink => !*on,
-            _ => false,
-        },
-        Opt::FhsmSec(_) | Opt::ListPlink => true,
-        _ => false,
-    };
-    if missing {
+    if matches!(opt, Opt::FhsmSec(_) | Opt::ListPlink) {
         return Err(mount_error!(
             context,
             EINVAL,

@@ -16,12 +16,18 @@
 //! | [`origin`] | what tells a lower file from all others |
 //! | [`load`] | reading what an earlier mount left |
 //! | [`index`] | the notes of a branch, in memory |
+//! | [`part`] | `noplink`: names part when one of them is copied up |
 //!
 //! # Without a note
 //!
 //! Some file systems cannot be recognised at the next mount ([`identity`]), some take no
 //! `trusted.*` attributes. Then the union's inode is kept in memory until unmount instead, and
 //! the names part there, as in aufs.
+//!
+//! # With `noplink`
+//!
+//! No pseudo-links are made. Those that are there go on to hold, as they say what a name leads to:
+//! what a file contains does not depend on the option.
 //!
 //! # Why a note leads to no wrong file
 //!
@@ -40,6 +46,7 @@
 mod index;
 mod load;
 mod origin;
+pub(crate) mod part;
 
 pub(crate) use {
     index::Index,
@@ -213,7 +220,7 @@ pub(crate) struct Known {
 /// The topmost instance of the non-directory that was found as `slot`.
 pub(crate) fn resolve(info: &SbInfo, slot: Slot) -> Result<Known> {
     let mut known = Known { slot, names: None };
-    if !load_acquire(&info.plinks.noted) || !info.settings().plink {
+    if !load_acquire(&info.plinks.noted) {
         return Ok(known);
     }
     info.cred.scope(|| {
@@ -483,9 +490,6 @@ pub(crate) fn settle(inode: &Inode) -> Result {
 /// `false` if there is no way to note it.
 pub(crate) fn hide(inode: &Inode, left: u32, branch: &Branch) -> Result<bool> {
     let info = inode.sb().data();
-    if !info.settings().plink {
-        return Ok(false);
-    }
     let top = inode.stack()?.top();
     info.cred.scope(|| {
         let names = Names::All(left);
@@ -502,6 +506,9 @@ pub(crate) fn hide(inode: &Inode, left: u32, branch: &Branch) -> Result<bool> {
                 return Ok(done);
             }
             branch.plinks.remove(&entry);
+        }
+        if !info.settings().plink {
+            return Ok(false);
         }
         let Some(origin) = origin::of(info.table(), top)? else {
             return Ok(false);

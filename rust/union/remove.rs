@@ -223,6 +223,7 @@ where
     let parent = entry.dentry.parent();
     let (lock, removal) = loop {
         let lock = inode.promotion_lock();
+        plink::part::check(entry.dentry)?;
         let removal = cred.scope(|| Removal::plan(&parent, entry.name))?;
         if dir.slot_on(removal.branch.id)?.is_some() {
             break (lock, removal);

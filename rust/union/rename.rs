@@ -138,6 +138,8 @@ pub(crate) fn rename(
     let moving = object.moving();
     let victim_moving = victim.map(Inode::moving);
     let replace = info.replace.lock();
+    plink::part::check(from.dentry)?;
+    plink::part::check(to.dentry)?;
     let write = branch.want_write()?;
     let old = from.dir.slot_on(branch.id)?.ok_or(ESTALE)?;
     let new = to.dir.slot_on(branch.id)?.ok_or(ESTALE)?;

@@ -20,6 +20,7 @@ mod file_control;
 mod handle;
 mod hardlink;
 mod hardlink_lasting;
+mod hardlink_parting;
 mod idmap;
 mod index;
 mod ioctl;
@@ -87,6 +88,7 @@ pub(crate) fn all() -> Vec<Case> {
         coo::cases(),
         hardlink::cases(),
         hardlink_lasting::cases(),
+        hardlink_parting::cases(),
         plink_maint::cases(),
         mount::cases(),
         options::cases(),

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Names that part: hard links without pseudo-links (`noplink`).
+//!
+//! When one of several names of a file is copied up, the copy belongs to that name
+//! alone. The inode goes on as the copy, so who has the file open, under whatever
+//! name, sees the copy. The other names are unhashed: the next walk finds the
+//! original, which is another object from now on, with an inode number of its own.
+//!
+//! # Who uses another name at that moment
+//!
+//! A look-up compares what it found with what the inode is, after the name was tied
+//! to it. Who changes names, or opens a file for writing, and got the name before,
+//! finds it marked ([`check`]) and fails with `ESTALE`, on which the VFS walks the
+//! path again. A change of attributes may come from a descriptor, which must not
+//! fail; it goes to the copy.
+//!
+//! # Locking
+//!
+//! The object's lock is held.
+
+#![forbid(unsafe_code)]
+
+use super::super::{
+    branch::Slot,
+    Dentry,
+    Inode, //
+};
+use kernel::{
+    prelude::*,
+    rbtree::RBTreeNode, //
+};
+
+/// What is remembered with a name that parted, a word of the machine: no look-up counts so far.
+// CAST: It is not wider.
+const PARTED: u64 = usize::MAX as u64;
+
+/// Whether a copy of `source`, which `inode` stands for, belongs to one name only.
+pub(crate) fn parts(inode: &Inode, source: &Slot) -> Result<bool> {
+    Ok(!inode.is_dir() && !inode.is_plinked() && source.inode()?.nlink() > 1)
+}
+
+/// `inode`, which stood for `source`, is the copy of the name `own` now.
+pub(crate) fn part(
+    inode: &Inode,
+    own: &Dentry,
+    source: &Slot,
+    number: RBTreeNode<(u16, u64), u64>,
+) {
+    let Ok(original) = source.inode() else {
+        return;
+    };
+    let ino = &inode.sb().data().ino;
+    ino.retire(number, source.branch().fs, original.ino());
+    while let Some(name) = inode.other_name(own) {
+        name.set_seen(PARTED);
+        name.unhash();
+    }
+}
+
+/// `ESTALE` if `name` leads to another object by now. The object's lock is held, or it has its copy
+/// already.
+pub(crate) fn check(name: &Dentry) -> Result {
+    if name.is_unhashed() && name.seen() == PARTED {
+        Err(ESTALE)
+    } else {
+        Ok(())
+    }
+}
