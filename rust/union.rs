@@ -28,6 +28,7 @@ pub(crate) mod attr;
 pub(crate) mod branch;
 pub(crate) mod copyup;
 pub(crate) mod create;
+mod debugfs;
 pub(crate) mod dirren;
 pub(crate) mod draft;
 pub(crate) mod export;

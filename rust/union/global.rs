@@ -12,7 +12,10 @@ use crate::kobj::{
     Directory,
     ModuleLink, //
 };
-use kernel::prelude::*;
+use kernel::{
+    debugfs::Dir,
+    prelude::*, //
+};
 
 /// What the module was loaded with.
 pub(crate) struct Parameters {
@@ -32,6 +35,8 @@ pub(crate) struct Global {
     /// The mounted unions, for `/proc/fs/aufs/plink_maint`.
     #[pin]
     pub(crate) unions: Unions,
+    /// `aufs` in debugfs.
+    pub(crate) debugfs: Dir,
     /// `/sys/module/aufs`.
     alias: Option<ModuleLink>,
     /// `/sys/module/ruaufs/parameters`.
@@ -51,6 +56,7 @@ impl Global {
                 sysfs::parameters(module, &parameters)
             ),
             alias: optional("/sys/module/aufs", ModuleLink::new(module, c"aufs")),
+            debugfs: Dir::new(c"aufs"),
             unions <- Unions::new(),
             parameters,
         })

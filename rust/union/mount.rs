@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 use super::{
+    debugfs,
     draft::{
         text,
         Draft,
@@ -33,8 +34,7 @@ use crate::fs::{
     },
     cred::Cred,
     path::Path,
-    sb::Mounted,
-    worker::Worker, //
+    sb::Mounted, //
 };
 use crate::logic::{
     branch_spec::{
@@ -76,7 +76,7 @@ pub(crate) struct Options {
 
 /// Refuses options that this version does not carry out.
 fn check_supported(context: &Context<'_>, key: &[u8], opt: &Opt) -> Result {
-    if matches!(opt, Opt::FhsmSec(_) | Opt::ListPlink) {
+    if matches!(opt, Opt::FhsmSec(_)) {
         return Err(mount_error!(
             context,
             EINVAL,
@@ -150,6 +150,16 @@ impl Options {
     ) -> Result {
         let wanted = Self::branch(context, option, spec, Some(EINVAL))?;
         Ok(self.changes.push(Change::Add(wanted, place), GFP_KERNEL)?)
+    }
+
+    /// `list_plink`: the mount, or what it is by now, is what it was to be.
+    fn list_if_asked(&self, info: &SbInfo) {
+        let asked = |change: &Change| matches!(change, Change::Set(Opt::ListPlink));
+        if self.changes.iter().any(asked) {
+            if let Err(error) = plink::list(info) {
+                pr_warn!("option \"list_plink\": {:?}\n", error);
+            }
+        }
     }
 
     /// Takes one option.
@@ -312,20 +322,23 @@ impl Operations for Union {
         let si = crate::fs::sb::random_id();
         let maintenance = Registered::new(global, si)?;
         let views = Views::new(global, si)?;
+        let debug = debugfs::Files::new(global, si, maintenance.links.clone())?;
         let data = KBox::pin_init(
             SbInfo::new(
                 outcome.shape,
                 cred,
                 as_aufs,
                 depth,
-                Worker::new()?,
                 views,
                 maintenance,
+                debug,
             ),
             GFP_KERNEL,
         )?;
         data.views.update(data.table())?;
+        data.debug.update(data.table())?;
         plink::adopt(&data)?;
+        options.list_if_asked(&data);
         outcome.made.keep();
         Ok(Mounted {
             data,
@@ -336,6 +349,8 @@ impl Operations for Union {
     }
 
     fn reconfigure(context: &Context<'_>, options: &mut Options, sb: &SuperBlock) -> Result {
-        reconfigure::reconfigure(context, &options.changes, sb)
+        reconfigure::reconfigure(context, &options.changes, sb)?;
+        options.list_if_asked(sb.data());
+        Ok(())
     }
 }

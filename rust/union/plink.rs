@@ -134,6 +134,12 @@ impl Plinks {
         })
     }
 
+    /// How many there are in memory only.
+    pub(crate) fn count(&self) -> usize {
+        let kept = self.kept.lock();
+        kept.values().filter(|inode| inode.is_plinked()).count()
+    }
+
     /// Drops all inodes that are kept, at unmount.
     pub(crate) fn release(&self) {
         let kept = core::mem::replace(&mut *self.kept.lock(), RBTree::new());
@@ -174,6 +180,27 @@ impl Plinks {
         inode.set_held(false);
         drop(old);
     }
+}
+
+/// `list_plink`: writes all to the log, each with the branch of its copy, where that is noted.
+pub(crate) fn list(info: &SbInfo) -> Result {
+    for inode in info.plinks.kept.lock().values() {
+        if inode.is_plinked() {
+            pr_info!("pseudo-link: inode {}, in memory only\n", inode.ino());
+        }
+    }
+    for branch in info.table().order.iter() {
+        let path = branch.shown.to_bytes()?;
+        branch.plinks.each_copy(&mut |entry| {
+            pr_info!(
+                "pseudo-link: inode {}, {} on branch {}\n",
+                entry.number,
+                entry.file,
+                kernel::str::BStr::from_bytes(&path)
+            );
+        });
+    }
+    Ok(())
 }
 
 fn address(inode: &Inode) -> usize {

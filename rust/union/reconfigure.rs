@@ -562,6 +562,12 @@ impl<'a> Plan<'a> {
                 error
             );
         }
+        if let Err(error) = info.debug.update(info.table()) {
+            pr_warn!(
+                "debugfs: pseudo-links are counted as they were: {:?}\n",
+                error
+            );
+        }
         // Only numbers are at stake.
         if let Err(error) = plink::adopt(info) {
             pr_warn!("cannot number the copies on a new branch: {:?}\n", error);

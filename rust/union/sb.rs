@@ -10,6 +10,7 @@ use super::{
         BranchTable,
         Slot, //
     },
+    debugfs,
     dirren,
     export::Moves,
     ino::InoTable,
@@ -89,6 +90,8 @@ pub(crate) struct SbInfo {
     /// Its directory in sysfs.
     #[pin]
     pub(crate) views: Views,
+    /// Its files in debugfs.
+    pub(crate) debug: debugfs::Files,
     /// What create policies remember.
     #[pin]
     pub(crate) space: Space,
@@ -145,9 +148,9 @@ impl SbInfo {
         cred: Arc<Cred>,
         as_aufs: bool,
         depth: i32,
-        worker: Worker,
         views: impl PinInit<Views>,
         maintenance: Registered,
+        debug: debugfs::Files,
     ) -> impl PinInit<Self, Error> {
         let si = maintenance.si();
         // CAST: Any beginning will do; two unions on one branch should differ.
@@ -164,8 +167,9 @@ impl SbInfo {
             plinks: maintenance.links.clone(),
             maintenance,
             views <- views,
+            debug,
             space <- Space::new(),
-            worker,
+            worker: Worker::new()?,
             moves <- Moves::new(),
             replace <- Mutex::new((), c"ruaufs_replace", replace_class(depth)),
             watchers: SetOnce::new(),

@@ -166,6 +166,24 @@ impl Index {
         }
     }
 
+    /// Calls `f` with the entry of each copy; it does not sleep.
+    pub(super) fn each_copy(&self, f: &mut dyn FnMut(&Entry)) {
+        if self.is_used() {
+            let trees = self.trees.lock();
+            let copies = trees.origins.values();
+            copies
+                .filter(|entry| entry.note.what == What::Copy)
+                .for_each(f);
+        }
+    }
+
+    /// How many copies there are.
+    pub(crate) fn count(&self) -> usize {
+        let mut count: usize = 0;
+        self.each_copy(&mut |_| count = count.saturating_add(1));
+        count
+    }
+
     /// All copies: their numbers on the branch, and their origins.
     pub(super) fn copies(&self) -> Result<KVVec<(u64, Origin)>> {
         let mut all = KVVec::new();

@@ -201,7 +201,7 @@ fn options_of_later_versions(cx: &Ctx) -> Result<()> {
     let (rw, ro) = two(cx)?;
     let list = format!("br={rw}=rw:{ro}=ro");
     let reason: &[&str] = &["not supported"];
-    for option in ["fhsm_sec=5", "list_plink"] {
+    for option in ["fhsm_sec=5"] {
         let key = option.split('=').next().unwrap_or(option);
         refused(cx, &[&list, option], Errno::INVAL, &[&[key], reason]);
     }

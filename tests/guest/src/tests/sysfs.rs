@@ -19,7 +19,8 @@ use crate::harness::{
 };
 
 cases! {
-    BASIC: branches_and_ids, gone_after_unmount, a_file_kept_open, follows_remounts;
+    BASIC: branches_and_ids, gone_after_unmount, a_file_kept_open, follows_remounts,
+        pseudo_links_are_shown;
     ONCE: config, odd_paths, many_branches, paths_follow_moved_mounts, paths_from_another_root,
         a_failed_mount_leaves_nothing, readers_during_mounts, without_branches, other_name;
 }
@@ -168,7 +169,63 @@ fn config(_: &Ctx) -> Result<()> {
             line.starts_with("CONFIG_AUFS_") && (line.ends_with("=y") || line.ends_with("=m"));
         assert!(known, "{line:?}");
     }
-    assert!(text.lines().any(|line| line == "CONFIG_AUFS_FS=m"));
+    for feature in [
+        "FS=m",
+        "BRANCH_MAX_511=y",
+        "SHWH=y",
+        "DIRREN=y",
+        "RDU=y",
+        "XATTR=y",
+    ] {
+        let wanted = format!("CONFIG_AUFS_{feature}");
+        assert!(text.lines().any(|line| line == wanted), "{wanted}");
+    }
+    Ok(())
+}
+
+/// In debugfs, and by `list_plink` in the log.
+fn pseudo_links_are_shown(cx: &Ctx) -> Result<()> {
+    let low = Tree::new()
+        .file("a", "")
+        .hardlink("b", "a")
+        .file("c", "")
+        .hardlink("d", "c");
+    let u = cx.union().rw(Tree::new()).ro(low).mount()?;
+    let file = Path::new("/sys/kernel/debug/aufs")
+        .join(si(&u)?)
+        .join("plink");
+    let listed = |cx: &Ctx, options: &[&str]| -> Result<Vec<String>> {
+        let before = cx.klog().len();
+        reconfigure(u.root(), options)?;
+        let lines = cx.klog().split_off(before);
+        Ok(lines
+            .into_iter()
+            .filter(|line| line.contains("pseudo-link: inode"))
+            .collect())
+    };
+    assert_eq!(read_to_string(&file)?, "1\n0\n0\n");
+    sys::append(u.at("a"), "+")?;
+    sys::append(u.at("c"), "+")?;
+    assert_eq!(read_to_string(&file)?, "1\n2\n2\n");
+    let lines = listed(cx, &["list_plink"])?;
+    for name in ["a", "c"] {
+        let ino = format!("inode {},", sys::lstat(u.at(name))?.st_ino);
+        assert_eq!(
+            lines.iter().filter(|line| line.contains(&ino)).count(),
+            1,
+            "{lines:?}"
+        );
+    }
+    // A change of branches.
+    let more = cx.branch(Kind::Tmpfs, "rw", &Tree::new())?;
+    let lines = listed(cx, &["list_plink", &format!("prepend={}", more.display())])?;
+    assert_eq!(lines.len(), 2);
+    for name in ["a", "b"] {
+        sys::unlink(u.at(name))?;
+    }
+    assert_eq!(read_to_string(&file)?, "1\n1\n1\n");
+    u.umount()?;
+    assert!(!exists(&file));
     Ok(())
 }
 
