@@ -391,8 +391,8 @@ impl<T: FileSystem> Walk<'_, T> {
             return true;
         }
         if lower.is_unhashed() {
-            // The name it was found by is gone, and another one is left.
-            return !inode.is_dir() && inode.nlink() > 0;
+            // The name it was found by is gone. A look-up finds the one that is left.
+            return false;
         }
         let _rcu = (!self.rcu).then(rcu::read_lock);
         // SAFETY: The dentry is alive; the helper reads name and parent consistently under RCU.

@@ -415,12 +415,14 @@ pub(crate) fn get(sb: &SuperBlock, mut slots: KVec<Slot>) -> Result<ARef<Inode>>
 }
 
 /// What was found by a name gets the instance under that name, if the one that it is known by is
-/// none: the object was found by a file handle, or was moved to another branch.
+/// none, or none any more: it was found by a file handle, the name was removed, or the file was
+/// moved to another branch.
 fn give_named(inode: &Inode, named: KBox<Stack>) -> Result {
     let wanted = || -> Result<bool> {
         let (known, new) = (inode.stack()?, named.top());
         let top = known.top();
         let gone = top.dentry().is_root()
+            || top.dentry().is_unhashed()
             || (top.dentry().is(new.dentry()) && top.branch().id != new.branch().id);
         Ok(gone && core::ptr::eq(known.top_inode(), named.top_inode()))
     };

@@ -68,7 +68,10 @@ use crate::fs::{
 };
 use crate::logic::{
     ino,
-    options::Udba, //
+    options::{
+        Opt,
+        Udba, //
+    }, //
 };
 use crate::mount_error;
 use kernel::{
@@ -109,7 +112,9 @@ pub(crate) fn reconfigure(context: &Context<'_>, changes: &[Change], sb: &SuperB
     draft.take(changes)?;
     let outcome = draft.finish()?;
     let parts = outcome.shape.settings.dirren == info.settings().dirren;
-    if parts && same_branches(info.table(), &outcome.shape.table) {
+    // Who says how branches are watched has changed them, or tells of the time after that.
+    let again = |change: &Change| matches!(change, Change::Set(Opt::Udba(_)));
+    if parts && same_branches(info.table(), &outcome.shape.table) && !changes.iter().any(again) {
         return settings_only(sb, &closed, outcome);
     }
 
@@ -458,7 +463,10 @@ impl<'a> Plan<'a> {
                         .iter()
                         .any(|slot| current.iter().any(|known| known.dentry().is(slot.dentry())))
             }
-            Some(top) => inode.ever_led_to(top.inode()?),
+            Some(top) => {
+                let found = top.inode()?;
+                inode.ever_led_to(found) && inode.is_now(found)?
+            }
         };
         let slots = if same {
             self.guards
@@ -473,10 +481,14 @@ impl<'a> Plan<'a> {
             remaining(&shape.table, current)?
         };
         if inode.is_dir() && !slots.is_empty() {
-            self.renew(inode, slots).map(Some)
-        } else {
-            Ok(None)
+            return self.renew(inode, slots).map(Some);
         }
+        // The same file, moved to another branch.
+        let top = slots.first().filter(|_| same && !inode.is_plinked());
+        if top.is_some_and(|top| top.branch().id != current.top().branch().id) {
+            self.renew(inode, slots)?;
+        }
+        Ok(None)
     }
 
     /// Looks at all cached inodes: what has no name, or keeps its instance on a branch whose access
@@ -534,7 +546,6 @@ impl<'a> Plan<'a> {
                 info.ino.keep(number, fs, lower, inode.ino());
             }
             inode.publish(stack);
-            inode.forget_names();
             // Those that find no place here are refreshed at their next use.
             let _ = renewed.push(inode, GFP_KERNEL);
         }
@@ -545,6 +556,16 @@ impl<'a> Plan<'a> {
         for (dentry, guard) in self.guards {
             dentry.set_guard(guard);
             dentry.set_checked(checked);
+        }
+        // With `udba=none` listings are believed until now.
+        let names = sb.each_inode(&mut |inode| {
+            if inode.is_dir() {
+                inode.forget_names();
+            }
+            Ok(())
+        });
+        if let Err(error) = names {
+            pr_warn!("some listings are as they were: {:?}\n", error);
         }
         let old = info.reshape(closed, shape);
         let mut chain = Chain::none();

@@ -57,6 +57,8 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let options = Options {
         keep: args.action == Action::Copy,
         all_marks: args.action == Action::MoveWithWh,
+        flushed: true,
+        look: false,
     };
     commit::read_only_meanwhile(&union, || {
         commit::run_with_bar(Branches::of(&union, source)?, options)

@@ -88,6 +88,10 @@ pub struct Options {
     pub keep: bool,
     /// Make marks in LOWER for all marks of UPPER, not only where BELOW shows through.
     pub all_marks: bool,
+    /// Only look: a union that is in use is no obstacle, and what is found may have changed since.
+    pub look: bool,
+    /// Pseudo-links of UPPER are made hard links before it is done.
+    pub flushed: bool,
 }
 
 /// One step, for whoever watches.
@@ -177,7 +181,9 @@ impl Commit {
                 branches.lower.display()
             );
         }
-        check_unused(&branches)?;
+        if !options.look {
+            check_unused(&branches)?;
+        }
         let commit = Commit {
             branches,
             options,
@@ -209,7 +215,7 @@ impl Commit {
             ));
         }
         let lasting = plink::lasting(&self.upper)?.len();
-        if lasting > 0 {
+        if lasting > 0 && !(self.options.look && self.options.flushed) {
             survey.problems.push(format!(
                 "{} has {lasting} pseudo-links: names in lower branches that lead to files in it, and \
                  would lead to what they were; mount the union and make hard links of them: auplink \

@@ -139,7 +139,7 @@ fn check(
     };
     let options = Options {
         keep,
-        all_marks: false,
+        ..Options::default()
     };
     let before = model::shown(&case.whole());
     let trees = || [&case.upper, &case.lower, &case.below].map(|path| model::read(path));
@@ -404,8 +404,8 @@ fn all_marks_are_kept_if_wanted() {
     write(&case.lower, "gone", "");
     write(&case.lower, "d/x", "");
     let options = Options {
-        keep: false,
         all_marks: true,
+        ..Options::default()
     };
     Commit::new(case.branches(), options)
         .unwrap()

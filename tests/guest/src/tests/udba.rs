@@ -2,11 +2,11 @@
 
 //! Users who change a branch directly, behind the union's back (`udba=reval`, the default).
 
-use crate::harness::{dir::open_dir, prelude::*};
+use crate::harness::{dir::open_dir, prelude::*, union::reconfigure};
 
 cases! {
     BASIC: new_files_are_found, removed_files_are_missed, changed_content_and_attributes,
-        replaced_files, copies_that_are_taken_away, copies_that_are_renamed, moved_to_the_branch_below,
+        replaced_files, another_look_by_remount, copies_that_are_taken_away, copies_that_are_renamed, moved_to_the_branch_below,
         whiteouts_count_once_the_name_is_forgotten;
 }
 
@@ -151,6 +151,60 @@ fn copies_that_are_renamed(cx: &Ctx) -> Result<()> {
         (text(u.at("low"))?, text(u.at("copy"))?),
         ("low!".into(), "low+".into())
     );
+    Ok(())
+}
+
+/// A remount with `udba=` asks the branches for all that is known.
+fn another_look_by_remount(cx: &Ctx) -> Result<()> {
+    let low = Tree::new()
+        .file("a", "a")
+        .file("d/b", "b")
+        .file("e/y", "y")
+        .file("r", "r");
+    let u = cx
+        .union()
+        .opt("udba=none")
+        .rw(Tree::new())
+        .ro(low)
+        .mount()?;
+    for name in ["a", "d/b", "e/y", "r"] {
+        sys::append(u.at(name), "+")?;
+    }
+    let held = sys::open_ro(u.at("d/b"))?;
+    // Two names of one file, so that the count does not tell.
+    for branch in [1, 0] {
+        sys::link(u.br(branch, "r"), u.br(branch, "s"))?;
+    }
+    assert_eq!(text(u.at("s"))?, "r+");
+    sys::unlink(u.br(0, "a"))?;
+    sys::unlink(u.br(1, "d/b"))?;
+    for name in ["r", "s"] {
+        sys::unlink(u.br(1, name))?;
+    }
+    for name in ["d/b", "r", "s"] {
+        sys::link(u.br(0, name), u.br(1, name))?;
+    }
+    for name in ["d/b", "r", "s"] {
+        sys::unlink(u.br(0, name))?;
+    }
+    std::fs::remove_dir_all(u.br(0, "e"))?;
+    cx.changed_by_hand(&u.br(1, ""))?;
+    reconfigure(u.root(), &["udba=none"])?;
+    for (name, content) in [
+        ("a", "a"),
+        ("d/b", "b+"),
+        ("e/y", "y"),
+        ("r", "r+"),
+        ("s", "r+"),
+    ] {
+        assert_eq!(text(u.at(name))?, content);
+        let low = text(u.br(1, name))?;
+        sys::append(u.at(name), "!")?;
+        assert_eq!(text(u.br(1, name))?, low, "{name} is not written below");
+        assert!(exists(u.br(0, name)), "{name}");
+    }
+    assert_eq!(text(u.at("d/b"))?, "b+!");
+    assert_eq!(sys::pread_fd(&held)?, b"b+!");
     Ok(())
 }
 

@@ -72,6 +72,8 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let options = Options {
         keep: args.keep,
         all_marks: args.all_marks,
+        look: args.dry_run,
+        flushed: args.remount,
     };
     let (union, branches) = match (&args.union, &args.upper, &args.lower) {
         (Some(path), ..) => {
@@ -91,7 +93,11 @@ pub(crate) fn run(args: Args) -> Result<()> {
         false => run_with_bar(branches.clone(), options),
     };
     match union {
-        Some(union) if args.remount => read_only_meanwhile(&union, work),
+        Some(union) if args.remount && !args.dry_run => read_only_meanwhile(&union, work),
+        Some(union) if union.is_read_only() && !args.dry_run => {
+            then_look_again(&union, b"ro", work)
+        }
+        // One that is written is refused.
         _ => work(),
     }
 }
@@ -115,7 +121,7 @@ fn offline(upper: &Path, lower: &OsString, below: &[OsString]) -> Result<Branche
 /// Makes a union read-only, does the work, and makes the union what it was.
 pub(crate) fn read_only_meanwhile(union: &Union, work: impl FnOnce() -> Result<()>) -> Result<()> {
     if union.is_read_only() {
-        return work();
+        return then_look_again(union, b"ro", work);
     }
     let target = union.mount.target.display();
     // Lasting ones, too: names on lower branches would no longer lead to what is moved.
@@ -123,9 +129,25 @@ pub(crate) fn read_only_meanwhile(union: &Union, work: impl FnOnce() -> Result<(
     change::remount_with(union, &[b"ro".to_vec()]).with_context(|| {
         format!("{target} cannot be made read-only; close what is open for writing in it")
     })?;
+    then_look_again(union, b"rw", work)
+}
+
+/// Does the work, which may have gone a part of its way, and remounts the union as `access`, so that
+/// it asks its branches for all that it knows of them.
+fn then_look_again(
+    union: &Union,
+    access: &'static [u8],
+    work: impl FnOnce() -> Result<()>,
+) -> Result<()> {
     let done = work();
-    let back = change::remount_with(union, &[b"rw".to_vec()])
-        .with_context(|| format!("{target} is still read-only; try: mount -o remount,rw {target}"));
+    let udba = union.mount.option("udba").unwrap_or(b"reval");
+    let options = [access.to_vec(), [b"udba=", udba].concat()];
+    let back = change::remount_with(union, &options).with_context(|| {
+        let target = union.mount.target.display();
+        let list = options.join(&b","[..]);
+        let list = String::from_utf8_lossy(&list);
+        format!("{target} must be remounted; try: mount -o remount,{list} {target}")
+    });
     match (done, back) {
         (Err(done), Err(back)) => Err(done.context(format!("{back:#}"))),
         (done, back) => done.and(back),

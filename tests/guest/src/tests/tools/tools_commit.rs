@@ -167,12 +167,16 @@ fn keeps_all_attributes(cx: &Ctx) -> Result<()> {
 }
 
 fn changed(cx: &Ctx) -> Result<Union> {
+    changed_with(cx, "udba=reval")
+}
+
+fn changed_with(cx: &Ctx, udba: &str) -> Result<Union> {
     let low = Tree::new()
         .file("d/a", "a")
         .file("d/b", "b")
         .file("e/f", "")
         .file("x", "x");
-    let u = cx.union().rw(Tree::new()).ro(low).mount()?;
+    let u = cx.union().opt(udba).rw(Tree::new()).ro(low).mount()?;
     sys::append(u.at("d/a"), "+")?;
     sys::unlink(u.at("d/b"))?;
     std::fs::remove_dir_all(u.at("e"))?;
@@ -183,6 +187,13 @@ fn changed(cx: &Ctx) -> Result<Union> {
 }
 
 fn under_a_read_only_union(cx: &Ctx) -> Result<()> {
+    for udba in ["udba=reval", "udba=notify", "udba=none"] {
+        merged_while_mounted(cx, udba)?;
+    }
+    Ok(())
+}
+
+fn merged_while_mounted(cx: &Ctx, udba: &str) -> Result<()> {
     for merge in [
         &|u: &Union| tool("ruaufs", &[&"commit", &"--remount", &u.root()]),
         &|u: &Union| {
@@ -193,7 +204,7 @@ fn under_a_read_only_union(cx: &Ctx) -> Result<()> {
         },
     ] as [&dyn Fn(&Union) -> Result<Said>; 2]
     {
-        let u = changed(cx)?;
+        let u = changed_with(cx, udba)?;
         let reader = sys::open_ro(u.at("d/a"))?;
         let before = Snapshot::of(u.root(), Scope::Visible)?;
         merge(&u)?.good();
@@ -254,6 +265,17 @@ fn a_union_that_is_written_is_refused(cx: &Ctx) -> Result<()> {
 fn says_what_it_would_do(cx: &Ctx) -> Result<()> {
     let u = changed(cx)?;
     let (upper, lower) = (u.br(0, ""), u.br(1, ""));
+    // Of a union that is in use it is said, too, and nothing is flushed or remounted.
+    let writer = sys::open_rw(u.at("d/a"))?;
+    for remount in [&["--dry-run"][..], &["--dry-run", "--remount"]] {
+        let said = super::run(command("ruaufs").arg("commit").args(remount).arg(u.root()))?;
+        let out = said.good();
+        assert!(
+            out.contains("replace d/a") && out.contains("nothing was changed"),
+            "{out}"
+        );
+    }
+    drop(writer);
     u.umount()?;
     let before = Snapshot::of(&upper, Scope::Everything)?;
     let out = tool(
