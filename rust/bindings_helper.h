@@ -4,6 +4,7 @@
  * listed in bindgen_parameters.
  */
 
+#include <linux/anon_inodes.h>
 #include <linux/backing-file.h>
 #include <linux/cred.h>
 #include <linux/dcache.h>

@@ -27,6 +27,7 @@ pub(crate) mod dentry;
 pub(crate) mod dir;
 pub(crate) mod dirop;
 pub(crate) mod export;
+pub(crate) mod feed;
 pub(crate) mod file;
 pub(crate) mod gate;
 pub(crate) mod inode;

@@ -32,6 +32,7 @@ mod debugfs;
 pub(crate) mod dirren;
 pub(crate) mod draft;
 pub(crate) mod export;
+pub(crate) mod fhsm;
 pub(crate) mod global;
 pub(crate) mod index;
 pub(crate) mod ino;

@@ -42,7 +42,8 @@ pub(crate) enum Extent {
 }
 
 impl KernelFile {
-    fn new(file: *mut bindings::file) -> Result<Self> {
+    /// A file that was just opened, or an error pointer.
+    pub(super) fn new(file: *mut bindings::file) -> Result<Self> {
         let file = from_err_ptr(file)?;
         // INVARIANT: The caller passes what an open call returned, never null.
         // SAFETY: As above.

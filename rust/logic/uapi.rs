@@ -206,6 +206,24 @@ layout! {
 }
 
 layout! {
+    /// `struct aufs_stbr`: how full a branch is.
+    Stbr: 40 bytes {
+        /// The identity of the branch.
+        0: id: i16,
+        /// Its position.
+        2: index: i16,
+        /// `struct aufs_stfs` of its file system: all blocks.
+        8: blocks: u64,
+        /// Blocks that everybody may use.
+        16: available: u64,
+        /// All inodes.
+        24: files: u64,
+        /// Free inodes.
+        32: free_files: u64,
+    }
+}
+
+layout! {
     /// `struct aufs_mvdown`: a file on its way down.
     Mvdown: 96 bytes {
         /// What is wanted, and what became of it.

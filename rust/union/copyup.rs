@@ -42,6 +42,10 @@ use super::{
         Slot, //
     },
     export,
+    fhsm::{
+        self,
+        Event, //
+    },
     ino::InoTable,
     inode,
     notify,
@@ -500,6 +504,8 @@ impl CopyUp<'_> {
         }
         self.inode.publish(stack);
         notify::watch_or_log(self.inode);
+        fhsm::tell(info, self.target, Event::Changed);
+        fhsm::tell(info, self.source.branch(), Event::Changed);
         self.inode.count_anew();
         self.inode.refresh()
     }

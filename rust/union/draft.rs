@@ -39,7 +39,6 @@ use crate::logic::{
     branch_spec::{
         self,
         Access,
-        Attrs,
         BranchSpec,
         Perm, //
     },
@@ -364,7 +363,6 @@ impl<'a> Draft<'a> {
 
     /// Refuses an access that the directory `path` cannot have.
     fn check_access(&self, wanted: &Wanted, path: &Path, access: &Access) -> Result {
-        check_attrs(self.context, text(&wanted.spec.path), access)?;
         if !access.may_write() {
             return Ok(());
         }
@@ -642,17 +640,4 @@ impl Drop for Made {
             }
         });
     }
-}
-
-/// Refuses branch attributes that this version does not carry out.
-fn check_attrs(context: &Context<'_>, name: &BStr, access: &Access) -> Result {
-    if access.attrs.contains(Attrs::FHSM) {
-        return Err(mount_error!(
-            context,
-            EINVAL,
-            "branch {}: attribute \"fhsm\" is not supported by this version of ruaufs",
-            name
-        ));
-    }
-    Ok(())
 }

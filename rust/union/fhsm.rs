@@ -82,6 +82,13 @@ struct Watched {
     told: Option<Stbr>,
 }
 
+impl Watched {
+    /// Whether `stbr` is about it.
+    fn is(&self, stbr: &Stbr) -> bool {
+        i16::try_from(self.branch.id.number()).is_ok_and(|id| id == stbr.id)
+    }
+}
+
 struct News {
     /// The process that has the descriptor.
     daemon: Option<Process>,
@@ -218,11 +225,12 @@ impl Fhsm {
             if room < news.branches.len().saturating_mul(Stbr::SIZE) {
                 return Err(EMSGSIZE);
             }
+            stale.reserve(news.branches.len(), GFP_KERNEL)?;
             for watched in news.branches.iter_mut().filter(|watched| watched.stale) {
                 // What happens while it is asked makes it stale again.
                 stale.push(
                     (watched.branch.clone(), watched.index, watched.told),
-                    GFP_ATOMIC,
+                    GFP_KERNEL,
                 )?;
                 watched.stale = false;
             }
@@ -236,9 +244,7 @@ impl Fhsm {
         }
         let mut news = self.news.lock();
         for watched in news.branches.iter_mut() {
-            watched.stale |= changed
-                .iter()
-                .any(|now| now.is_of(watched.branch.id.number()));
+            watched.stale |= changed.iter().any(|now| watched.is(now));
         }
         Ok((changed, false))
     }
@@ -259,8 +265,7 @@ impl Feed for Fhsm {
                 put(&bytes)?;
                 let mut news = self.news.lock();
                 for watched in news.branches.iter_mut() {
-                    let id = watched.branch.id.number();
-                    if let Some(now) = changed.iter().find(|now| now.is_of(id)) {
+                    if let Some(now) = changed.iter().find(|now| watched.is(now)) {
                         watched.told = Some(*now);
                     }
                 }

@@ -23,6 +23,10 @@ use super::{
         Slot,
         Stack, //
     },
+    fhsm::{
+        self,
+        Event, //
+    },
     index::DirCache,
     notify::{
         self,
@@ -312,6 +316,7 @@ impl Inode {
     /// The change is done and not undone for what comes after it: a failure is only logged.
     pub(crate) fn changed_on(&self, branch: &Branch) {
         self.data().changes.fetch_add(1, Relaxed);
+        fhsm::tell(self.sb().data(), branch, Event::Changed);
         let touch = || -> Result {
             let top = self.stack()?.top();
             if top.branch().id == branch.id || !top.branch().writable() {

@@ -16,6 +16,7 @@ use super::{
         self,
         Data, //
     },
+    fhsm,
     on_open,
     plink,
     Inode,
@@ -150,6 +151,7 @@ impl Operations for Union {
     }
 
     fn modified(inode: &Inode) {
+        fhsm::written(inode);
         // An inode that was opened has a stack.
         if let Err(error) = inode.written() {
             pr_debug!("cannot refresh inode {}: {:?}\n", inode.ino(), error);

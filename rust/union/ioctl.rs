@@ -9,6 +9,7 @@
 
 use super::{
     copyup,
+    fhsm,
     rdu,
     Inode,
     Union, //
@@ -73,6 +74,7 @@ impl Operations for Union {
             (uapi::WBR_FD, _) => open_branch(file, arg),
             (uapi::MVDOWN, _) => copyup::mvdown(file, arg),
             (uapi::IBUSY, true) => busy(file.inode(), arg),
+            (uapi::FHSM_FD, true) => fhsm::open(file, arg),
             (uapi::BRINFO, true) => branches(file.inode(), arg),
             _ => Err(ENOTTY),
         }

@@ -74,19 +74,6 @@ pub(crate) struct Options {
     changes: KVec<Change>,
 }
 
-/// Refuses options that this version does not carry out.
-fn check_supported(context: &Context<'_>, key: &[u8], opt: &Opt) -> Result {
-    if matches!(opt, Opt::FhsmSec(_)) {
-        return Err(mount_error!(
-            context,
-            EINVAL,
-            "option \"{}\": not supported by this version of ruaufs",
-            text(key)
-        ));
-    }
-    Ok(())
-}
-
 impl Options {
     /// Looks the path of a branch up.
     ///
@@ -164,7 +151,6 @@ impl Options {
 
     /// Takes one option.
     fn take(&mut self, context: &Context<'_>, key: &[u8], opt: Opt) -> Result {
-        check_supported(context, key, &opt)?;
         // A colon option carries the path in its key.
         let word = key.split(|&byte| byte == b':').next().unwrap_or(key);
         match &opt {

@@ -56,6 +56,11 @@ pub(crate) fn prepare(file: &File<Union>) -> Result {
     let Some(how) = source.branch().access.attrs.on_open() else {
         return Ok(());
     };
+    let fhsm = dentry.sb().data().fhsm.as_ref();
+    if fhsm.is_some_and(|fhsm| fhsm.is_daemon()) {
+        // It moves files itself.
+        return Ok(());
+    }
     // What has no name is not looked for again.
     if (inode.is_dir() && how != OnOpen::CopyAll) || dentry.is_root() || dentry.is_unhashed() {
         return Ok(());

@@ -589,6 +589,12 @@ impl<'a> Plan<'a> {
                 error
             );
         }
+        if let Some(Err(error)) = info.fhsm.as_ref().map(|fhsm| fhsm.update(info.table())) {
+            pr_warn!(
+                "fhsm: the branches are told about as they were: {:?}\n",
+                error
+            );
+        }
         // Only numbers are at stake.
         if let Err(error) = plink::adopt(info) {
             pr_warn!("cannot number the copies on a new branch: {:?}\n", error);

@@ -13,6 +13,7 @@ use super::{
     debugfs,
     dirren,
     export::Moves,
+    fhsm::Fhsm,
     ino::InoTable,
     inode,
     marks::Marks,
@@ -92,6 +93,8 @@ pub(crate) struct SbInfo {
     pub(crate) views: Views,
     /// Its files in debugfs.
     pub(crate) debug: debugfs::Files,
+    /// How full branches are, for a daemon, once one has asked.
+    pub(crate) fhsm: SetOnce<Arc<Fhsm>>,
     /// What create policies remember.
     #[pin]
     pub(crate) space: Space,
@@ -168,6 +171,7 @@ impl SbInfo {
             maintenance,
             views <- views,
             debug,
+            fhsm: SetOnce::new(),
             space <- Space::new(),
             worker: Worker::new()?,
             moves <- Moves::new(),
@@ -294,6 +298,9 @@ impl Operations for Union {
     fn unmount(sb: &SuperBlock) {
         let info = sb.data();
         info.views.remove();
+        if let Some(fhsm) = info.fhsm.as_ref() {
+            fhsm.end();
+        }
         info.worker.wait();
         for branch in info.table().order.iter() {
             dirren::flush_logged(&info.cred, branch);

@@ -15,6 +15,7 @@ mod directories;
 mod dirren;
 mod dirwh;
 mod failure;
+mod fhsm;
 mod file;
 mod file_control;
 mod handle;
@@ -93,6 +94,7 @@ pub(crate) fn all() -> Vec<Case> {
         mount::cases(),
         options::cases(),
         sysfs::cases(),
+        fhsm::cases(),
         ioctl::cases(),
         rdu::cases(),
         mvdown::cases(),

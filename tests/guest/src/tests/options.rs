@@ -16,8 +16,7 @@ use super::{
 
 cases! {
     ONCE: default_permissions, colon_form, colon_form_cut_at_equals, spellings_of_the_list,
-        repeated_br, long_lists, options_that_are_accepted, options_of_later_versions,
-        tolerated_mistakes, tables_of_numbers, warnings_about_roots, strange_paths,
+        repeated_br, long_lists, options_that_are_accepted, tolerated_mistakes, tables_of_numbers, warnings_about_roots, strange_paths,
         relative_and_symlinked_paths;
 }
 
@@ -193,18 +192,6 @@ fn options_that_are_accepted(cx: &Ctx) -> Result<()> {
     u.umount()?;
     let u = mounted(cx, &[&format!("ro,{list}")], Api::Mount2)?;
     errno(sys::create(u.at("new")), Errno::ROFS);
-    Ok(())
-}
-
-/// What aufs has and this version has not is refused by name, rather than ignored.
-fn options_of_later_versions(cx: &Ctx) -> Result<()> {
-    let (rw, ro) = two(cx)?;
-    let list = format!("br={rw}=rw:{ro}=ro");
-    let reason: &[&str] = &["not supported"];
-    for option in ["fhsm_sec=5"] {
-        let key = option.split('=').next().unwrap_or(option);
-        refused(cx, &[&list, option], Errno::INVAL, &[&[key], reason]);
-    }
     Ok(())
 }
 

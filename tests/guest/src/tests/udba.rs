@@ -195,7 +195,7 @@ fn another_look_by_remount(cx: &Ctx) -> Result<()> {
         ("d/b", "b+"),
         ("e/y", "y"),
         ("r", "r+"),
-        ("s", "r+"),
+        ("s", "r+!"),
     ] {
         assert_eq!(text(u.at(name))?, content);
         let low = text(u.br(1, name))?;

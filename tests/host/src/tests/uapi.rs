@@ -19,6 +19,9 @@ fn numbers_state_the_sizes() {
     assert_eq!(stated(IBUSY), Ibusy::SIZE);
     assert_eq!(stated(MVDOWN), Mvdown::SIZE);
     assert_eq!(stated(BRINFO), BRINFO_SIZE);
+    assert_eq!(stated(FHSM_FD), size_of::<i32>());
+    // Two of them, after the flags and before the reason.
+    assert_eq!(Mvdown::SIZE, 8 + 2 * Stbr::SIZE + 8);
 }
 
 #[test]
@@ -41,6 +44,17 @@ fn fields_come_back_from_their_places() {
     assert_eq!((rdu.full, rdu.show_whiteouts), (40, 41));
     assert_eq!(rdu.index, i16::from_ne_bytes([56, 57]));
     assert_eq!(Rdu::decode(&rdu.encode()), rdu);
+}
+
+#[test]
+fn a_branch_is_told_about() {
+    let all: [u8; 40] = std::array::from_fn(|i| i as u8);
+    let stbr = Stbr::decode(&all);
+    let short = |at: u8| i16::from_ne_bytes([at, at + 1]);
+    assert_eq!((stbr.id, stbr.index), (short(0), short(2)));
+    let longs = [stbr.blocks, stbr.available, stbr.files, stbr.free_files];
+    assert_eq!(longs.map(|long| long.to_ne_bytes()[0]), [8, 16, 24, 32]);
+    assert_eq!(stbr.encode()[4..8], [0; 4]);
 }
 
 #[test]
