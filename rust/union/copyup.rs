@@ -312,6 +312,9 @@ impl CopyUp<'_> {
         drop(write);
         drop(lock);
         let parts = plink::part::parts(self.inode, self.source)?;
+        if parts {
+            self.inode.set_parted();
+        }
         let installed = self.install(dentry, room, number, moves);
         if parts {
             plink::part::part(self.inode, self.dentry, self.source, parted);

@@ -98,6 +98,8 @@ pub(crate) struct InodeInfo {
     moving: Atomic<bool>,
     /// It has a pseudo-link: the link count is kept here, not by the branch.
     plinked: Atomic<bool>,
+    /// Other names of it may have parted ([`plink::part`]).
+    parted: Atomic<bool>,
     /// Names that were hidden by whiteouts while the object was on a branch that is not written:
     /// the branch still counts them.
     hidden: Atomic<u32>,
@@ -140,6 +142,7 @@ impl Private for InodeInfo {
             dir <- Mutex::new(DirCache::new(), c"ruaufs_dir_cache", dir_class(depth)),
             moving: Atomic::new(false),
             plinked: Atomic::new(false),
+            parted: Atomic::new(false),
             hidden: Atomic::new(0),
             changes: Atomic::new(0),
             watches <- Watches::new(depth),
@@ -270,6 +273,16 @@ impl Inode {
     /// It has a pseudo-link from now on, or no longer.
     pub(crate) fn set_plinked(&self, plinked: bool) {
         self.data().plinked.store(plinked, Release);
+    }
+
+    /// Whether other names of it may have parted.
+    pub(crate) fn has_parted(&self) -> bool {
+        load_acquire(&self.data().parted)
+    }
+
+    /// Other names of it are about to part. To be called before the copy is published.
+    pub(crate) fn set_parted(&self) {
+        self.data().parted.store(true, Release);
     }
 
     /// The slot on the branch `id`.

@@ -99,7 +99,7 @@ impl Operations for Union {
         // then `setattr` promotes it.
         if file.writable() {
             copyup::promote(file.dentry(), wanted(file))?;
-            plink::part::check(file.dentry())?;
+            plink::part::check_copied(inode, file.dentry())?;
         }
         let real = open_slot(file, inode.stack()?.top())?;
         Ok(KBox::new(OpenFile::new(real), GFP_KERNEL)?)

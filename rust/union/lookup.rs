@@ -194,10 +194,6 @@ pub(crate) fn visible(dir: &View<'_>, skip: usize, name: &[u8]) -> Result<bool> 
 }
 
 /// Looks `entry` up in `dir`, for the VFS.
-///
-/// # Errors
-///
-/// `ESTALE` if the name parted from the object that it led to while it was looked up.
 pub(crate) fn lookup(dir: &Inode, entry: Entry<'_, Union>, tie: Tie<'_, Union>) -> Result<Tied> {
     let sb = dir.sb();
     let info = sb.data();
@@ -221,15 +217,13 @@ pub(crate) fn lookup(dir: &Inode, entry: Entry<'_, Union>, tie: Tie<'_, Union>) 
             return Err(EIO);
         }
         let inode = inode::get(sb, answer.slots)?;
+        // Names that part from it are those that it has then.
+        let may_part = !info.settings().plink && !inode.is_dir() && found.nlink() > 1;
+        let lock = may_part.then(|| inode.promotion_lock());
         if inode.is_now(found)? {
-            let tied = tie.to(Some(inode.clone()));
-            // Names that part from it are those that it had before.
-            if !inode.is_dir() && !inode.is_now(found)? {
-                entry.dentry.unhash();
-                return Err(ESTALE);
-            }
-            return Ok(tied);
+            return Ok(tie.to(Some(inode.clone())));
         }
+        drop(lock);
         if waited {
             // Its copy was taken away behind our back, and goes on elsewhere with the number.
             info.ino

@@ -140,6 +140,10 @@ pub(crate) fn rename(
     let replace = info.replace.lock();
     plink::part::check(from.dentry)?;
     plink::part::check(to.dentry)?;
+    let victim_was = match victim {
+        Some(victim) => core::ptr::from_ref(victim.stack()?.top_inode()),
+        None => core::ptr::null(),
+    };
     let write = branch.want_write()?;
     let old = from.dir.slot_on(branch.id)?.ok_or(ESTALE)?;
     let new = to.dir.slot_on(branch.id)?.ok_or(ESTALE)?;
@@ -187,7 +191,13 @@ pub(crate) fn rename(
     if let Some(victim) = victim {
         if !exchange {
             let lock = victim.promotion_lock();
-            remove::name_gone(victim, (!victim_here).then_some(&*branch));
+            // If it parted since, the name is not one of the copy's, which it is now.
+            let same = victim
+                .stack()
+                .is_ok_and(|stack| core::ptr::eq(stack.top_inode(), victim_was));
+            if same || !victim.has_parted() {
+                remove::name_gone(victim, (!victim_here).then_some(&*branch));
+            }
             if let (true, Ok(stack)) = (victim_here && victim.is_dir(), victim.stack()) {
                 branch.renamed.forget(stack.top_inode().ino());
             }

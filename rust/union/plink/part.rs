@@ -9,15 +9,17 @@
 //!
 //! # Who uses another name at that moment
 //!
-//! A look-up compares what it found with what the inode is, after the name was tied
-//! to it. Who changes names, or opens a file for writing, and got the name before,
-//! finds it marked ([`check`]) and fails with `ESTALE`, on which the VFS walks the
-//! path again. A change of attributes may come from a descriptor, which must not
-//! fail; it goes to the copy.
+//! Who changes names, or opens a file for writing, and got the name before, finds it
+//! marked ([`check`]) and fails with `ESTALE`, on which the VFS walks the path again.
+//! A change of attributes may come from a descriptor, which must not fail; it goes to
+//! the copy.
 //!
 //! # Locking
 //!
-//! The object's lock is held.
+//! The object's lock is held: from the publication of the copy until the other names
+//! are marked; while a look-up ties one of several names to the inode; and from a
+//! check until what it is about is done. Only an inode of which names may have parted
+//! ([`Inode::has_parted`], set before the publication) is locked to be opened.
 
 #![forbid(unsafe_code)]
 
@@ -58,8 +60,18 @@ pub(crate) fn part(
     }
 }
 
-/// `ESTALE` if `name` leads to another object by now. The object's lock is held, or it has its copy
-/// already.
+/// As [`check`], for `name` of `inode`, which has its copy: no name parts from it any more.
+pub(crate) fn check_copied(inode: &Inode, name: &Dentry) -> Result {
+    if !inode.has_parted() {
+        return Ok(());
+    }
+    let lock = inode.promotion_lock();
+    let result = check(name);
+    drop(lock);
+    result
+}
+
+/// `ESTALE` if `name` leads to another object by now. The object's lock is held.
 pub(crate) fn check(name: &Dentry) -> Result {
     if name.is_unhashed() && name.seen() == PARTED {
         Err(ESTALE)
