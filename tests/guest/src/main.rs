@@ -18,7 +18,7 @@
 //!
 //! Arguments are libtest's: `ruaufs-guest-tests rename::`, `--list`, `--exact NAME`. Environment:
 //! `RUAUFS_TEST_TIMEOUT` seconds until a silent test counts as hung, `RUAUFS_TEST_DIR` where
-//! everything is mounted, `SEED` and `STEPS` for the model test. Tests run one after the other,
+//! everything is mounted, `SEED` and `STEPS` for the model test, `FUZZ` for random calls. Tests run one after the other,
 //! since each is held responsible for the kernel log and the module's use count.
 //!
 //! The last line is `N passed, N failed`. Exit status: 0 passed, 1 failures, 2 no module,

@@ -18,6 +18,7 @@ mod failure;
 mod fhsm;
 mod file;
 mod file_control;
+mod fuzz;
 mod handle;
 mod hardlink;
 mod hardlink_lasting;
@@ -105,6 +106,7 @@ pub(crate) fn all() -> Vec<Case> {
         remount_soak::cases(),
         index::cases(),
         bad_input::cases(),
+        fuzz::cases(),
         tools::cases(),
         concurrency::cases(),
         model::cases(),

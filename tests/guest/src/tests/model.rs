@@ -17,6 +17,8 @@ mod merge;
 pub(crate) mod scenario;
 pub(crate) mod side;
 
+use std::fmt::Debug;
+
 use proptest::{
     strategy::Strategy,
     test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner},
@@ -55,10 +57,10 @@ fn check(scenarios: impl Strategy<Value = Scenario>, cases: u64, cx: &Ctx) -> Re
 }
 
 /// Does something with many scenarios; the first failure is shrunk.
-pub(crate) fn each(
-    scenarios: impl Strategy<Value = Scenario>,
+pub(crate) fn each<T: Debug>(
+    scenarios: impl Strategy<Value = T>,
     cases: u64,
-    play: impl Fn(&Scenario) -> Result<()>,
+    play: impl Fn(&T) -> Result<()>,
 ) -> Result<()> {
     let seed = number("SEED", 1)?;
     let config = Config {
