@@ -16,7 +16,7 @@ KDIR ?= /lib/modules/$(shell uname -r)/build
 T ?=
 
 .PHONY: modules modules_install clean help setup run test shell host-test vm-test
-.PHONY: test-debug test-programs shell-debug
+.PHONY: test-debug test-debug-selftest test-programs shell-debug
 .PHONY: bench lint check fmt rust-analyzer clean-cache
 
 modules:
@@ -86,6 +86,9 @@ test-programs: setup
 test-debug: setup
 	@scripts/test.sh debug $(T)
 
+test-debug-selftest: setup
+	@scripts/debug-selftest.sh
+
 shell-debug: setup
 	@scripts/build-debug.sh
 	@scripts/vm.sh --debug --interactive -- bash -l
@@ -109,6 +112,7 @@ help:
 	@echo '  make shell          a shell in the guest, with the module at hand (TOOLS=1: the tools, too)'
 	@echo '  make vm-test T=x    guest tests whose name contains x'
 	@echo '  make test-debug     the guest tests (T=x: some) on a kernel that looks for bugs'
+	@echo '  make test-debug-selftest  plants bugs, to see that such a run reports them'
 	@echo '  make test-programs  well-known programs in unions (T=x: some)'
 	@echo '  make shell-debug    a shell in the guest with that kernel'
 	@echo '  make bench          cost beside overlayfs and the bare file system, in instructions'

@@ -59,7 +59,8 @@ guest_tests() {
 	if [[ -z $filter || $filter == *tools* ]]; then # No other test needs them.
 		tools=(--file "$("$SRC/scripts/build-tools.sh")/bin/ruaufs")
 	fi
-	for name in SEED STEPS SOAK FUZZ RUAUFS_TEST_TIMEOUT; do # See tests/guest/src/main.rs.
+	# See tests/guest/src/main.rs.
+	for name in SEED STEPS SOAK FUZZ CUTS MINUTES RUAUFS_TEST_TIMEOUT; do
 		[[ -z ${!name:-} ]] || environment+=(--env "$name=${!name}")
 	done
 	run "guest tests" "$SRC/scripts/vm.sh" "${options[@]}" "${environment[@]}" \
