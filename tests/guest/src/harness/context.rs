@@ -133,6 +133,8 @@ struct Branch {
 /// The part of a [`Ctx`] that guards keep alive.
 pub(crate) struct Shared {
     problems: Mutex<Vec<String>>,
+    /// What the kernel may log without being at fault.
+    tolerated: Mutex<Vec<&'static str>>,
 }
 
 impl Shared {
@@ -143,6 +145,11 @@ impl Shared {
 
     fn problems(&self) -> MutexGuard<'_, Vec<String>> {
         self.problems.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// Texts that make a line of the kernel log no defect.
+    pub(crate) fn tolerated(&self) -> MutexGuard<'_, Vec<&'static str>> {
+        self.tolerated.lock().unwrap_or_else(|e| e.into_inner())
     }
 }
 
@@ -179,6 +186,7 @@ impl Ctx {
             said: RefCell::default(),
             shared: Arc::new(Shared {
                 problems: Mutex::default(),
+                tolerated: Mutex::default(),
             }),
         })
     }
@@ -286,6 +294,11 @@ impl Ctx {
         }
     }
 
+    /// The test makes the kernel complain with this text, for which the module is not to blame.
+    pub(crate) fn tolerate(&self, text: &'static str) {
+        self.shared.tolerated().push(text);
+    }
+
     /// What the kernel logged since the test began.
     pub(crate) fn klog(&self) -> Vec<String> {
         let mut said = self.said.borrow_mut();
@@ -353,7 +366,7 @@ fn check_branch(branch: &Branch) -> Vec<String> {
 }
 
 /// Names in a writable branch that no finished operation leaves behind.
-fn leftovers(now: &Snapshot, messy: bool) -> Vec<String> {
+pub(crate) fn leftovers(now: &Snapshot, messy: bool) -> Vec<String> {
     const BASE: [&str; 4] = [
         ".wh..wh.aufs",
         ".wh..wh.plnk",

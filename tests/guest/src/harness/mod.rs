@@ -4,13 +4,16 @@
 
 pub(crate) mod compare;
 pub(crate) mod context;
+pub(crate) mod device;
 pub(crate) mod dir;
 pub(crate) mod handle;
 pub(crate) mod idmap;
+pub(crate) mod inject;
 pub(crate) mod ioctl;
 pub(crate) mod klog;
 pub(crate) mod map;
 pub(crate) mod nfs;
+pub(crate) mod random;
 pub(crate) mod run;
 pub(crate) mod scratch;
 pub(crate) mod snapshot;
@@ -20,6 +23,7 @@ pub(crate) mod union;
 pub(crate) mod uring;
 pub(crate) mod users;
 pub(crate) mod watchdog;
+pub(crate) mod writelog;
 
 /// What nearly every test module needs.
 pub(crate) mod prelude {

@@ -195,20 +195,21 @@ impl Private {
         })
     }
 
-    /// An ext4 with quotas for users.
-    pub(crate) fn disk_with_quotas(name: &str, size: u64) -> Result<Self> {
+    /// An ext4 of a test's own, made with these options of mkfs.ext4(8) and mount(8).
+    pub(crate) fn ext4(name: &str, size: u64, mkfs: &[&str], options: &str) -> Result<Self> {
         let path = base().join("scratch").join(name);
         fs::create_dir(&path)?;
-        let image = image(Kind::Ext4, name, size)?;
-        let file = image.to_str().context("an image path is text")?;
-        run("tune2fs", &["-O", "quota", "-Q", "usrquota", file])?;
-        let target = path.to_str().context("a path is text")?;
-        let options = "loop,noatime,usrquota";
-        run("mount", &["-t", "ext4", "-o", options, file, target])?;
-        Ok(Self {
-            path,
-            image: Some(image),
-        })
+        let image = base().join("images").join(format!("{name}.img"));
+        fs::File::create(&image)?.set_len(size)?;
+        let (file, target) = (image.to_string_lossy(), path.to_string_lossy());
+        let mut args = vec!["-q", "-F", "-m", "0"];
+        args.extend(mkfs);
+        args.push(&file);
+        run("mkfs.ext4", &args)?;
+        let options = format!("loop,noatime,{options}");
+        run("mount", &["-t", "ext4", "-o", &options, &file, &target])?;
+        let image = Some(image.clone());
+        Ok(Self { path, image })
     }
 
     pub(crate) fn path(&self) -> &Path {

@@ -91,6 +91,17 @@ impl Snapshot {
         })
     }
 
+    /// As [`Self::diff`], but times of directories do not matter, nor do times of others that are
+    /// `start` or later now.
+    pub(crate) fn diff_but_times(&self, now: &Self, start: Time) -> Vec<String> {
+        self.diff_by(now, |_, a, b| {
+            let same_time = a.mtime == b.mtime || b.mtime >= start;
+            let mut b = b.clone();
+            b.mtime = a.mtime;
+            (same_time || a.kind == "Directory") && *a == b
+        })
+    }
+
     fn diff_by(&self, other: &Self, same: impl Fn(&str, &Node, &Node) -> bool) -> Vec<String> {
         let paths: BTreeSet<_> = self.0.keys().chain(other.0.keys()).collect();
         let mut found = Vec::new();
@@ -104,6 +115,15 @@ impl Snapshot {
             }
         }
         found
+    }
+
+    /// The same without link counts.
+    pub(crate) fn without_links(&self) -> Self {
+        let mut this = self.clone();
+        for node in this.0.values_mut() {
+            node.links = None;
+        }
+        this
     }
 
     pub(crate) fn paths(&self) -> impl Iterator<Item = &str> {

@@ -425,3 +425,9 @@ pub(crate) fn drop_caches() {
     rustix::fs::sync();
     std::fs::write("/proc/sys/vm/drop_caches", "3").expect("drop_caches");
 }
+
+/// The time of day.
+pub(crate) fn now() -> Time {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+    (now.tv_sec, now.tv_nsec)
+}

@@ -320,6 +320,11 @@ impl Union {
         paths.into_iter().find(|p| sys::exists(p))
     }
 
+    /// How it was mounted.
+    pub(crate) fn spec(&self) -> &Spec {
+        &self.spec
+    }
+
     /// Plain umount(2), which must succeed at once.
     pub(crate) fn umount(mut self) -> Result<()> {
         self.unmount_now()

@@ -452,7 +452,8 @@ fn quotas_bind(cx: &Ctx) -> Result<()> {
     }
     const Q_SETQUOTA: i32 = 0x0080_0008 << 8;
     const Q_GETQUOTA: i32 = 0x0080_0007 << 8;
-    let disk = Private::disk_with_quotas(&cx.name(), 64 << 20)?;
+    let quota = ["-O", "quota", "-E", "quotatype=usrquota"];
+    let disk = Private::ext4(&cx.name(), 64 << 20, &quota, "usrquota")?;
     let fd = dir::open_dir(disk.path())?;
     let quota = |command: i32, limits: &mut Limits| {
         // SAFETY: the argument is what the call wants.

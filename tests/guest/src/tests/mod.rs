@@ -15,6 +15,7 @@ mod directories;
 mod dirren;
 mod dirwh;
 mod failure;
+mod faults;
 mod fhsm;
 mod file;
 mod file_control;
@@ -37,6 +38,7 @@ mod open_files;
 mod options;
 mod plink_maint;
 mod policy;
+mod powercut;
 mod privilege;
 mod rdcache;
 mod rdu;
@@ -48,11 +50,14 @@ mod rename;
 mod rename_dir;
 mod several_rw;
 mod shwh;
+mod stress;
 mod sysfs;
 mod tools;
 mod udba;
 mod whiteout;
 mod xattr;
+
+pub(crate) use stress::be_worker;
 
 use crate::harness::run::Case;
 
@@ -82,6 +87,8 @@ pub(crate) fn all() -> Vec<Case> {
         open_files::cases(),
         copyup::cases(),
         failure::cases(),
+        faults::cases(),
+        powercut::cases(),
         several_rw::cases(),
         policy::cases(),
         shwh::cases(),
@@ -109,6 +116,7 @@ pub(crate) fn all() -> Vec<Case> {
         fuzz::cases(),
         tools::cases(),
         concurrency::cases(),
+        stress::cases(),
         model::cases(),
     ]
     .into_iter()

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Failing allocations, by the kernel's fault injection (`/proc/PID/fail-nth`).
+//!
+//! Only allocations that the module makes, or others make below it, are counted: those with a
+//! frame of the module in their stack. The debug kernel has all that is needed.
+
+use std::fs;
+
+use anyhow::{Context, Result};
+
+const DEBUGFS: &str = "/sys/kernel/debug";
+
+/// Whether this is the debug kernel. There, fault injection must work.
+pub(crate) fn debug_kernel() -> bool {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease");
+    release.is_ok_and(|release| release.contains("ruaufs-debug"))
+}
+
+/// Makes failures possible, for the calling thread.
+pub(crate) struct Injector(());
+
+impl Injector {
+    pub(crate) fn new() -> Result<Self> {
+        let (start, end) = module_text()?;
+        for facility in ["failslab", "fail_page_alloc"] {
+            let set = |file: &str, value: &str| {
+                let path = format!("{DEBUGFS}/{facility}/{file}");
+                fs::write(&path, value).with_context(|| path)
+            };
+            // No trace in the kernel's log for each of them.
+            set("verbose", "0")?;
+            set("ignore-gfp-wait", "N")?;
+            set("stacktrace-depth", "32")?;
+            set("require-start", &start)?;
+            set("require-end", &end)?;
+        }
+        for (file, value) in [("ignore-gfp-highmem", "N"), ("min-order", "0")] {
+            fs::write(format!("{DEBUGFS}/fail_page_alloc/{file}"), value)?;
+        }
+        Ok(Self(()))
+    }
+
+    /// Runs `f` with its `nth` allocation failing; says whether there was one.
+    pub(crate) fn fail<T>(&self, nth: u32, f: impl FnOnce() -> T) -> Result<(T, bool)> {
+        const PATH: &str = "/proc/thread-self/fail-nth";
+        fs::write(PATH, nth.to_string()).context(PATH)?;
+        let result = f();
+        let left = fs::read_to_string(PATH)?;
+        fs::write(PATH, "0")?;
+        Ok((result, left.trim() == "0"))
+    }
+}
+
+/// Where the module's code lies.
+fn module_text() -> Result<(String, String)> {
+    let modules = fs::read_to_string("/proc/modules")?;
+    let line = modules.lines().find(|line| line.starts_with("ruaufs "));
+    let fields: Vec<_> = line.context("no module")?.split(' ').collect();
+    let size: u64 = fields[1].parse()?;
+    let text = fs::read_to_string("/sys/module/ruaufs/sections/.text")?;
+    let start = u64::from_str_radix(text.trim().trim_start_matches("0x"), 16)?;
+    Ok((format!("{start:#x}"), format!("{:#x}", start + size)))
+}

@@ -1,0 +1,286 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What an administrator does to a branch's file system under a mounted union: remount it
+//! read-only, unmount it, freeze it. And signals during a copy-up.
+
+use std::{
+    io::Read,
+    os::fd::AsRawFd,
+    process::{Child, Command, Stdio},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::ensure;
+use rustix::mount::{MountFlags, UnmountFlags};
+
+use super::ops::{self, Lowers, State};
+use crate::harness::{
+    prelude::*,
+    scratch::{self, Private},
+    union::Union,
+    watchdog,
+};
+
+cases! {
+    BASIC: interrupted_by_a_signal;
+    ONCE: read_only_below, lazily_unmounted, frozen, killed_while_frozen, full_and_killed;
+}
+
+/// A file system of the test's own, and a union with its writable branch there.
+fn on_own_fs(cx: &Ctx) -> Result<(Private, Lowers, Union)> {
+    let fs = Private::disk(Kind::Ext4, &cx.name(), 64 << 20)?;
+    let rw = fs.path().join("rw");
+    sys::mkdir(&rw)?;
+    ops::upper().build(&rw)?;
+    let lowers = Lowers::new(cx, Kind::Tmpfs)?;
+    let u = lowers.union(cx, &rw)?;
+    Ok((fs, lowers, u))
+}
+
+/// `mount -o remount,ro` of the file system below: nothing can be changed, everything can be
+/// read; back to `rw` everything works.
+fn read_only_below(cx: &Ctx) -> Result<()> {
+    let (fs, _lowers, u) = on_own_fs(cx)?;
+    let before = State::of(&u)?;
+    let remount = |flags| rustix::mount::mount_remount(fs.path(), flags, c"");
+    remount(MountFlags::RDONLY).context("remount,ro below")?;
+    for op in ops::CHANGES {
+        match (op.run)(u.root()) {
+            Err(e) if e.errno == Errno::ROFS => {}
+            other => anyhow::bail!("{}: {other:?}", op.name),
+        }
+    }
+    for op in ops::READS {
+        (op.run)(u.root()).context(op.name)?;
+    }
+    State::of(&u)?.check_undone(&before, ops::NEVER)?;
+    remount(MountFlags::empty()).context("remount,rw below")?;
+    sys::append(u.at("e/f/g/deep"), "+")?;
+    sys::unlink(u.at("d/low"))?;
+    assert!(text(u.at("e/f/g/deep"))?.ends_with("d+"));
+    u.umount()?;
+    fs.umount()
+}
+
+/// `umount -l` of the branches' file systems: the union has mounts of its own and goes on; when it
+/// is gone, so are they.
+fn lazily_unmounted(cx: &Ctx) -> Result<()> {
+    let fs = Private::disk(Kind::Ext4, &cx.name(), 64 << 20)?;
+    let (rw, ro) = (fs.path().join("rw"), fs.path().join("ro"));
+    sys::mkdir(&rw)?;
+    sys::mkdir(&ro)?;
+    Tree::new().file("d/f", "lower").dir("e").build(&ro)?;
+    let device = crate::harness::union::mounts_line(fs.path())?[0].clone();
+    let u = cx.union().at(&rw, "rw").at(&ro, "ro").mount()?;
+    rustix::mount::unmount(fs.path(), UnmountFlags::DETACH)?;
+    sys::append(u.at("d/f"), "+")?;
+    sys::write(u.at("e/new"), "new")?;
+    sys::rename(u.at("e/new"), u.at("d/new"))?;
+    sys::drop_caches();
+    assert_eq!(
+        (text(u.at("d/f"))?, text(u.at("d/new"))?),
+        ("lower+".into(), "new".into())
+    );
+    u.umount()?;
+    // The device is free: nothing holds the file system any more.
+    let start = Instant::now();
+    loop {
+        match scratch::run("e2fsck", &["-f", "-n", &device]) {
+            Ok(()) => return Ok(()),
+            // The loop device goes by itself when its last user does.
+            Err(_)
+                if !std::path::Path::new(&format!("/sys/block/{}/loop", &device[5..])).exists() =>
+            {
+                return Ok(());
+            }
+            Err(e) if start.elapsed() > Duration::from_secs(5) => return Err(e),
+            Err(_) => thread::sleep(Duration::from_millis(50)),
+        }
+    }
+}
+
+/// Freezes a file system until dropped.
+struct Frozen(std::os::fd::OwnedFd);
+
+impl Frozen {
+    const FREEZE: libc::c_ulong = 0xc004_5877;
+    const THAW: libc::c_ulong = 0xc004_5878;
+
+    fn new(path: &std::path::Path) -> Result<Self> {
+        let fd = dir::open_dir(path)?;
+        // SAFETY: The command takes no memory.
+        let ret = unsafe { libc::ioctl(fd.as_raw_fd(), Self::FREEZE as _, 0) };
+        ensure!(ret == 0, "FIFREEZE: {}", sys::last_errno());
+        Ok(Self(fd))
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        // SAFETY: The command takes no memory.
+        unsafe { libc::ioctl(self.0.as_raw_fd(), Self::THAW as _, 0) };
+    }
+}
+
+/// While a branch is frozen, changes wait and reads elsewhere go on; thawed, all changes are done. (A sync
+/// waits, too, as on the branch itself.)
+fn frozen(cx: &Ctx) -> Result<()> {
+    let fs = Private::disk(Kind::Ext4, &cx.name(), 64 << 20)?;
+    let lowers = Lowers::new(cx, Kind::Tmpfs)?;
+    let union = |name: &str| -> Result<Union> {
+        let rw = fs.path().join(name);
+        sys::mkdir(&rw)?;
+        ops::upper().build(&rw)?;
+        lowers.union(cx, &rw)
+    };
+    for (n, op) in ops::CHANGES.iter().enumerate() {
+        let start = ops::now();
+        let expected = {
+            let other = union(&format!("other{n}"))?;
+            (op.run)(other.root())?;
+            State::of(&other)?
+        };
+        let u = union(&format!("rw{n}"))?;
+        // What waits holds the directory that it changes, so no new name is looked up there.
+        sys::lstat(u.at("aside"))?;
+        let done = AtomicBool::new(false);
+        thread::scope(|scope| -> Result<()> {
+            let frozen = Frozen::new(fs.path())?;
+            for op in ops::READS.iter().filter(|op| !op.name.starts_with("sync")) {
+                (op.run)(u.root()).with_context(|| format!("{} while it is frozen", op.name))?;
+            }
+            let changing = scope.spawn(|| {
+                let result = (op.run)(u.root());
+                done.store(true, Ordering::Release);
+                result
+            });
+            thread::sleep(Duration::from_millis(20));
+            // The objects that it changes are locked, as the VFS locks before it asks us.
+            let read = || -> Result<()> {
+                ensure!(!done.load(Ordering::Acquire), "it did not wait");
+                ensure!(text(u.at("aside/file"))? == "aside");
+                ensure!(names(u.at("aside"))? == set(["file"]));
+                Ok(())
+            };
+            let read = read().context("while it is frozen");
+            drop(frozen);
+            let changed = changing.join().expect("the thread panicked");
+            read?;
+            Ok(changed?)
+        })
+        .context(op.name)?;
+        let after = State::of(&u)?;
+        after.check_done(&expected, start).context(op.name)?;
+        u.umount()?;
+        watchdog::alive();
+    }
+    fs.umount()
+}
+
+fn writer(path: &std::path::Path) -> Result<Child> {
+    let mut dd = Command::new("dd");
+    dd.arg(format!("of={}", path.display()));
+    dd.args(["if=/dev/zero", "bs=1", "count=1", "conv=notrunc"]);
+    Ok(dd.stderr(Stdio::null()).spawn()?)
+}
+
+/// Who waits for a thaw and is killed goes away then, and leaves nothing half done.
+fn killed_while_frozen(cx: &Ctx) -> Result<()> {
+    let (fs, _lowers, u) = on_own_fs(cx)?;
+    let before = State::of(&u)?;
+    let frozen = Frozen::new(fs.path())?;
+    let mut children = Vec::new();
+    for name in ["d/low", "e/f/g/deep", "d/sparse", "d/low"] {
+        children.push(writer(&u.at(name))?);
+    }
+    thread::sleep(Duration::from_millis(200));
+    for child in &mut children {
+        child.kill()?;
+    }
+    drop(frozen);
+    for mut child in children {
+        child.wait()?;
+    }
+    // Killed before the first byte was written; copied up or not, all is as it was.
+    let after = State::of(&u)?;
+    after.check_undone(&before, ops::NEVER)?;
+    u.umount()?;
+    fs.umount()
+}
+
+/// A signal with a handler does not disturb a copy-up, nor does the handler of another one; one
+/// without a handler ends it, and nothing is left.
+fn interrupted_by_a_signal(cx: &Ctx) -> Result<()> {
+    const SIZE: usize = 24 << 20;
+    let low = Tree::new()
+        .file("handled", vec![b'x'; SIZE])
+        .file("fatal", vec![b'x'; SIZE]);
+    let u = cx.union().rw(Tree::new()).ro(low).mount()?;
+    // Signals without a pause, from when the trap is set on.
+    let run = |name: &str, trap: &str| -> Result<(bool, u32)> {
+        let script = format!(
+            "{trap}; echo ready; exec 3<>{}; printf y >&3",
+            u.at(name).display()
+        );
+        let mut bash = Command::new("bash");
+        let mut child = bash.args(["-c", &script]).stdout(Stdio::piped()).spawn()?;
+        let mut ready = [0; 6];
+        let mut output = child.stdout.take().context("a pipe")?;
+        output.read_exact(&mut ready)?;
+        let pid = rustix::process::Pid::from_child(&child);
+        let mut sent = 0;
+        loop {
+            if let Some(ended) = child.try_wait()? {
+                return Ok((ended.success(), sent));
+            }
+            rustix::process::kill_process(pid, rustix::process::Signal::INT)?;
+            sent += 1;
+            thread::sleep(Duration::from_millis(1));
+        }
+    };
+    let (success, sent) = run("handled", "trap : INT")?;
+    ensure!(success && sent > 2, "handled: {success}, {sent} signals");
+    let data = sys::read(u.at("handled"))?;
+    ensure!(data.len() == SIZE && data[0] == b'y' && data[1..].iter().all(|b| *b == b'x'));
+    let (success, _) = run("fatal", "trap - INT")?;
+    ensure!(!success, "SIGINT did not end it");
+    ensure!(sys::read(u.at("fatal"))?.iter().all(|b| *b == b'x'));
+    ensure!(!exists(u.br(0, "fatal")), "half a copy");
+    Ok(())
+}
+
+/// Kills at many moments of copy-ups to a nearly full file system, by two at a time: whatever
+/// comes first, no space is lost.
+fn full_and_killed(cx: &Ctx) -> Result<()> {
+    const SIZE: usize = 6 << 20;
+    let fs = Private::tmpfs(&cx.name(), "size=9m")?;
+    let rw = fs.path().join("rw");
+    sys::mkdir(&rw)?;
+    let low = Tree::new()
+        .file("a", vec![b'x'; SIZE])
+        .file("b", vec![b'x'; SIZE]);
+    let low = cx.branch(Kind::Tmpfs, "ro", &low)?;
+    let u = cx.union().at(&rw, "rw").at(&low, "ro").mount()?;
+    let free = rustix::fs::statfs(fs.path())?.f_bfree;
+    for i in 0..12 {
+        let mut children = [writer(&u.at("a"))?, writer(&u.at("b"))?];
+        thread::sleep(Duration::from_millis(2 + 6 * i));
+        for child in &mut children {
+            child.kill()?;
+            child.wait()?;
+        }
+        for name in ["a", "b"] {
+            if exists(rw.join(name)) {
+                sys::unlink(rw.join(name))?;
+            }
+        }
+        sys::drop_caches();
+        sys::lstat(u.at("a"))?;
+        let now = rustix::fs::statfs(fs.path())?.f_bfree;
+        ensure!(now == free, "blocks: {free} free before, {now} after");
+    }
+    u.umount()?;
+    fs.umount()
+}
