@@ -20,8 +20,8 @@
 //! `RUAUFS_TEST_TIMEOUT` seconds until a silent test counts as hung, `RUAUFS_TEST_DIR` where
 //! everything is mounted, `SEED` for what is random, `STEPS` for the model test, `SOAK` for changes
 //! of branches, `FUZZ` for random calls, `CUTS` for power cuts, `MINUTES` for the stress test. Tests
-//! run one after the other,
-//! since each is held responsible for the kernel log and the module's use count.
+//! run one after the other, since each is held responsible for the kernel log and the module's use
+//! count.
 //!
 //! The last line is `N passed, N failed`. Exit status: 0 passed, 1 failures, 2 no module,
 //! 3 a test hung.
