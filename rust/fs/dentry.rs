@@ -377,10 +377,10 @@ impl<T: FileSystem> Walk<'_, T> {
 
     /// Whether the top of `stack` still leads to its inode, and, if it is the only name of it, still
     /// has this name in that of the directories `dirs` which is in the same place.
-    pub(crate) fn still_named(
+    pub(crate) fn still_named<P>(
         &self,
-        stack: &RcuStack<'_>,
-        dirs: &RcuStack<'_>,
+        stack: &RcuStack<'_, P>,
+        dirs: &RcuStack<'_, P>,
         alone: bool,
     ) -> bool {
         let (lower, inode) = (stack.top(), stack.top_inode());
@@ -414,11 +414,14 @@ pub(crate) enum Validity {
 
 /// Callbacks on our dentries.
 pub(crate) trait Operations: FileSystem {
+    /// What it says about the place of a foreign dentry, a pointer.
+    type Place;
+
     /// Whether a cached name still holds; may run inside RCU walk.
     fn revalidate(walk: &Walk<'_, Self>) -> Validity;
 
     /// The foreign dentries that the inode of a name stands for, for RCU walk.
-    fn stack(inode: &Inode<Self>) -> Option<RcuStack<'_>>;
+    fn stack(inode: &Inode<Self>) -> Option<RcuStack<'_, Self::Place>>;
 }
 
 /// `dentry_operations` of `T`.

@@ -286,26 +286,11 @@ impl<P> StackCell<P> {
 
     /// The current stack, for a walk under RCU that holds no reference.
     #[inline]
-    pub(crate) fn rcu(&self) -> Option<RcuStack<'_>> {
+    pub(crate) fn rcu(&self) -> Option<RcuStack<'_, P>> {
         // SAFETY: The memory of a stack lives until `free_inode()`, a grace period after the
         // inode could be found last, or until a grace period after it was replaced
         // (`Closed::free`). Fields that are read are never written after publication.
-        let stack = unsafe { load_acquire(&self.current).as_ref()? };
-        Some(RcuStack {
-            top_inode: stack.top_inode,
-            remote: stack.remote,
-            top: (&raw const *stack.top).cast(),
-            rest: (stack.rest.as_ptr().cast(), stack.rest.len()),
-            layout: const {
-                assert!(size_of::<P>() == size_of::<usize>());
-                Layout {
-                    size: size_of::<Slot<P>>(),
-                    place: core::mem::offset_of!(Slot<P>, place),
-                    dentry: core::mem::offset_of!(Slot<P>, dentry),
-                }
-            },
-            _p: PhantomData,
-        })
+        unsafe { load_acquire(&self.current).as_ref() }.map(RcuStack)
     }
 
     /// The last reference to the inode is gone: gives up what the stacks refer to.
@@ -357,77 +342,54 @@ impl<P> Drop for Chain<P> {
     }
 }
 
-/// How a slot lies in memory.
-#[derive(Clone, Copy)]
-struct Layout {
-    size: usize,
-    place: usize,
-    dentry: usize,
-}
+/// What RCU walk may see of a stack: pointers, whose references may have been given up.
+pub(crate) struct RcuStack<'a, P>(&'a Stack<P>);
 
-/// What RCU walk may see of a stack. Places are pointers, and only compared.
-pub(crate) struct RcuStack<'a> {
-    top_inode: *mut bindings::inode,
-    remote: bool,
-    top: *const u8,
-    rest: (*const u8, usize),
-    layout: Layout,
-    _p: PhantomData<&'a ()>,
-}
-
-impl RcuStack<'_> {
+impl<P> RcuStack<'_, P> {
     /// The inode of the top slot, for comparison and plain reads.
+    #[inline]
     pub(crate) fn top_inode(&self) -> &Inode {
         // SAFETY: Inodes are freed after a grace period, and the walk began before the stack's
         // references were given up, else it had not found our inode.
-        unsafe { Inode::from_raw(self.top_inode) }
+        unsafe { Inode::from_raw(self.0.top_inode) }
     }
 
     /// The top dentry, for comparison and plain reads.
+    #[inline]
     pub(crate) fn top(&self) -> &Dentry {
         // SAFETY: As for `top_inode`: dentries are freed after a grace period.
-        unsafe { Dentry::from_raw(self.dentry(self.top)) }
+        unsafe { Dentry::from_raw(self.0.top.dentry.as_ptr()) }
     }
 
     /// Whether a foreign file system wants to be asked about its dentries itself.
+    #[inline]
     pub(super) fn is_remote(&self) -> bool {
-        self.remote
+        self.0.remote
     }
 
     /// Whether one of the dentries is `dentry`, in the place of the top slot of `child`.
-    pub(super) fn has(&self, dentry: *const bindings::dentry, child: &RcuStack<'_>) -> bool {
+    #[inline]
+    pub(super) fn has(&self, dentry: *const bindings::dentry, child: &Self) -> bool {
+        let is = |slot: &Slot<P>| ptr::eq(slot.dentry.as_ptr(), dentry);
         // Most names lie in the topmost branch or in the lowest one.
-        Iterator::chain(core::iter::once(self.top), self.rest().rev())
-            .find(|slot| ptr::eq(self.dentry(*slot), dentry))
-            .is_some_and(|slot| self.place(slot) == child.place(child.top))
+        let found = if is(&self.0.top) {
+            Some(&self.0.top)
+        } else {
+            self.0.rest.iter().rev().find(|slot| is(slot))
+        };
+        found.is_some_and(|slot| Self::place(slot) == Self::place(&child.0.top))
     }
 
     /// All dentries, topmost first.
     pub(super) fn dentries(&self) -> impl Iterator<Item = *mut bindings::dentry> + '_ {
-        Iterator::chain(core::iter::once(self.top), self.rest()).map(|slot| self.dentry(slot))
+        Iterator::chain(core::iter::once(&self.0.top), self.0.rest.iter())
+            .map(|slot| slot.dentry.as_ptr())
     }
 
-    /// The slots below the top one.
-    fn rest(&self) -> impl DoubleEndedIterator<Item = *const u8> + ExactSizeIterator + '_ {
-        let (base, len) = self.rest;
-        // SAFETY: `rest` describes an array of `len` slots, whose memory lives as long as the
-        // stack's.
-        (0..len).map(move |i| unsafe { base.add(i * self.layout.size) })
-    }
-
-    /// The dentry of a slot of ours.
-    fn dentry(&self, slot: *const u8) -> *mut bindings::dentry {
-        // SAFETY: The slot lives as long as the stack; a dentry reference is one pointer.
-        unsafe {
-            slot.add(self.layout.dentry)
-                .cast::<*mut bindings::dentry>()
-                .read()
-        }
-    }
-
-    /// The place of a slot of ours, for comparison.
-    fn place(&self, slot: *const u8) -> usize {
-        // SAFETY: As above; a place is as large as a pointer.
-        unsafe { slot.add(self.layout.place).cast::<usize>().read() }
+    /// The place of a slot, a pointer, for comparison.
+    fn place(slot: &Slot<P>) -> usize {
+        const { assert!(size_of::<P>() == size_of::<usize>()) };
+        // SAFETY: The slot lives as long as the stack; a place is as large as a pointer.
+        unsafe { (&raw const slot.place).cast::<usize>().read() }
     }
 }

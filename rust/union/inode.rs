@@ -163,7 +163,7 @@ impl Private for InodeInfo {
 impl InodeInfo {
     /// The stack, for a walk under RCU.
     #[inline]
-    pub(crate) fn rcu_stack(&self) -> Option<crate::fs::stack::RcuStack<'_>> {
+    pub(crate) fn rcu_stack(&self) -> Option<crate::fs::stack::RcuStack<'_, Arc<Branch>>> {
         self.stack.rcu()
     }
 

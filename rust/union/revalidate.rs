@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 use super::{
+    branch::Branch,
     notify,
     Inode,
     Union, //
@@ -24,8 +25,11 @@ use crate::fs::{
     stack::RcuStack, //
 };
 use crate::logic::whname;
+use kernel::sync::Arc;
 
 impl Operations for Union {
+    type Place = Arc<Branch>;
+
     fn revalidate(walk: &Walk<'_, Union>) -> Validity {
         let holds = |holds: bool| {
             if holds {
@@ -78,7 +82,7 @@ impl Operations for Union {
         Validity::Valid
     }
 
-    fn stack(inode: &Inode) -> Option<RcuStack<'_>> {
+    fn stack(inode: &Inode) -> Option<RcuStack<'_, Arc<Branch>>> {
         inode.data().rcu_stack()
     }
 }
