@@ -8,9 +8,13 @@
 use super::{
     cred::Cred,
     file::File,
-    inode::Inode,
+    inode::{
+        Inode,
+        Stamp, //
+    },
     path::PathRef,
-    FileSystem, //
+    FileSystem,
+    Foreign, //
 };
 use crate::bindings;
 use core::ptr::{
@@ -128,6 +132,12 @@ impl BackingFile {
     pub(super) fn shares_data(&self) -> bool {
         // SAFETY: An open file has operations.
         unsafe { (*(*self.as_ptr()).f_op).remap_file_range.is_some() }
+    }
+
+    /// Change time and version of its inode, for comparison.
+    pub(super) fn stamp(&self) -> Stamp {
+        // SAFETY: An open file holds its inode; `f_inode` never changes.
+        unsafe { Inode::<Foreign>::from_raw((*self.as_ptr()).f_inode) }.stamp()
     }
 
     /// Takes over flags that the user changed by F_SETFL since the file was opened. Appending is

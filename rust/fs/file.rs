@@ -285,6 +285,17 @@ impl<T: Mountable> Table<T> {
         T::modified(file.inode());
     }
 
+    /// Takes away set-id bits and capabilities from the locked inode of `file` if its data was
+    /// `changed`. A request that the file system refuses, as it does not know it, must leave them;
+    /// so this comes after the request. In between nobody executes the file: it is open for writing.
+    fn remove_privs(file: &File<T>, changed: bool) -> Result {
+        if changed {
+            // SAFETY: The file is open, and its inode is locked.
+            to_result(unsafe { bindings::file_remove_privs(file.as_ptr()) })?;
+        }
+        Ok(())
+    }
+
     /// # Safety
     ///
     /// Called by `fs/backing-file.c` when a write is done, with the user's request.
@@ -553,10 +564,11 @@ impl<T: Mountable> Table<T> {
             unsafe {
                 let this = File::<T>::from_raw(file);
                 let _locked = this.inode().lock();
-                to_result(bindings::file_remove_privs(file))?;
                 let real = Self::real_for_write(file)?;
+                let before = real.stamp();
                 let ret = T::cred(this.inode().sb())
                     .scope(|| bindings::vfs_fallocate(real.as_ptr(), mode, offset, len));
+                Self::remove_privs(this, ret == 0 || real.stamp() != before)?;
                 Self::modified(this);
                 to_result(ret)
             }
@@ -606,18 +618,15 @@ impl<T: Mountable> Table<T> {
             unsafe {
                 let target = File::<T>::from_raw(to);
                 let _locked = target.inode().lock();
-                if how != Transfer::Dedupe {
-                    to_result(bindings::file_remove_privs(to))?;
-                }
                 let real_from = Self::real(from)?.as_ptr();
-                let real_to = match how {
+                let to = match how {
                     Transfer::Dedupe => Self::real(to)?,
                     Transfer::Copy | Transfer::Clone => Self::real_for_write(to)?,
                 };
-                if how == Transfer::Dedupe && !real_to.shares_data() {
+                if how == Transfer::Dedupe && !to.shares_data() {
                     return Err(EOPNOTSUPP);
                 }
-                let real_to = real_to.as_ptr();
+                let (real_to, before) = (to.as_ptr(), to.stamp());
                 let ret = T::cred(target.inode().sb()).scope(|| match how {
                     Transfer::Copy => {
                         let len = usize::try_from(len).unwrap_or(usize::MAX);
@@ -649,6 +658,8 @@ impl<T: Mountable> Table<T> {
                         real_from, from_pos, real_to, to_pos, len, flags,
                     ),
                 });
+                let changed = ret > 0 || to.stamp() != before;
+                Self::remove_privs(target, how != Transfer::Dedupe && changed)?;
                 Self::modified(target);
                 Ok(ret)
             }

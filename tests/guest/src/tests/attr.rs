@@ -11,7 +11,7 @@ cases! {
     BASIC: chown_of_nothing, chown_drops_suid, symbolic_links_have_owners_and_times,
         special_files, permission_by_mode, permission_by_group, only_owners_may_change,
         access_agrees_with_open, root_directory, descriptor_opened_for_reading,
-        write_drops_suid, truncate_errors, directories_of_lower_branches,
+        write_drops_suid, refusals_leave_suid, truncate_errors, directories_of_lower_branches,
         attributes_after_remount, inode_flags;
 }
 
@@ -177,6 +177,27 @@ fn truncate(cx: &Ctx) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// What the file system does not know it refuses before anything else.
+fn refusals_leave_suid(cx: &Ctx) -> Result<()> {
+    use rustix::fs::{fallocate, ioctl_ficlone, FallocateFlags};
+    let file = Tree::new().file("f", "data").mode(0o6777);
+    let u = cx.union().rw(file.file("source", "more")).mount()?;
+    users::as_user(9, 9, || -> Result<()> {
+        let f = sys::open(u.at("f"), OFlags::RDWR)?;
+        let source = sys::open_ro(u.at("source"))?;
+        assert_eq!(ioctl_ficlone(&f, &source), Err(Errno::OPNOTSUPP));
+        let unshare = fallocate(&f, FallocateFlags::UNSHARE_RANGE, 0, 4);
+        assert_eq!(unshare, Err(Errno::OPNOTSUPP));
+        assert_eq!(sys::mode(&sys::fstat(&f)?), 0o6777);
+        sys::on_fd(
+            "fallocate",
+            fallocate(&f, FallocateFlags::empty(), 0, 10000),
+        )?;
+        assert_eq!(sys::mode(&sys::fstat(&f)?), 0o777);
+        Ok(())
+    })
 }
 
 fn truncate_errors(cx: &Ctx) -> Result<()> {
