@@ -22,7 +22,8 @@
 //!
 //! # Invariants
 //!
-//! A note is believed only if all it says of the origin is true of the file that was found.
+//! A note is believed only if what it says of the origin is true of the file that was found:
+//! [`Note::is_of`].
 
 #![forbid(unsafe_code)]
 
@@ -69,7 +70,8 @@ pub(crate) enum What {
 pub(crate) enum Names {
     /// So many.
     All(u32),
-    /// So many more than the copy has links on its branch, the pseudo-link included.
+    /// So many more than the file has links on its branch, the pseudo-link of a copy included. The
+    /// file is the copy, or the origin that was not copied.
     ///
     /// This stays true while a name comes or goes on the branch, so it is written before; and a
     /// crash makes no difference.
@@ -77,7 +79,7 @@ pub(crate) enum Names {
 }
 
 impl Names {
-    /// The number of names, for a copy with `links` links on its branch.
+    /// The number of names, for a file with `links` links on its branch.
     pub(crate) fn count(self, links: u32) -> u32 {
         match self {
             Names::All(count) => count,
@@ -107,6 +109,22 @@ pub(crate) struct Note {
 }
 
 impl Note {
+    /// Whether `found` is the origin. Of one that was not copied the union itself may change the
+    /// contents, where it may write to the branch; a generation tells it from a later file of the
+    /// same number.
+    pub(crate) fn is_of(&self, found: &Origin) -> bool {
+        let noted = self.origin;
+        let same = match self.what {
+            What::Hidden if noted.generation != 0 => Origin {
+                mtime: found.mtime,
+                size: found.size,
+                ..noted
+            },
+            _ => noted,
+        };
+        same == *found
+    }
+
     /// The note as it is stored.
     pub(crate) fn encode(&self) -> [u8; LEN] {
         let mut bytes = [0; LEN];

@@ -32,7 +32,8 @@
 //! # Why a note leads to no wrong file
 //!
 //! It is believed only where the file that was found has all that is noted: file system, number,
-//! generation, type, size and time of the last change of contents. It is asked for only on
+//! generation, type, size and time of the last change of contents; the last two not if it was not
+//! copied, since the union writes to it on its own branch then. It is asked for only on
 //! branches above the one where the file was found. If two branches are on file systems that
 //! look the same (clones of one image), nothing is believed of either.
 //!
@@ -253,7 +254,8 @@ pub(crate) fn resolve(info: &SbInfo, slot: Slot) -> Result<Known> {
     info.cred.scope(|| {
         while let Some((branch, entry)) = noted(info.table(), &known.slot)? {
             if entry.note.what == What::Hidden {
-                known.names = Some((What::Hidden, entry.note.names.count(0)));
+                let links = known.slot.inode()?.nlink();
+                known.names = Some((What::Hidden, entry.note.names.count(links)));
                 return Ok(known);
             }
             let Some(copy) = file_of(branch, &entry)? else {
@@ -519,7 +521,8 @@ pub(crate) fn hide(inode: &Inode, left: u32, branch: &Branch) -> Result<bool> {
     let info = inode.sb().data();
     let top = inode.stack()?.top();
     info.cred.scope(|| {
-        let names = Names::All(left);
+        // Its branch counts the names that come and go there.
+        let names = Names::beside(left, top.inode()?.nlink());
         if let Some((branch, entry)) = noted(info.table(), top)? {
             if let Some(file) = file_of(branch, &entry)? {
                 let note = Note {

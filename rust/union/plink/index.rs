@@ -112,10 +112,10 @@ impl Index {
         load_acquire(&self.used)
     }
 
-    /// The entry for `origin`, if all that is noted of it is still true.
+    /// The entry for `origin`, if what is noted of it is still true.
     pub(super) fn by_origin(&self, origin: &Origin) -> Option<Entry> {
         let found = self.trees.lock().origins.get(&key(origin)).copied();
-        found.filter(|entry| entry.note.origin == *origin)
+        found.filter(|entry| entry.note.is_of(origin))
     }
 
     /// The entry whose file, a copy, has the number `file`.

@@ -75,7 +75,7 @@ pub(crate) fn load(root: &Path, access: &Access, write: bool) -> Result<Index> {
             };
             // A copy of a branch may have other numbers: then the name does not say which.
             Ok(note
-                .filter(|note| inode.ino() == file && note.names.count(inode.nlink()) > 0)
+                .filter(|note| inode.ino() == file && shows(note, inode.nlink()))
                 .map(|note| Entry { number, file, note }))
         };
         match read() {
@@ -101,6 +101,12 @@ pub(crate) fn load(root: &Path, access: &Access, write: bool) -> Result<Index> {
         }
     }
     Ok(index)
+}
+
+/// Whether a file with this note, and with `links` links, is of an object that has names. Of an
+/// origin the links are not those of the file.
+fn shows(note: &Note, links: u32) -> bool {
+    note.what == What::Hidden || note.names.count(links) > 0
 }
 
 /// Removes a pseudo-link that nobody needs.

@@ -9,7 +9,7 @@ use crate::harness::{prelude::*, watchdog};
 cases! {
     XATTRS: names_lead_to_the_copy;
     WRITABLE: random_links;
-    BASIC: hidden_names_are_not_counted, each_order_of_removal, special_files,
+    BASIC: hidden_names_are_not_counted, hidden_names_of_a_file_that_is_written, each_order_of_removal, special_files,
         a_changed_original_is_another_file, other_branches, marks_of_others, through_two_copies,
         a_branch_that_is_read_only_now, a_removed_pseudo_link, without_attributes,
         the_cost_is_linear;
@@ -103,6 +103,42 @@ fn hidden_names_are_not_counted(cx: &Ctx) -> Result<()> {
     one_file(&u, &["a"], 1, "low+");
     sys::unlink(u.at("a"))?;
     assert_eq!(plinks(&u)?, 0);
+    Ok(())
+}
+
+/// The file is on a writable branch: its contents change there, and names come and go.
+fn hidden_names_of_a_file_that_is_written(cx: &Ctx) -> Result<()> {
+    let kind = cx.layout.upper();
+    let mut u = cx
+        .union()
+        .rw(Tree::new())
+        .on(kind, "ro", Tree::new().file("other", "other"))
+        .on(kind, "rw", lower())
+        .mount()?;
+    // It is copied up, and hides a name.
+    sys::rename(u.at("other"), u.at("a"))?;
+    one_file(&u, &["b", "d/c"], 2, "low");
+    sys::append(u.at("b"), "+")?;
+    for again in [false, true] {
+        match again {
+            true => u.again()?,
+            false => sys::drop_caches(),
+        }
+        one_file(&u, &["b", "d/c"], 2, "low+");
+    }
+    sys::link(u.at("b"), u.at("d/e"))?;
+    one_file(&u, &["b", "d/c", "d/e"], 3, "low+");
+    u.again()?;
+    one_file(&u, &["b", "d/c", "d/e"], 3, "low+");
+    sys::unlink(u.at("b"))?;
+    one_file(&u, &["d/c", "d/e"], 2, "low+");
+    sys::drop_caches();
+    one_file(&u, &["d/c", "d/e"], 2, "low+");
+    assert!(exists(u.br(2, "d/e")), "it was not copied");
+    sys::unlink(u.at("d/c"))?;
+    sys::unlink(u.at("d/e"))?;
+    assert_eq!(plinks(&u)?, 0);
+    assert_eq!(text(u.at("a"))?, "other");
     Ok(())
 }
 

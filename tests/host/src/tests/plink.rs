@@ -90,3 +90,57 @@ fn layout() {
     assert_eq!(note.encode().to_vec(), wanted);
     assert_eq!(Names::beside(u32::MAX, 0), Names::All(u32::MAX));
 }
+
+/// A copied origin is never written to; another one is, on its own branch.
+#[test]
+fn which_file_is_meant() {
+    let origin = Origin {
+        fs: [1; 16],
+        ino: 2,
+        generation: 3,
+        kind: 8,
+        mtime: (4, 5),
+        size: 6,
+    };
+    let note = |what, origin| Note {
+        what,
+        origin,
+        names: Names::All(1),
+    };
+    let written = Origin {
+        mtime: (7, 0),
+        size: 8,
+        ..origin
+    };
+    assert!(note(What::Copy, origin).is_of(&origin));
+    assert!(!note(What::Copy, origin).is_of(&written));
+    assert!(note(What::Hidden, origin).is_of(&written));
+    let others = [
+        Origin { ino: 9, ..written },
+        Origin {
+            generation: 9,
+            ..written
+        },
+        Origin { kind: 9, ..written },
+        Origin {
+            fs: [9; 16],
+            ..written
+        },
+    ];
+    for other in others {
+        assert!(!note(What::Hidden, origin).is_of(&other), "{other:?}");
+    }
+    // Without a generation any file may have the number.
+    let (origin, written) = (
+        Origin {
+            generation: 0,
+            ..origin
+        },
+        Origin {
+            generation: 0,
+            ..written
+        },
+    );
+    assert!(note(What::Hidden, origin).is_of(&origin));
+    assert!(!note(What::Hidden, origin).is_of(&written));
+}
