@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! What an administrator does to a branch's file system under a mounted union: remount it
-//! read-only, unmount it, freeze it. And signals during a copy-up.
+//! read-only, unmount it, freeze it. And kills during a copy-up.
 
 use std::{
-    io::Read,
     os::fd::AsRawFd,
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicBool, Ordering},
@@ -24,7 +23,6 @@ use crate::harness::{
 };
 
 cases! {
-    BASIC: interrupted_by_a_signal;
     ONCE: read_only_below, lazily_unmounted, frozen, killed_while_frozen, full_and_killed;
 }
 
@@ -208,48 +206,6 @@ fn killed_while_frozen(cx: &Ctx) -> Result<()> {
     after.check_undone(&before, ops::NEVER)?;
     u.umount()?;
     fs.umount()
-}
-
-/// A signal with a handler does not disturb a copy-up, nor does the handler of another one; one
-/// without a handler ends it, and nothing is left.
-fn interrupted_by_a_signal(cx: &Ctx) -> Result<()> {
-    const SIZE: usize = 24 << 20;
-    let low = Tree::new()
-        .file("handled", vec![b'x'; SIZE])
-        .file("fatal", vec![b'x'; SIZE]);
-    let u = cx.union().rw(Tree::new()).ro(low).mount()?;
-    // Signals from when the trap is set on, less and less often: the shell must get on between
-    // two of them, however slow the machine is.
-    let run = |name: &str, trap: &str| -> Result<(bool, u32)> {
-        let script = format!(
-            "{trap}; echo ready; exec 3<>{}; printf y >&3",
-            u.at(name).display()
-        );
-        let mut bash = Command::new("bash");
-        let mut child = bash.args(["-c", &script]).stdout(Stdio::piped()).spawn()?;
-        let mut ready = [0; 6];
-        let mut output = child.stdout.take().context("a pipe")?;
-        output.read_exact(&mut ready)?;
-        let pid = rustix::process::Pid::from_child(&child);
-        let mut sent = 0;
-        loop {
-            if let Some(ended) = child.try_wait()? {
-                return Ok((ended.success(), sent));
-            }
-            rustix::process::kill_process(pid, rustix::process::Signal::INT)?;
-            sent += 1;
-            thread::sleep(Duration::from_millis(1 + u64::from(sent) / 8));
-        }
-    };
-    let (success, sent) = run("handled", "trap : INT")?;
-    ensure!(success && sent > 2, "handled: {success}, {sent} signals");
-    let data = sys::read(u.at("handled"))?;
-    ensure!(data.len() == SIZE && data[0] == b'y' && data[1..].iter().all(|b| *b == b'x'));
-    let (success, _) = run("fatal", "trap - INT")?;
-    ensure!(!success, "SIGINT did not end it");
-    ensure!(sys::read(u.at("fatal"))?.iter().all(|b| *b == b'x'));
-    ensure!(!exists(u.br(0, "fatal")), "half a copy");
-    Ok(())
 }
 
 /// Kills at many moments of copy-ups to a nearly full file system, by two at a time: whatever
