@@ -35,6 +35,9 @@ const CONTROL: &str = "/proc/fs/nfsd";
 const EXPORT: u32 = 0x2002;
 /// The server does not look at the path of a handle.
 const NO_SUBTREE_CHECK: u32 = 0x400;
+/// With 0 in it the server gives no delegations. The client's mount may go with the last one that
+/// is returned, in the work queue that its unmount then waits for: the kernel hangs by itself.
+const LEASES: &str = "/proc/sys/fs/leases-enable";
 /// The caches that hold what mountd would say.
 const CACHES: [&str; 4] = ["auth.unix.ip", "auth.unix.gid", "nfsd.export", "nfsd.fh"];
 
@@ -121,6 +124,7 @@ impl Nfs {
     /// Exports `dir` and mounts it at a fresh mount point.
     pub(crate) fn new(cx: &Ctx, dir: &Path, subtree: Subtree) -> Result<Self> {
         start()?;
+        fs::write(LEASES, "0\n").with_context(|| LEASES)?;
         let mut nfs = Self {
             exported: dir.to_owned(),
             mount: cx.mount_point()?,
@@ -170,6 +174,7 @@ impl Nfs {
 
     /// Makes the server forget all files and the export.
     fn end(&mut self) -> Result<()> {
+        fs::write(LEASES, "1\n").with_context(|| LEASES)?;
         if self.mounted {
             scratch::umount(&self.mount)?;
         }
