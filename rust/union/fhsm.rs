@@ -41,6 +41,7 @@ use crate::fs::{
 };
 use crate::logic::{
     branch_spec::Attrs,
+    ino,
     uapi::Stbr, //
 };
 use kernel::{
@@ -302,7 +303,7 @@ impl Feed for Fhsm {
 /// `ENOTTY` unless asked of the root; `EPERM` without `CAP_SYS_ADMIN`; `EINVAL` for other flags
 /// than `O_CLOEXEC` and `O_NONBLOCK`; `EBUSY` if there is a descriptor.
 pub(crate) fn open(file: &File<Union>, arg: usize) -> Result<isize> {
-    if !file.dentry().is_root() {
+    if file.inode().ino() != ino::ROOT {
         return Err(ENOTTY);
     }
     if !ioctl::is_admin() {
