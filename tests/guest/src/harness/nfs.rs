@@ -109,15 +109,30 @@ pub(crate) fn stop() -> Result<()> {
     }
 }
 
-/// What the server's clients hold open.
-fn states() -> String {
+/// Empties the server's caches, which hold the exported directory.
+///
+/// The kernel counts these calls in seconds: one in the same second as the last one counts for
+/// the next second, and what it empties goes half a minute later, or with a call after that second.
+fn flush_caches() -> Result<()> {
+    for cache in CACHES {
+        let path = format!("/proc/net/rpc/{cache}/flush");
+        fs::write(&path, "1\n").with_context(|| format!("writing {path}"))?;
+    }
+    Ok(())
+}
+
+/// What the server may hold of an export: its clients' open files, its own, its caches.
+fn holders() -> String {
     let clients = fs::read_dir(Path::new(CONTROL).join("clients"));
-    let text = |dir: std::io::Result<fs::DirEntry>| {
-        let states = fs::read_to_string(dir?.path().join("states"))?;
-        Ok::<_, std::io::Error>(states)
+    let states = clients.into_iter().flatten().flatten();
+    let mut paths: Vec<_> = states.map(|dir| dir.path().join("states")).collect();
+    paths.push(Path::new(CONTROL).join("filecache"));
+    paths.extend(CACHES.map(|cache| Path::new("/proc/net/rpc").join(cache).join("content")));
+    let text = |path: PathBuf| match fs::read_to_string(&path) {
+        Ok(text) => format!("\n{}:\n{text}", path.display()),
+        Err(error) => format!("\n{}: {error}", path.display()),
     };
-    let all = clients.and_then(|clients| clients.map(text).collect::<Result<String, _>>());
-    all.unwrap_or_else(|error| error.to_string())
+    paths.into_iter().map(text).collect()
 }
 
 impl Nfs {
@@ -180,23 +195,26 @@ impl Nfs {
         }
         // What an administrator does before he unmounts: clients lose what they hold open.
         control("unlock_filesystem", &self.exported.to_string_lossy())?;
-        for cache in CACHES {
-            let path = format!("/proc/net/rpc/{cache}/flush");
-            fs::write(&path, "1\n").with_context(|| format!("writing {path}"))?;
-        }
         // Its threads close the files a moment later. This unmounts nothing: it asks whether the
         // mount is in use.
         let start = Instant::now();
-        while rustix::mount::unmount(&self.exported, UnmountFlags::EXPIRE) != Err(Errno::AGAIN) {
+        let mut flush = start;
+        loop {
+            if Instant::now() >= flush {
+                flush_caches()?;
+                flush += Duration::from_secs(2);
+            }
+            if rustix::mount::unmount(&self.exported, UnmountFlags::EXPIRE) == Err(Errno::AGAIN) {
+                return Ok(());
+            }
             ensure!(
                 start.elapsed() < Duration::from_secs(20),
                 "the server keeps {} busy: {}",
                 self.exported.display(),
-                states()
+                holders()
             );
             std::thread::sleep(Duration::from_millis(50));
         }
-        Ok(())
     }
 }
 
