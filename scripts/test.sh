@@ -48,23 +48,26 @@ host_tests() {
 
 # guest_tests [--debug]: the time limits are for emulation.
 guest_tests() {
-	local name tools=() environment=() options=(--timeout 2700)
+	local name profile=dev tools=() environment=() options=(--timeout 2700)
 	if [[ ${1:-} == --debug ]]; then
 		: "${RUAUFS_TEST_TIMEOUT:=1200}"
 		options=(--debug --timeout 14400 --log "$CACHE/log/kernel-debug-$(key "$SRC").log")
 	fi
+	# A long run: of any length, and optimized.
+	[[ -z ${STEPS:-} ]] || profile=soak
+	[[ -z ${STEPS:-} ]] || options=("${options[@]//2700/86400}")
 	CARGO_TARGET_DIR=$target/guest-$(key "$SRC")
-	step "build the guest tests" "$SRC/scripts/chroot.sh" \
-		cargo build --locked --manifest-path "$SRC/tests/guest/Cargo.toml"
+	step "build the guest tests" "$SRC/scripts/chroot.sh" cargo build --locked \
+		--profile "$profile" --manifest-path "$SRC/tests/guest/Cargo.toml"
 	if [[ -z $filter || $filter == *tools* ]]; then # No other test needs them.
 		tools=(--file "$("$SRC/scripts/build-tools.sh")/bin/ruaufs")
 	fi
 	# See tests/guest/src/main.rs.
-	for name in SEED STEPS SOAK FUZZ CUTS MINUTES RUAUFS_TEST_TIMEOUT; do
+	for name in SEED STEPS CASE SOAK FUZZ CUTS MINUTES RUAUFS_TEST_TIMEOUT; do
 		[[ -z ${!name:-} ]] || environment+=(--env "$name=${!name}")
 	done
 	run "guest tests" "$SRC/scripts/vm.sh" "${options[@]}" "${environment[@]}" \
-		--file "$CARGO_TARGET_DIR/debug/ruaufs-guest-tests" "${tools[@]}" \
+		--file "$CARGO_TARGET_DIR/${profile/dev/debug}/ruaufs-guest-tests" "${tools[@]}" \
 		--file "$SRC/scripts/guest/run-tests" --file "$SRC/scripts/guest/check-leaks" \
 		-- /ruaufs/run-tests ${filter:+"$filter"}
 }

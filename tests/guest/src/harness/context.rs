@@ -11,7 +11,10 @@ use std::{
     cell::{Cell, RefCell},
     fs,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{
+        atomic::{AtomicU32, Ordering},
+        Arc, Mutex, MutexGuard,
+    },
 };
 
 use anyhow::{Context, Result};
@@ -172,10 +175,11 @@ pub(crate) struct Ctx {
 }
 
 impl Ctx {
-    pub(crate) fn new(layout: Layout, id: u32) -> Result<Self> {
+    pub(crate) fn new(layout: Layout) -> Result<Self> {
+        static NEXT: AtomicU32 = AtomicU32::new(1);
         Ok(Self {
             layout,
-            id,
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
             next: Cell::new(0),
             lowers: Cell::new(0),
             branches: RefCell::default(),

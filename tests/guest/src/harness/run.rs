@@ -4,10 +4,7 @@
 
 use std::{
     panic::{catch_unwind, AssertUnwindSafe},
-    sync::{
-        atomic::{AtomicU32, Ordering},
-        Mutex,
-    },
+    sync::Mutex,
     thread,
     time::{Duration, Instant},
 };
@@ -84,17 +81,14 @@ fn framed(name: &str, layout: Layout, run: fn(&Ctx) -> anyhow::Result<()>) -> Re
 
 /// Runs a test; returns everything that is wrong.
 fn guarded(layout: Layout, run: fn(&Ctx) -> anyhow::Result<()>) -> anyhow::Result<Vec<String>> {
-    static NEXT: AtomicU32 = AtomicU32::new(1);
     let log = Klog::from_now()?;
     let uses = module_uses()?;
-    let cx = Ctx::new(layout, NEXT.fetch_add(1, Ordering::Relaxed))?;
+    let cx = Ctx::new(layout)?;
     PANICS.lock().unwrap_or_else(|e| e.into_inner()).clear();
 
     let mut problems = Vec::new();
-    match catch_unwind(AssertUnwindSafe(|| run(&cx))) {
-        Ok(Ok(())) => {}
-        Ok(Err(e)) => problems.push(format!("{e:#}")),
-        Err(_) => problems.append(&mut PANICS.lock().unwrap_or_else(|e| e.into_inner())),
+    if let Err(e) = caught(|| run(&cx)) {
+        problems.push(format!("{e:#}"));
     }
     let shared = cx.shared();
     problems.extend(cx.finish());
@@ -107,6 +101,14 @@ fn guarded(layout: Layout, run: fn(&Ctx) -> anyhow::Result<()>) -> anyhow::Resul
         problems.push(format!("the kernel complained:\n{excerpt}"));
     }
     Ok(problems)
+}
+
+/// Makes an error of a panic of `f`, or of its threads.
+pub(crate) fn caught(f: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {
+    catch_unwind(AssertUnwindSafe(f)).unwrap_or_else(|_| {
+        let panics = std::mem::take(&mut *PANICS.lock().unwrap_or_else(|e| e.into_inner()));
+        Err(anyhow::anyhow!("{}", panics.join("\n")))
+    })
 }
 
 fn module_uses() -> anyhow::Result<i64> {
