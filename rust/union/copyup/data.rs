@@ -29,32 +29,35 @@ use crate::fs::{
 };
 use kernel::prelude::*;
 
+/// Who does a piece of the work.
+#[derive(Clone, Copy)]
+enum Place {
+    /// This task.
+    Here,
+    /// A kernel thread, which has no limits and gets no signals.
+    Worker,
+}
+
+impl Place {
+    /// Runs `f` with the credentials `cred`, which this task has already.
+    fn run<R: Send>(self, cred: &Cred, f: impl FnOnce() -> Result<R> + Send) -> Result<R> {
+        match self {
+            Self::Here => f(),
+            Self::Worker => io::on_worker(|| cred.scope(f)).unwrap_or(Err(EIO)),
+        }
+    }
+}
+
 /// Bytes that are copied between two looks for a kill.
 const CHUNK: i64 = 1 << 20;
 
 /// Copies the contents of `source` to `to`, which is empty, with the mounter's credentials `cred`.
 ///
 /// The user did not ask for a copy, so the limit of file sizes that a user may have does not
-/// count.
+/// count, and his signals, but for a kill, do not disturb it: a call like `chmod` has no way to
+/// say that it was interrupted, and with a timer that fires all the time it would never get on.
 pub(super) fn copy(
     cred: &Cred,
-    source: &Slot,
-    target: &Branch,
-    to: &KernelFile,
-    to_dentry: &LowerDentry,
-    wanted: Data,
-) -> Result {
-    let size = source.inode()?.size();
-    if io::over_size_limit(size) {
-        let copied =
-            io::on_worker(|| cred.scope(|| copy_here(source, target, to, to_dentry, wanted)));
-        return copied.unwrap_or(Err(EIO));
-    }
-    copy_here(source, target, to, to_dentry, wanted)
-}
-
-/// As [`copy`], in this task.
-fn copy_here(
     source: &Slot,
     target: &Branch,
     to: &KernelFile,
@@ -70,8 +73,13 @@ fn copy_here(
         return Ok(());
     }
     let from = KernelFile::read(source.path())?;
+    let place = match io::over_size_limit(size) {
+        true => Place::Worker,
+        false => Place::Here,
+    };
     let whole = wanted == Data::All;
-    if whole && source.branch().fs == target.fs && from.clone_to(to, size).is_ok() {
+    let same_fs = source.branch().fs == target.fs;
+    if whole && same_fs && place.run(cred, || from.clone_to(to, size)).is_ok() {
         return Ok(());
     }
     let mut pos = 0;
@@ -86,20 +94,29 @@ fn copy_here(
                 return Err(EINTR);
             }
             let len = usize::try_from((end - pos).min(CHUNK))?;
-            let done = i64::try_from(from.copy_to(to, pos, len)?)?;
+            let copy = |place: Place| place.run(cred, || from.copy_to(to, pos, len));
+            let done = match copy(place) {
+                // Of a task with a pending signal nothing is taken.
+                Err(error) if error == ERESTARTSYS && !io::killed() => copy(Place::Worker)?,
+                Err(error) if error == ERESTARTSYS => return Err(EINTR),
+                done => done?,
+            };
             if done == 0 {
                 // Somebody cut the original short behind our back.
                 return Err(EIO);
             }
-            pos = pos.checked_add(done).ok_or(EFBIG)?;
+            pos = pos.checked_add(i64::try_from(done)?).ok_or(EFBIG)?;
         }
     }
     // A hole at the end.
     if to_dentry.inode().ok_or(EIO)?.size() < size {
         let write = target.want_write()?;
-        Change::new()
-            .size(size)
-            .apply(&target.root.mount, to_dentry)?;
+        let lengthen = || {
+            Change::new()
+                .size(size)
+                .apply(&target.root.mount, to_dentry)
+        };
+        place.run(cred, lengthen)?;
         drop(write);
     }
     Ok(())

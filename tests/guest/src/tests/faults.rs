@@ -12,12 +12,14 @@
 //! | [`space`] | n blocks, or n inodes, are left, for each n |
 //! | [`device`] | reads or writes of the branch's device fail, or it is gone |
 //! | [`below`] | what the administrator does to a branch's file system |
+//! | [`signals`] | signals come during a copy-up |
 
 pub(crate) mod ops;
 
 mod below;
 mod device;
 mod memory;
+mod signals;
 mod space;
 
 use crate::harness::{inject, run::Case};
@@ -27,6 +29,7 @@ pub(crate) fn cases() -> Vec<Case> {
     [
         space::cases(),
         below::cases(),
+        signals::cases(),
         device::cases(),
         match inject::debug_kernel() {
             true => memory::cases(),
