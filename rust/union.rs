@@ -157,8 +157,9 @@ impl fs::inode_ops::Operations for Union {
         to: (&Inode, Entry<'_, Union>),
         flags: u32,
         names: MoveNames<'_, Union>,
+        idmap: IdMap<'_>,
     ) -> Result {
-        rename::rename(from, to, flags, names)
+        rename::rename(from, to, flags, names, idmap)
     }
 
     fn getattr(inode: &Inode, stat: &mut fs_attr::Stat<'_>, idmap: IdMap<'_>) -> Result {

@@ -144,6 +144,7 @@ pub(crate) trait Operations: super::FileSystem {
         to: (&Inode<Self>, Entry<'_, Self>),
         flags: u32,
         names: MoveNames<'_, Self>,
+        idmap: IdMap<'_>,
     ) -> Result;
 
     /// stat(2).
@@ -422,7 +423,7 @@ impl<T: Mountable> Table<T> {
     ///
     /// Called by the VFS with both parents locked, and the rename mutex if they differ.
     unsafe extern "C" fn rename(
-        _idmap: *mut bindings::mnt_idmap,
+        idmap: *mut bindings::mnt_idmap,
         old_dir: *mut bindings::inode,
         old: *mut bindings::dentry,
         new_dir: *mut bindings::inode,
@@ -443,6 +444,7 @@ impl<T: Mountable> Table<T> {
                 (Inode::from_raw(new_dir), Self::entry(new)),
                 flags,
                 names,
+                IdMap::from_raw(idmap),
             )?;
             Ok(0)
         })

@@ -46,7 +46,10 @@ use crate::fs::{
         Entry,
         MoveNames, //
     },
-    path::WriteAccess, //
+    path::{
+        IdMap,
+        WriteAccess, //
+    }, //
 };
 use crate::logic::{
     options::Diropq,
@@ -64,6 +67,8 @@ const EXCHANGE: u32 = 2;
 /// `RENAME_WHITEOUT` of renameat2(2): leaves a device node 0:0 in the place of the source, which
 /// is a whiteout for overlayfs, and an ordinary object for us and all others.
 const WHITEOUT: u32 = 4;
+/// The mode of that node.
+const DEVICE: u16 = 0o020_000;
 
 /// One end of a rename.
 struct End<'a> {
@@ -93,6 +98,7 @@ pub(crate) fn rename(
     to: (&Inode, Entry<'_, Union>),
     flags: u32,
     names: MoveNames<'_, Union>,
+    idmap: IdMap<'_>,
 ) -> Result {
     if flags & !(NOREPLACE | EXCHANGE | WHITEOUT) != 0 {
         return Err(EINVAL);
@@ -159,7 +165,7 @@ pub(crate) fn rename(
         write: &write,
         flags,
     };
-    let clean = info.cred.scope(|| {
+    let work = || {
         if exchange {
             job.exchange((object, parts), (victim.ok_or(ENOENT)?, victim_parts))?;
             Ok(true)
@@ -169,7 +175,14 @@ pub(crate) fn rename(
             }
             job.rename((object, parts), victim, &mut victim_room)
         }
-    })?;
+    };
+    let clean = if flags & WHITEOUT != 0 {
+        // The device node that is left belongs to the caller.
+        info.cred
+            .scope_for_creation(from.dir, from.dentry, DEVICE, idmap, work)
+    } else {
+        info.cred.scope(work)
+    }?;
     // The branch has changed: from here on nothing fails. What is known of the names belongs to
     // the branch itself.
     from.dentry.set_guard(None);

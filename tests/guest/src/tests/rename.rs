@@ -337,6 +337,13 @@ fn whiteout_flag(cx: &Ctx) -> Result<()> {
     }
     sys::unlink(u.at("l"))?;
     errno(sys::lstat(u.at("l")), Errno::NOENT);
+    // It belongs to who renamed.
+    sys::chmod(u.root(), 0o777)?;
+    users::as_user(7, 8, || {
+        sys::rename_with(u.at("x"), u.at("v"), RenameFlags::WHITEOUT)
+    })?;
+    let stat = sys::lstat(u.at("x"))?;
+    assert_eq!((stat.st_uid, stat.st_gid), (7, 8));
     Ok(())
 }
 
