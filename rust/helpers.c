@@ -16,6 +16,7 @@
 #include <linux/fs.h>
 #include <linux/fsnotify_backend.h>
 #include <linux/mount.h>
+#include <linux/mutex.h>
 #include <linux/namei.h>
 #include <linux/pagemap.h>
 #include <linux/pid.h>
@@ -24,6 +25,7 @@
 #include <linux/random.h>
 #include <linux/sched/signal.h>
 #include <linux/security.h>
+#include <linux/seqlock.h>
 #include <linux/workqueue.h>
 
 #include "helpers.h"
@@ -234,12 +236,62 @@ void ruaufs_helper_forget_nosec(struct inode *inode)
 	inode_set_flags(inode, 0, S_NOSEC);
 }
 
+/*
+ * Flags that forbid changes of a branch's directory, lifted in memory while the
+ * union puts a name of its own making there; what is on disk keeps them.  One
+ * at a time.  Who copies flags meanwhile gets those that were lifted.
+ */
+#define RUAUFS_LIFTED (S_IMMUTABLE | S_APPEND)
+
+bool ruaufs_helper_is_protected(const struct inode *inode)
+{
+	return inode->i_flags & RUAUFS_LIFTED;
+}
+
+static DEFINE_MUTEX(ruaufs_lift_lock);
+static seqcount_mutex_t ruaufs_lift_seq =
+	SEQCNT_MUTEX_ZERO(ruaufs_lift_seq, &ruaufs_lift_lock);
+static const struct inode *ruaufs_lift_inode;
+static unsigned int ruaufs_lift_flags;
+
+/* @inode is locked, so nobody else changes its flags.  True: lifted. */
+bool ruaufs_helper_lift_flags(struct inode *inode)
+{
+	const unsigned int flags = inode->i_flags & RUAUFS_LIFTED;
+
+	if (!flags)
+		return false;
+	mutex_lock(&ruaufs_lift_lock);
+	write_seqcount_begin(&ruaufs_lift_seq);
+	ruaufs_lift_inode = inode;
+	ruaufs_lift_flags = flags;
+	inode_set_flags(inode, 0, RUAUFS_LIFTED);
+	write_seqcount_end(&ruaufs_lift_seq);
+	return true;
+}
+
+void ruaufs_helper_lower_flags(struct inode *inode)
+{
+	write_seqcount_begin(&ruaufs_lift_seq);
+	inode_set_flags(inode, ruaufs_lift_flags, RUAUFS_LIFTED);
+	ruaufs_lift_inode = NULL;
+	write_seqcount_end(&ruaufs_lift_seq);
+	mutex_unlock(&ruaufs_lift_lock);
+}
+
 void ruaufs_helper_copy_flags(struct inode *to, const struct inode *from)
 {
 	const unsigned int mask = S_SYNC | S_IMMUTABLE | S_APPEND | S_NOATIME |
 				  S_CASEFOLD;
+	unsigned int seq, flags;
 
-	inode_set_flags(to, from->i_flags & mask, mask);
+	do {
+		seq = read_seqcount_begin(&ruaufs_lift_seq);
+		flags = READ_ONCE(from->i_flags);
+		if (READ_ONCE(ruaufs_lift_inode) == from)
+			flags |= READ_ONCE(ruaufs_lift_flags);
+	} while (read_seqcount_retry(&ruaufs_lift_seq, seq));
+	inode_set_flags(to, flags & mask, mask);
 }
 
 bool ruaufs_helper_is_posixacl(const struct inode *inode)

@@ -44,6 +44,9 @@ void ruaufs_helper_copy_attr(struct inode *to, struct inode *from,
 bool ruaufs_helper_set_nlink(struct inode *inode, unsigned int nlink,
 			     bool revive);
 void ruaufs_helper_forget_nosec(struct inode *inode);
+bool ruaufs_helper_is_protected(const struct inode *inode);
+bool ruaufs_helper_lift_flags(struct inode *inode);
+void ruaufs_helper_lower_flags(struct inode *inode);
 void ruaufs_helper_copy_flags(struct inode *to, const struct inode *from);
 bool ruaufs_helper_is_dead_dir(const struct inode *inode);
 bool ruaufs_helper_is_settled(const struct inode *inode);

@@ -4,7 +4,10 @@
 
 use super::{
     dentry::Dentry,
-    inode::Inode,
+    inode::{
+        Inode,
+        Lifted, //
+    },
     path::{
         IdMap,
         Mount,
@@ -13,7 +16,10 @@ use super::{
     FileSystem, //
 };
 use crate::bindings;
-use core::marker::PhantomData;
+use core::{
+    marker::PhantomData,
+    ptr::NonNull, //
+};
 use kernel::{
     error::to_result,
     prelude::*, //
@@ -143,9 +149,23 @@ impl Change {
     /// Applies the change to a foreign object. Its `i_rwsem` is taken here.
     ///
     /// The caller holds write access to the mount.
-    pub(crate) fn apply(mut self, mount: &Mount, dentry: &Dentry) -> Result {
+    pub(crate) fn apply(self, mount: &Mount, dentry: &Dentry) -> Result {
         let inode = dentry.positive()?;
         let _locked = inode.lock();
+        self.notify(mount, dentry, inode)
+    }
+
+    /// As [`Change::apply`], also to an object whose flags forbid changes.
+    pub(crate) fn apply_regardless(self, mount: &Mount, dentry: &Dentry) -> Result {
+        let inode = dentry.positive()?;
+        let _locked = inode.lock();
+        // SAFETY: The inode stays locked until `_locked` is dropped, which comes after this.
+        let _lifted = unsafe { Lifted::new(NonNull::from(inode).cast()) };
+        self.notify(mount, dentry, inode)
+    }
+
+    /// `inode`, that of `dentry`, is locked.
+    fn notify(mut self, mount: &Mount, dentry: &Dentry, inode: &Inode) -> Result {
         // The mode of an object includes its type, and file systems store what they are given.
         let kind = inode.mode() & bindings::S_IFMT as u16;
         self.0.ia_mode = kind | (self.0.ia_mode & !(bindings::S_IFMT as u16));

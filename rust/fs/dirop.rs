@@ -7,6 +7,9 @@
 //! at most one change is made under one lock. All of them act with the
 //! credentials in force and need [`WriteAccess`] to the mount.
 //!
+//! The methods `..._regardless` are for names that the union makes or removes for itself: to its
+//! user the directory stays as it is, so flags that forbid changes do not count.
+//!
 //! # Locking
 //!
 //! A guard holds the `i_rwsem` of one or two directories of one foreign file
@@ -15,7 +18,10 @@
 
 use super::{
     dentry::Dentry,
-    inode::Inode,
+    inode::{
+        Inode,
+        Lifted, //
+    },
     name,
     path::{
         PathRef,
@@ -82,9 +88,24 @@ impl<'a> DirOp<'a> {
     }
 
     fn dir(&self) -> *mut bindings::inode {
-        // SAFETY: A locked directory is positive.
-        unsafe { (*self.parent.dentry.as_ptr()).d_inode }
+        inode_of(self.parent)
     }
+}
+
+/// The inode of a locked directory, which is positive.
+fn inode_of(dir: PathRef<'_>) -> *mut bindings::inode {
+    // SAFETY: The dentry is valid.
+    unsafe { (*dir.dentry.as_ptr()).d_inode }
+}
+
+/// Lifts the flags of a directory.
+///
+/// # Safety
+///
+/// As [`Lifted::new`].
+unsafe fn lift(dir: *mut bindings::inode) -> Option<Lifted> {
+    // SAFETY: By the caller's contract.
+    NonNull::new(dir).and_then(|dir| unsafe { Lifted::new(dir) })
 }
 
 impl Drop for DirOp<'_> {
@@ -196,6 +217,17 @@ impl<'a> Creating<'a> {
 
     /// Makes another name for `old`, of the same file system.
     pub(crate) fn link(self, old: &Dentry) -> Result<ARef<Dentry>> {
+        self.make_link(old)
+    }
+
+    /// As [`Creating::link`], also in a directory that is immutable.
+    pub(crate) fn link_regardless(self, old: &Dentry) -> Result<ARef<Dentry>> {
+        // SAFETY: The directory stays locked until `self` is dropped, which comes after this.
+        let _lifted = unsafe { lift(self.0.dir()) };
+        self.make_link(old)
+    }
+
+    fn make_link(&self, old: &Dentry) -> Result<ARef<Dentry>> {
         // SAFETY: The child is negative, its parent is locked, `old` is valid.
         to_result(unsafe {
             bindings::vfs_link(
@@ -235,6 +267,17 @@ impl<'a> Removing<'a> {
 
     /// Removes a non-directory.
     pub(crate) fn unlink(self) -> Result {
+        self.remove_file()
+    }
+
+    /// As [`Removing::unlink`], also from a directory that is append-only or immutable.
+    pub(crate) fn unlink_regardless(self) -> Result {
+        // SAFETY: The directory stays locked until `self` is dropped, which comes after this.
+        let _lifted = unsafe { lift(self.0.dir()) };
+        self.remove_file()
+    }
+
+    fn remove_file(&self) -> Result {
         // SAFETY: The child is positive, its parent is locked.
         to_result(unsafe {
             bindings::vfs_unlink(
@@ -267,7 +310,7 @@ impl<'a> Removing<'a> {
 /// `rd` is what `start_renaming()` filled, not ended yet.
 pub(crate) struct Renaming<'a> {
     rd: bindings::renamedata,
-    _parents: [PathRef<'a>; 2],
+    parents: [PathRef<'a>; 2],
     _p: NotThreadSafe,
 }
 
@@ -298,7 +341,7 @@ impl<'a> Renaming<'a> {
         // INVARIANT: The call succeeded.
         Ok(Renaming {
             rd,
-            _parents: [from.0, to.0],
+            parents: [from.0, to.0],
             _p: NotThreadSafe,
         })
     }
@@ -317,6 +360,17 @@ impl<'a> Renaming<'a> {
 
     /// Renames, and gives the dentry that was the source.
     pub(crate) fn commit(mut self) -> Result<ARef<Dentry>> {
+        self.rename()
+    }
+
+    /// As [`Renaming::commit`], also if the new directory is immutable.
+    pub(crate) fn commit_regardless(mut self) -> Result<ARef<Dentry>> {
+        // SAFETY: The directory stays locked until `self` is dropped, which comes after this.
+        let _lifted = unsafe { lift(inode_of(self.parents[1])) };
+        self.rename()
+    }
+
+    fn rename(&mut self) -> Result<ARef<Dentry>> {
         // That the target is absent was seen under the lock; not all file systems know the flag.
         self.rd.flags &= !bindings::RENAME_NOREPLACE;
         // SAFETY: By the type invariant everything is locked.

@@ -290,6 +290,12 @@ impl<T> Inode<T> {
         Locked(self, NotThreadSafe)
     }
 
+    /// Whether it is immutable or append-only.
+    pub(crate) fn is_protected(&self) -> bool {
+        // SAFETY: The inode is valid.
+        unsafe { bindings::ruaufs_helper_is_protected(self.as_ptr()) }
+    }
+
     /// Keeps everybody from opening it for writing (`ETXTBSY`) until the guard is dropped. `ETXTBSY`
     /// if somebody has done so.
     pub(crate) fn deny_writers(&self) -> Result<NoWriters<'_, T>> {
@@ -569,6 +575,36 @@ impl<T> Drop for Locked<'_, T> {
     fn drop(&mut self) {
         // SAFETY: By the type invariant.
         unsafe { bindings::ruaufs_helper_inode_unlock(self.0.as_ptr()) };
+    }
+}
+
+/// The flags of an inode that forbid changes (immutable, append-only), lifted in memory. On disk
+/// they stay, so an interruption does no harm.
+///
+/// # Invariants
+///
+/// `ruaufs_helper_lift_flags()` lifted those of this inode, which is locked.
+pub(super) struct Lifted(NonNull<bindings::inode>, NotThreadSafe);
+
+impl Lifted {
+    /// `None` if there are no such flags.
+    ///
+    /// # Safety
+    ///
+    /// The inode must be valid, and its `i_rwsem` held exclusively by this task until the value is
+    /// dropped. At most one value may be alive in a task.
+    pub(super) unsafe fn new(inode: NonNull<bindings::inode>) -> Option<Self> {
+        // SAFETY: By the caller's contract.
+        let lifted = unsafe { bindings::ruaufs_helper_lift_flags(inode.as_ptr()) };
+        // INVARIANT: Just lifted.
+        lifted.then(|| Lifted(inode, NotThreadSafe))
+    }
+}
+
+impl Drop for Lifted {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant.
+        unsafe { bindings::ruaufs_helper_lower_flags(self.0.as_ptr()) };
     }
 }
 

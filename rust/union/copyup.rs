@@ -119,7 +119,8 @@ pub(crate) fn promote(dentry: &Dentry, wanted: Data) -> Result {
 }
 
 /// Makes sure that `dentry`, one of several names of an object whose top instance is `top`, is
-/// there on the branch of `top`: a promotion made only the name that it came by.
+/// there on the branch of `top`: a promotion made only the name that it came by. A file that is
+/// immutable or append-only gets no name; the pseudo-link leads to it.
 pub(crate) fn give_name(dentry: &Dentry, top: &Slot) -> Result {
     if dentry.is_nameless() {
         return Ok(());
@@ -139,14 +140,14 @@ pub(crate) fn give_name(dentry: &Dentry, top: &Slot) -> Result {
     info.cred.scope(|| {
         let found = dirop::lookup_positive(dir.dentry(), &name)?;
         let lower = top.inode()?;
-        if found.is_some_and(|found| dirop::same_inode(&found, lower)) {
+        if lower.is_protected() || found.is_some_and(|found| dirop::same_inode(&found, lower)) {
             return Ok(());
         }
         let write = branch.want_write()?;
         dentry.set_guard(None);
         let times = DirTimes::of(dir)?;
         plink::count_all(inode)?;
-        Creating::new(dir.path(), &name, &write)?.link(top.dentry())?;
+        Creating::new(dir.path(), &name, &write)?.link_regardless(top.dentry())?;
         times.restore(dir, &write);
         Ok(())
     })
@@ -427,13 +428,16 @@ impl CopyUp<'_> {
         }
         let linked = self.keep_links(staged, write)?;
         let published = match &staged.temp {
-            None => Creating::new(at, &name, write).and_then(|new| new.link(&staged.dentry)),
+            None => {
+                let new = Creating::new(at, &name, write);
+                new.and_then(|new| new.link_regardless(&staged.dentry))
+            }
             Some(temp) => {
                 let orphans = self.target.at(&self.target.work()?.orphans);
                 // The name is absent, or it would be the top instance.
                 const NOREPLACE: u32 = 1;
                 Renaming::new((orphans, temp), (at, &name), NOREPLACE, write)
-                    .and_then(Renaming::commit)
+                    .and_then(Renaming::commit_regardless)
             }
         };
         match published {
@@ -449,11 +453,12 @@ impl CopyUp<'_> {
                     }
                 }
                 times.restore(dir, write);
-                if !self.inode.is_dir() {
+                // A lower instance of a directory has none: they would outlive those that are shown.
+                if !self.goes_down() {
                     // Last of all, as an immutable object gets no name.
                     let to = self.target.at(&published);
                     if let Err(error) = attr::copy_flags(self.source.path(), to) {
-                        pr_warn!("cannot copy the flags of a file: {:?}\n", error);
+                        pr_warn!("cannot copy the flags of an object: {:?}\n", error);
                     }
                 }
                 Ok(Published::Named(linked.unwrap_or(published)))

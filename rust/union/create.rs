@@ -203,7 +203,7 @@ fn unmake(slot: &Slot, name: &[u8], write: &WriteAccess<'_>) {
             }
             Removing::new(slot.path(), name, write)?.rmdir()
         } else {
-            removing.unlink()
+            removing.unlink_regardless()
         }
     };
     if let Err(error) = result() {

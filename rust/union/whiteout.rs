@@ -97,7 +97,8 @@ pub(crate) fn remove(
     write: &WriteAccess<'_>,
 ) -> Result {
     let whiteout = whname::whiteout(name)?;
-    match Removing::new(branch.at(dir), &whiteout, write).and_then(Removing::unlink) {
+    let removing = Removing::new(branch.at(dir), &whiteout, write);
+    match removing.and_then(Removing::unlink_regardless) {
         Err(error) if error == ENOENT => Ok(()),
         other => other,
     }

@@ -211,7 +211,10 @@ impl DirTimes {
 
     /// Restores them. That the copy appeared is no news to anybody; a failure does no harm.
     pub(crate) fn restore(self, dir: &Slot, _write: &WriteAccess<'_>) {
-        if let Err(error) = self.0.apply(&dir.branch().root.mount, dir.dentry()) {
+        if let Err(error) = self
+            .0
+            .apply_regardless(&dir.branch().root.mount, dir.dentry())
+        {
             pr_debug!("cannot restore the times of a directory: {:?}\n", error);
         }
     }

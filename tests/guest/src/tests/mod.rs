@@ -40,6 +40,7 @@ mod plink_maint;
 mod policy;
 mod powercut;
 mod privilege;
+mod protected;
 mod rdcache;
 mod rdu;
 mod readdir;
@@ -77,6 +78,7 @@ pub(crate) fn all() -> Vec<Case> {
         xattr::cases(),
         acl::cases(),
         privilege::cases(),
+        protected::cases(),
         idmap::cases(),
         file::cases(),
         handle::cases(),
