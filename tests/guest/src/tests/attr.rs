@@ -322,6 +322,13 @@ fn special_files(cx: &Ctx) -> Result<()> {
         assert_eq!(sys::lstat(u.at(name))?.st_ino, before.st_ino);
     }
     sys::write_fd(sys::open_rw(u.at("null"))?, b"swallowed")?;
+    // What goes through a pipe leaves no mark on a branch.
+    let pipe = sys::open_rw(u.at("fifo"))?;
+    sys::write_fd(&pipe, b"through")?;
+    let mut buf = [0; 7];
+    assert_eq!(rustix::io::read(&pipe, &mut buf)?, 7);
+    let stat = sys::lstat(u.at("fifo"))?;
+    assert_eq!((sys::atime(&stat), sys::mtime(&stat)), ((1, 2), (3, 4)));
     Ok(())
 }
 

@@ -76,8 +76,12 @@ impl Pace {
                 length: 160,
                 batch: 16,
             },
-            _ => Self {
+            10_000..100_000 => Self {
                 length: 1200,
+                batch: 64,
+            },
+            _ => Self {
+                length: 4000,
                 batch: 64,
             },
         }

@@ -232,7 +232,7 @@ fn names(list: &[u8]) -> Vec<String> {
 /// A directory and the union that must look like it, over time.
 pub(crate) struct Pair {
     holes: bool,
-    /// Files that were changed through mappings, by inode number in the directory.
+    /// Files that were changed through mappings, and pipes, by inode number in the directory.
     stored: BTreeSet<u64>,
     before: Option<(Nodes, Nodes)>,
 }

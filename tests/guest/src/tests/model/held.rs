@@ -4,6 +4,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    io::IoSlice,
     os::fd::{AsFd, AsRawFd, OwnedFd},
 };
 
@@ -49,6 +50,7 @@ impl Op {
     pub(super) fn slot(&self) -> Option<usize> {
         match self {
             Op::HeldWrite(slot, ..)
+            | Op::HeldWriteWith(slot, ..)
             | Op::HeldRead(slot)
             | Op::HeldStat(slot)
             | Op::HeldNext(slot, _)
@@ -72,7 +74,7 @@ impl Op {
 }
 
 impl Held {
-    pub(crate) fn new(fd: OwnedFd, how: Hold) -> Self {
+    pub(crate) fn new(fd: OwnedFd, how: Hold, stat: &sys::Stat) -> Self {
         let stream = match how {
             Hold::Dir => Stream::new(&fd),
             _ => Stream::default(),
@@ -82,7 +84,7 @@ impl Held {
             fd,
             how,
             stream,
-            stored: None,
+            stored: (sys::kind(stat) == FileType::Fifo).then_some(stat.st_ino),
         }
     }
 
@@ -90,7 +92,8 @@ impl Held {
         &self.fd
     }
 
-    /// Inode number if the file was changed through a mapping.
+    /// Inode number if the file was changed through a mapping, or is a pipe: the times of one in a
+    /// union do not tell of its use.
     pub(crate) fn stored(&self) -> Option<u64> {
         self.stored
     }
@@ -112,6 +115,12 @@ impl Held {
             Op::HeldWrite(_, offset, len, fill) => {
                 let n = rustix::io::pwrite(fd, &vec![*fill; *len], *offset);
                 let n = sys::on_fd("pwrite", n)?;
+                sys::fstat(fd).map(|s| format!("{n}, {}", seen(&s)))
+            }
+            Op::HeldWriteWith(_, offset, fill, flags) => {
+                let data = [*fill; 300];
+                let n = rustix::io::pwritev2(fd, &[IoSlice::new(&data)], *offset, *flags);
+                let n = sys::on_fd("pwritev2", n)?;
                 sys::fstat(fd).map(|s| format!("{n}, {}", seen(&s)))
             }
             Op::HeldRead(_) => content(fd),

@@ -3,7 +3,10 @@
 //! Random operations: all that a program can ask of a file system.
 
 use proptest::prelude::*;
-use rustix::fs::{FallocateFlags, IFlags, RenameFlags, XattrFlags};
+use rustix::{
+    fs::{FallocateFlags, IFlags, RenameFlags, XattrFlags},
+    io::ReadWriteFlags,
+};
 
 use super::layer::{self, Path, ACLS, MANY};
 use crate::harness::sys::{FileType, OFlags};
@@ -95,10 +98,15 @@ pub(crate) enum Op {
     CopyRange(Path, Path, u64, u64, usize),
     Reflink(Path, Path),
     SendFile(Path, Path),
+    /// Through a pipe.
+    Splice(Path, Path, usize),
+    /// Finds the object by a file handle.
+    ByHandle(Path),
     Flags(Path, IFlags),
     Sync(Path),
     Hold(usize, Path, Hold),
     HeldWrite(usize, u64, usize, u8),
+    HeldWriteWith(usize, u64, u8, ReadWriteFlags),
     HeldRead(usize),
     HeldStat(usize),
     /// Reads from, or writes at, the descriptor's position.
@@ -152,7 +160,7 @@ impl Op {
             Op::Map(slot, _) | Op::MapRead(slot) | Op::MapWrite(slot, ..) | Op::MapSync(slot) => {
                 Op::HeldRead(slot)
             }
-            Op::Flags(path, _) => Op::Stat(path),
+            Op::Flags(path, _) | Op::ByHandle(path) => Op::Stat(path),
             op => op.among_others(),
         }
     }
@@ -161,7 +169,10 @@ impl Op {
     pub(crate) fn names(&self) -> [Option<&str>; 2] {
         match self {
             Op::Rename(a, b, _) | Op::Link(a, b) => [Some(a), Some(b)],
-            Op::CopyRange(_, p, ..) | Op::Reflink(_, p) | Op::SendFile(_, p) => [Some(p), None],
+            Op::CopyRange(_, p, ..)
+            | Op::Reflink(_, p)
+            | Op::SendFile(_, p)
+            | Op::Splice(_, p, _) => [Some(p), None],
             Op::Create(p, _)
             | Op::Open(p, ..)
             | Op::Write(p, ..)
@@ -187,6 +198,9 @@ pub(crate) enum Among {
     /// Other threads work on the same tree.
     Shared,
 }
+
+/// `RWF_NOAPPEND`, which rustix does not name.
+const NOAPPEND: ReadWriteFlags = ReadWriteFlags::from_bits_retain(0x20);
 
 /// Descriptors that can be held at a time.
 pub(crate) const SLOTS: usize = 4;
@@ -302,6 +316,7 @@ fn on_paths() -> impl Strategy<Value = Op> {
             .prop_map(|(a, b, i, o, l)| Op::CopyRange(a, b, i, o, l)),
         1 => (path(), path()).prop_map(|(a, b)| Op::Reflink(a, b)),
         1 => (path(), path()).prop_map(|(a, b)| Op::SendFile(a, b)),
+        1 => (path(), path(), 1usize..9000).prop_map(|(a, b, l)| Op::Splice(a, b, l)),
         1 => path().prop_map(Op::Sync),
     ];
     let asks = prop_oneof![
@@ -311,6 +326,7 @@ fn on_paths() -> impl Strategy<Value = Op> {
         1 => path().prop_map(Op::List),
         1 => (path(), 0usize..40).prop_map(|(p, n)| Op::Tour(p, n)),
         1 => (path(), xattr()).prop_map(|(p, n)| Op::GetXattr(p, n)),
+        1 => path().prop_map(Op::ByHandle),
     ];
     let names = prop_oneof![
         5 => path().prop_map(Op::Unlink),
@@ -319,6 +335,7 @@ fn on_paths() -> impl Strategy<Value = Op> {
         6 => (path(), path()).prop_map(|(a, b)| Op::Rename(a, b, RenameFlags::empty())),
         2 => (path(), path()).prop_map(|(a, b)| Op::Rename(a, b, RenameFlags::NOREPLACE)),
         2 => (path(), path()).prop_map(|(a, b)| Op::Rename(a, b, RenameFlags::EXCHANGE)),
+        1 => (path(), path()).prop_map(|(a, b)| Op::Rename(a, b, RenameFlags::WHITEOUT)),
         3 => (path(), path()).prop_map(|(a, b)| Op::Link(a, b)),
         2 => (layer::target(), path()).prop_map(|(t, p)| Op::Symlink(t, p)),
         2 => (path(), node, layer::mode()).prop_map(|(p, n, m)| Op::Node(p, n, m)),
@@ -372,11 +389,19 @@ fn on_held() -> impl Strategy<Value = Op> {
         Lock::OfdWrite,
         Lock::OfdOff,
     ]);
+    let how = prop::sample::select(vec![
+        ReadWriteFlags::APPEND,
+        ReadWriteFlags::DSYNC,
+        ReadWriteFlags::SYNC,
+        NOAPPEND,
+    ]);
     let mapped = prop::sample::select(vec![Mapped::Shared, Mapped::SharedRo, Mapped::Private]);
     let files = prop_oneof![
         8 => (slot(), path(), hold).prop_map(|(s, p, h)| Op::Hold(s, p, h)),
         5 => (slot(), offset(), 1usize..5000, any::<u8>())
             .prop_map(|(s, o, l, f)| Op::HeldWrite(s, o, l, f)),
+        2 => (slot(), offset(), any::<u8>(), how)
+            .prop_map(|(s, o, f, h)| Op::HeldWriteWith(s, o, f, h)),
         3 => slot().prop_map(Op::HeldRead),
         2 => slot().prop_map(Op::HeldStat),
         2 => (slot(), prop::option::of(any::<u8>())).prop_map(|(s, f)| Op::HeldNext(s, f)),

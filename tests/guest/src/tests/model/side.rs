@@ -16,6 +16,7 @@ use super::{
 };
 use crate::harness::{
     dir,
+    handle::Handle,
     sys::{self, FileType, OFlags, Res, Stat},
 };
 
@@ -66,8 +67,8 @@ impl Side {
         self.held = [const { None }; SLOTS];
     }
 
-    /// Inode numbers of files that were changed through mappings: the kernel decides when their
-    /// times change.
+    /// Inode numbers of files whose times are not compared: those that were changed through
+    /// mappings, where the kernel decides when they change, and named pipes that may be used.
     pub(crate) fn stored(&self) -> impl Iterator<Item = u64> + '_ {
         self.held.iter().flatten().filter_map(Held::stored)
     }
@@ -121,10 +122,11 @@ impl Side {
             Hold::Dir => OFlags::RDONLY | OFlags::DIRECTORY,
         };
         let fd = open(&self.at(path), flags)?;
-        let text = seen(&sys::fstat(&fd)?);
+        let stat = sys::fstat(&fd)?;
+        let text = seen(&stat);
         // What was held here goes first: it may have locks.
         self.held[slot] = None;
-        self.held[slot] = Some(Held::new(fd, how));
+        self.held[slot] = Some(Held::new(fd, how, &stat));
         Ok(text)
     }
 
@@ -217,6 +219,20 @@ impl Side {
                 let result = rustix::fs::sendfile(&target, &source, None, 7000);
                 sys::on_fd("sendfile", result).map(|n| n.to_string())
             }
+            Op::Splice(a, b, len) => {
+                let source = open(&at(a), OFlags::RDONLY)?;
+                let target = open(&at(b), OFlags::WRONLY | OFlags::CREATE)?;
+                splice(&source, &target, *len)
+            }
+            Op::ByHandle(p) => {
+                let kind = sys::kind(&sys::lstat(at(p))?);
+                let flags = match kind {
+                    FileType::RegularFile | FileType::Directory => OFlags::RDONLY,
+                    _ => OFlags::PATH,
+                };
+                let fd = Handle::of(at(p))?.open(dir::open_dir(&self.root)?, flags)?;
+                sys::fstat(&fd).map(|s| seen(&s))
+            }
             Op::Flags(p, flags) => {
                 let fd = open(&at(p), OFlags::RDONLY | OFlags::NOFOLLOW)?;
                 let text = chattr(&fd, *flags)?;
@@ -281,6 +297,19 @@ fn open_and_use(path: &Path, flags: OFlags, mode: u32) -> Res<String> {
         "{wrote:?} {read:?} {buf:?} {}",
         seen(&sys::fstat(&fd)?)
     ))
+}
+
+/// Moves some bytes through a pipe.
+fn splice(source: &OwnedFd, target: &OwnedFd, len: usize) -> Res<String> {
+    use rustix::pipe::{pipe, splice, SpliceFlags};
+    let (out, into) = sys::on_fd("pipe", pipe())?;
+    let flags = SpliceFlags::NONBLOCK;
+    let n = sys::on_fd("splice", splice(source, None, &into, None, len, flags))?;
+    let mut left = n;
+    while left > 0 {
+        left -= sys::on_fd("splice", splice(&out, None, target, None, left, flags))?;
+    }
+    Ok(n.to_string())
 }
 
 /// What a program sees of a descriptor's file, and its data.
