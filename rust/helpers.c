@@ -299,6 +299,25 @@ bool ruaufs_helper_is_posixacl(const struct inode *inode)
 	return IS_POSIXACL(inode);
 }
 
+/*
+ * Takes over from @from that it has no ACL.  Where nothing says whether there is
+ * one, each component of a walk is a call more.  As __get_acl() does it: what
+ * others do to the cache of @inode meanwhile goes before.
+ */
+void ruaufs_helper_copy_no_acl(struct inode *inode, const struct inode *from)
+{
+	struct posix_acl *sentinel = uncached_acl_sentinel(current);
+
+	if (IS_POSIXACL(from) && READ_ONCE(from->i_acl))
+		return;
+	if (cmpxchg(&inode->i_acl, ACL_NOT_CACHED, sentinel) != ACL_NOT_CACHED)
+		return;
+	if (IS_POSIXACL(from) && READ_ONCE(from->i_acl))
+		cmpxchg(&inode->i_acl, sentinel, ACL_NOT_CACHED);
+	else
+		cmpxchg(&inode->i_acl, sentinel, NULL);
+}
+
 void ruaufs_helper_cache_no_acl(struct inode *inode)
 {
 	cache_no_acl(inode);
@@ -558,11 +577,7 @@ void ruaufs_helper_set_owner(struct iattr *attr, const struct inode *from,
 	attr->ia_vfsgid = i_gid_into_vfsgid(idmap, from);
 }
 
-/*
- * What the file system says of @path, into a @stat that vfs_getattr_nosec() has
- * prepared.
- */
-int ruaufs_helper_getattr(const struct path *path, struct kstat *stat,
+static int branch_getattr(const struct path *path, struct kstat *stat,
 			  u32 request, unsigned int flags)
 {
 	struct inode *inode = d_inode(path->dentry);
@@ -575,26 +590,43 @@ int ruaufs_helper_getattr(const struct path *path, struct kstat *stat,
 	stat->result_mask |= STATX_BASIC_STATS;
 	if (inode->i_sb->s_flags & SB_NOATIME)
 		stat->result_mask &= ~STATX_ATIME;
-	if (IS_DAX(inode))
-		stat->attributes |= STATX_ATTR_DAX;
-	if (IS_VERITY(inode))
-		stat->attributes |= STATX_ATTR_VERITY;
+	if (unlikely(inode->i_flags & (S_DAX | S_VERITY))) {
+		if (IS_DAX(inode))
+			stat->attributes |= STATX_ATTR_DAX;
+		if (IS_VERITY(inode))
+			stat->attributes |= STATX_ATTR_VERITY;
+	}
 	if (inode->i_op->getattr)
 		return inode->i_op->getattr(idmap, path, stat, request, flags);
 	generic_fillattr(idmap, request, inode, stat);
 	return 0;
 }
 
-void ruaufs_helper_kstat_map_owner(struct kstat *stat, struct mnt_idmap *idmap,
-				   struct inode *inode)
+/*
+ * What the file system says of @path, into a @stat that vfs_getattr_nosec() has
+ * prepared, and over it what is ours: device, number, link count and owner of
+ * @inode.  One call for all, as stat is hot.
+ */
+int ruaufs_helper_getattr(const struct path *path, struct kstat *stat,
+			  u32 request, unsigned int flags, struct inode *inode,
+			  struct mnt_idmap *idmap)
 {
+	int err = branch_getattr(path, stat, request, flags);
+
+	if (unlikely(err))
+		return err;
+	generic_fill_statx_attr(inode, stat);
+	stat->dev = inode->i_sb->s_dev;
+	stat->ino = inode->i_ino;
+	stat->nlink = inode->i_nlink;
 	if (likely(idmap == &nop_mnt_idmap)) {
 		stat->uid = inode->i_uid;
 		stat->gid = inode->i_gid;
-		return;
+		return 0;
 	}
 	stat->uid = vfsuid_into_kuid(i_uid_into_vfsuid(idmap, inode));
 	stat->gid = vfsgid_into_kgid(i_gid_into_vfsgid(idmap, inode));
+	return 0;
 }
 
 struct posix_acl *ruaufs_helper_real_acl(const struct path *path, int type)

@@ -52,6 +52,7 @@ bool ruaufs_helper_is_dead_dir(const struct inode *inode);
 bool ruaufs_helper_is_settled(const struct inode *inode);
 bool ruaufs_helper_watch(struct inode *inode);
 bool ruaufs_helper_is_posixacl(const struct inode *inode);
+void ruaufs_helper_copy_no_acl(struct inode *inode, const struct inode *from);
 void ruaufs_helper_cache_no_acl(struct inode *inode);
 void ruaufs_helper_inode_lockdep(struct inode *inode);
 void *ruaufs_helper_alloc_inode_sb(struct super_block *sb,
@@ -109,9 +110,8 @@ void ruaufs_helper_set_times(struct iattr *attr, const struct inode *from);
 void ruaufs_helper_set_owner(struct iattr *attr, const struct inode *from,
 			     struct mnt_idmap *idmap);
 int ruaufs_helper_getattr(const struct path *path, struct kstat *stat,
-			  u32 request, unsigned int flags);
-void ruaufs_helper_kstat_map_owner(struct kstat *stat, struct mnt_idmap *idmap,
-				   struct inode *inode);
+			  u32 request, unsigned int flags, struct inode *inode,
+			  struct mnt_idmap *idmap);
 struct posix_acl *ruaufs_helper_real_acl(const struct path *path, int type);
 void ruaufs_helper_posix_acl_release(struct posix_acl *acl);
 const char *ruaufs_helper_acl_name(int type);

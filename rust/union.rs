@@ -162,6 +162,7 @@ impl fs::inode_ops::Operations for Union {
         rename::rename(from, to, flags, names, idmap)
     }
 
+    #[inline]
     fn getattr(inode: &Inode, stat: &mut fs_attr::Stat<'_>, idmap: IdMap<'_>) -> Result {
         attr::getattr(inode, stat, idmap)
     }

@@ -51,6 +51,7 @@ impl Stat<'_> {
     }
 
     /// Whether nothing is asked for beyond what stat(2) knows.
+    #[inline]
     pub(crate) fn is_basic(&self) -> bool {
         self.request & !bindings::STATX_BASIC_STATS == 0
     }
@@ -75,29 +76,29 @@ impl Stat<'_> {
 
     /// Fills in what the foreign file system says of `path`, then puts what is ours over it:
     /// device, number, link count and owner of `inode`.
+    #[inline]
     pub(crate) fn fill_from<T: FileSystem>(
         &mut self,
         path: PathRef<'_>,
         inode: &Inode<T>,
         idmap: IdMap<'_>,
     ) -> Result {
-        // SAFETY: By the type invariant; `path` is valid. The LSM was asked about our inode.
-        unsafe {
-            let raw = path.raw();
-            to_result(bindings::ruaufs_helper_getattr(
+        let raw = path.raw();
+        // SAFETY: By the type invariant; all others are valid. The LSM was asked about our inode.
+        let ret = unsafe {
+            bindings::ruaufs_helper_getattr(
                 &raw,
                 self.stat.cast(),
                 self.request,
                 self.flags,
-            ))?;
-            bindings::generic_fill_statx_attr(inode.as_ptr(), self.stat);
-            let ours = inode.as_ptr();
-            (*self.stat).dev = (*(*ours).i_sb).s_dev;
-            (*self.stat).ino = (*ours).i_ino;
-            (*self.stat).nlink = inode.nlink();
-            bindings::ruaufs_helper_kstat_map_owner(self.stat, idmap.as_ptr(), ours);
+                inode.as_ptr(),
+                idmap.as_ptr(),
+            )
+        };
+        match ret {
+            0 => Ok(()),
+            error => to_result(error),
         }
-        Ok(())
     }
 }
 

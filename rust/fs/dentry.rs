@@ -7,6 +7,10 @@
 //! - *guard*: a foreign dentry, kept in `d_fsdata` of one of ours, whose state
 //!   tells whether what we know of the name still holds. It is compared inside
 //!   RCU walk without a reference: the VFS frees dentries after a grace period.
+//! - *seal*: what a full check of a cached name found, kept in `d_time` of ours. That
+//!   of a positive name is broken when the stacks or the top foreign dentry change
+//!   (its `d_seq` moves when it is renamed, unhashed or becomes negative). While it is
+//!   whole, RCU walk compares the guard and the attributes, and asks for nothing else.
 //!
 //! # Locking
 //!
@@ -31,6 +35,10 @@ use core::{
         self,
         NonNull, //
     },
+    sync::atomic::{
+        fence,
+        Ordering, //
+    },
 };
 use kernel::{
     error::from_err_ptr,
@@ -42,7 +50,8 @@ use kernel::{
         },
         atomic::{
             Atomic,
-            Full, //
+            Full,
+            Relaxed, //
         },
         rcu, //
     },
@@ -80,18 +89,21 @@ impl<T> Dentry<T> {
     /// # Safety
     ///
     /// `ptr` must be a valid dentry for `'a`, of the file system that `T` says.
+    #[inline]
     pub(crate) unsafe fn from_raw<'a>(ptr: *mut bindings::dentry) -> &'a Self {
         // SAFETY: `repr(transparent)`; valid by the caller's contract.
         unsafe { &*ptr.cast() }
     }
 
     /// The C object.
+    #[inline]
     pub(crate) fn as_ptr(&self) -> *mut bindings::dentry {
         self.0.get()
     }
 
     /// The inode, or `None` for a negative dentry. A positive dentry stays positive while there
     /// is a reference other than the caller's to it, or its parent is locked.
+    #[inline]
     pub(crate) fn inode(&self) -> Option<&Inode<T>> {
         // SAFETY: A single word; `d_delete()` of a dentry that is in use unhashes it but leaves
         // the inode, so what is read stays valid while `self` is borrowed from a reference.
@@ -120,6 +132,7 @@ impl<T> Dentry<T> {
     }
 
     /// Whether the name was removed (or never was in the cache).
+    #[inline]
     pub(crate) fn is_unhashed(&self) -> bool {
         // SAFETY: The dentry is valid; a racy read of one word, as `d_unhashed()` does it.
         unsafe {
@@ -133,6 +146,16 @@ impl<T> Dentry<T> {
     pub(crate) fn is_remote(&self) -> bool {
         // SAFETY: The dentry is valid; the flag is set when it is made.
         unsafe { (*self.as_ptr()).d_flags & bindings::dentry_flags_DCACHE_OP_REVALIDATE != 0 }
+    }
+
+    /// A number that moves when the name or the inode changes, and is odd while they do.
+    #[inline]
+    fn sequence(&self) -> u32 {
+        // SAFETY: The dentry is valid; a racy read of one word, as `raw_read_seqcount()` does it.
+        let sequence =
+            unsafe { (&raw const (*self.as_ptr()).d_seq.seqcount.sequence).read_volatile() };
+        fence(Ordering::Acquire);
+        sequence
     }
 
     /// Whether it is the root of its super block.
@@ -232,10 +255,32 @@ impl<T: FileSystem> Dentry<T> {
     }
 
     /// `d_fsdata` as an atomic.
+    #[inline]
     fn guard_slot(&self) -> &Atomic<*mut c_void> {
         // SAFETY: The field is pointer-sized, aligned, and only accessed atomically by us; the VFS
         // does not touch it.
         unsafe { Atomic::from_ptr(&raw mut (*self.as_ptr()).d_fsdata) }
+    }
+
+    /// Whether the guard, if there is one, is still absent, or is what leads to `top`. Under RCU.
+    #[inline]
+    fn guard_holds(&self, top: Option<&Inode>) -> bool {
+        let guard = load_acquire(self.guard_slot());
+        if guard.is_null() {
+            return true;
+        }
+        // SAFETY: The reference owned by `d_fsdata` was there a moment ago, and dentries are freed
+        // after a grace period (`fs/dcache.c`, `dentry_free()`), which the caller keeps from
+        // ending.
+        let guard: &Dentry = unsafe { Dentry::from_raw(guard.cast()) };
+        if guard.is_unhashed() {
+            return false;
+        }
+        match (guard.inode(), top) {
+            (None, _) => true,
+            (Some(found), Some(top)) => ptr::eq(found, top),
+            (Some(_), None) => false,
+        }
     }
 
     /// Replaces the guard. A walker that still looks at the old one is safe: dentries are freed
@@ -263,6 +308,23 @@ impl<T: FileSystem> Dentry<T> {
         unsafe { (&raw mut (*self.as_ptr()).d_time).write_volatile(seen as usize) };
     }
 
+    /// `d_time` as an atomic: a seal, or what [`Dentry::set_seen`] left, which is no seal.
+    #[inline]
+    fn seal_slot(&self) -> &Atomic<usize> {
+        // SAFETY: The field is word-sized, aligned, and only accessed by us, a word at a time; the
+        // VFS does not touch it.
+        unsafe { Atomic::from_ptr((&raw mut (*self.as_ptr()).d_time).cast()) }
+    }
+
+    /// The next walk checks the name in full.
+    pub(crate) fn break_seal(&self) {
+        let left = load_acquire(self.seal_slot());
+        if Seal(left).is_one() {
+            // One that is left meanwhile is for what is there now.
+            let _ = self.seal_slot().cmpxchg(left, 0, Relaxed);
+        }
+    }
+
     /// Moves the guard of `from` here, for a look-up that ended in another dentry.
     pub(super) fn take_guard(&self, from: &Dentry<T>) {
         self.set_seen(from.seen());
@@ -273,6 +335,7 @@ impl<T: FileSystem> Dentry<T> {
 
     /// Makes the positive dentry of a just created object. The parent is locked by the VFS.
     pub(crate) fn instantiate(&self, inode: ARef<Inode<T>>) {
+        self.break_seal();
         // SAFETY: `self` is the negative dentry that the VFS handed to a creating callback (see
         // `inode_ops`), and `d_instantiate()` consumes the inode reference.
         unsafe { bindings::d_instantiate(self.as_ptr(), ARef::into_raw(inode).as_ptr().cast()) };
@@ -316,6 +379,51 @@ pub(crate) struct Walk<'a, T: FileSystem> {
     inode: Option<&'a Inode<T>>,
     name: &'a bindings::qstr,
     rcu: bool,
+    /// `d_time` before all checks.
+    left: usize,
+}
+
+/// A seal, see the module documentation.
+///
+/// Not 0, and larger than any count of what was seen: the upper half is a `d_seq`, which is not 0
+/// for a positive dentry; then come the numbers of the stacks, which are not 0 either.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Seal(usize);
+
+impl Seal {
+    const SEQ_SHIFT: u32 = 32;
+    const OWN_SHIFT: u32 = 16;
+
+    /// The seal of a name that is absent: nothing but its guard tells.
+    // CAST: Where a word is too small for it, it is none.
+    pub(crate) const ABSENT: Self = Seal((2u64 << Self::SEQ_SHIFT) as usize);
+
+    /// The seal for the top dentry of `stack` in the directory `dirs`, as they are now.
+    #[inline]
+    fn now<P>(stack: &RcuStack<'_, P>, dirs: &RcuStack<'_, P>) -> Self {
+        let sequence = stack.top().sequence();
+        let seal = u64::from(sequence) << Self::SEQ_SHIFT
+            | u64::from(stack.serial()) << Self::OWN_SHIFT
+            | u64::from(dirs.serial());
+        // Where a word is too small for it, there are none: each check is a full one.
+        Seal(usize::try_from(seal).unwrap_or(0))
+    }
+
+    /// The `d_seq` in it.
+    const fn sequence(self) -> u64 {
+        self.0 as u64 >> Self::SEQ_SHIFT
+    }
+
+    /// Whether it is one, and no count; and not of a dentry that was being changed.
+    const fn is_one(self) -> bool {
+        self.sequence() != 0 && self.may_go()
+    }
+
+    /// Whether a seal may take the place of what is left there. All bits set are a mark of the file
+    /// system's that stays.
+    const fn may_go(self) -> bool {
+        self.sequence() & 1 == 0
+    }
 }
 
 impl<T: FileSystem> Walk<'_, T> {
@@ -353,20 +461,20 @@ impl<T: FileSystem> Walk<'_, T> {
         }
         // Outside RCU walk only our dentry is referenced: a promotion may drop its guard.
         let _rcu = (!self.rcu).then(rcu::read_lock);
-        let guard = load_acquire(self.dentry.guard_slot());
-        if guard.is_null() {
-            return true;
-        }
-        // SAFETY: The reference owned by `d_fsdata` was there a moment ago, and dentries are freed
-        // after a grace period (`fs/dcache.c`, `dentry_free()`), which `_rcu` keeps from ending.
-        let guard: &Dentry = unsafe { Dentry::from_raw(guard.cast()) };
-        if guard.is_unhashed() {
-            return false;
-        }
-        match (guard.inode(), top) {
-            (None, _) => true,
-            (Some(found), Some(top)) => ptr::eq(found, top),
-            (Some(_), None) => false,
+        self.dentry.guard_holds(top)
+    }
+
+    /// What a full check that begins now is good for.
+    pub(crate) fn seal<P>(&self, stack: &RcuStack<'_, P>, dirs: &RcuStack<'_, P>) -> Seal {
+        Seal::now(stack, dirs)
+    }
+
+    /// The check is done and the name holds. Not for a name that file systems below, or anything
+    /// but [`Walk::still_named`], the guard and the attributes, have a say in.
+    pub(crate) fn leave(&self, seal: Seal) {
+        if seal.is_one() && self.left != seal.0 && Seal(self.left).may_go() {
+            // What others left there meanwhile stays.
+            let _ = self.dentry.seal_slot().cmpxchg(self.left, seal.0, Full);
         }
     }
 
@@ -446,6 +554,46 @@ impl<T: Mountable> Table<T> {
         dentry: *mut bindings::dentry,
         flags: c_uint,
     ) -> c_int {
+        // SAFETY: Valid by the contract of the callback.
+        unsafe {
+            if flags & bindings::RUAUFS_LOOKUP_RCU != 0
+                && Self::is_sealed(Inode::from_raw(dir), Dentry::from_raw(dentry))
+            {
+                return 1;
+            }
+            Self::check(dir, name, dentry, flags)
+        }
+    }
+
+    /// Whether a name holds by its seal, its guard and unchanged attributes. In RCU walk.
+    #[inline]
+    fn is_sealed(dir: &Inode<T>, dentry: &Dentry<T>) -> bool {
+        let Some(inode) = dentry.inode() else {
+            let absent = Seal(load_acquire(dentry.seal_slot())) == Seal::ABSENT;
+            return absent && Seal::ABSENT.is_one() && dentry.guard_holds(None);
+        };
+        let (Some(stack), Some(dirs)) = (T::stack(inode), T::stack(dir)) else {
+            return false;
+        };
+        let top = stack.top_inode();
+        Seal::now(&stack, &dirs).0 == load_acquire(dentry.seal_slot())
+            && !inode.attr_moved(top)
+            && dentry.guard_holds(Some(top))
+    }
+
+    /// Checks a name in full.
+    ///
+    /// # Safety
+    ///
+    /// As for `d_revalidate()`.
+    #[cold]
+    #[inline(never)]
+    unsafe fn check(
+        dir: *mut bindings::inode,
+        name: *const bindings::qstr,
+        dentry: *mut bindings::dentry,
+        flags: c_uint,
+    ) -> c_int {
         // SAFETY: Valid by the contract of the callback; `d_inode_rcu()` is a single read.
         let walk = unsafe {
             let inode = (&raw const (*dentry).d_inode).read_volatile();
@@ -455,6 +603,7 @@ impl<T: Mountable> Table<T> {
                 inode: (!inode.is_null()).then(|| Inode::from_raw(inode)),
                 name: &*name,
                 rcu: flags & bindings::RUAUFS_LOOKUP_RCU != 0,
+                left: load_acquire(Dentry::<T>::from_raw(dentry).seal_slot()),
             }
         };
         // A name that is looked at again may get other instances.

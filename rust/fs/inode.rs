@@ -431,6 +431,13 @@ impl<T: FileSystem> Inode<T> {
         unsafe { bindings::forget_all_cached_acls(self.as_ptr()) };
     }
 
+    /// Takes over from `from`, which our inode stands for, that it has no ACL, if that is known
+    /// there and nothing here.
+    pub(crate) fn copy_no_acl(&self, from: &Inode) {
+        // SAFETY: Both inodes are valid; the cached ACL is changed atomically.
+        unsafe { bindings::ruaufs_helper_copy_no_acl(self.as_ptr(), from.as_ptr()) };
+    }
+
     /// Forgets that there is nothing which a write takes away (set-id bits, capabilities).
     pub(crate) fn forget_nosec(&self) {
         // SAFETY: The inode is valid; the flags are changed atomically.
@@ -545,6 +552,7 @@ impl<T: super::Mountable> New<T> {
             if !from.has_acls() {
                 bindings::ruaufs_helper_cache_no_acl(ptr);
             }
+            inode.copy_no_acl(from);
             bindings::unlock_new_inode(ptr);
         }
         let this = core::mem::ManuallyDrop::new(self);

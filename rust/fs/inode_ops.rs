@@ -64,9 +64,11 @@ pub(crate) struct MoveNames<'a, T> {
     exchange: bool,
 }
 
-impl<T> MoveNames<'_, T> {
+impl<T: super::FileSystem> MoveNames<'_, T> {
     /// Moves them.
     pub(crate) fn commit(self) {
+        self.old.break_seal();
+        self.new.break_seal();
         // SAFETY: The callback that has this value runs with both parents locked, and the rename
         // mutex if they differ, as `d_move()` and `d_exchange()` demand.
         unsafe {

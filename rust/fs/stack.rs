@@ -91,6 +91,8 @@ pub(crate) struct Stack<P> {
     top_inode: *mut bindings::inode,
     /// A foreign file system wants to be asked about its dentries itself.
     remote: bool,
+    /// Counts the stacks of one cell, from 1.
+    serial: u16,
     top: ManuallyDrop<Slot<P>>,
     rest: KVec<ManuallyDrop<Slot<P>>>,
     previous: *mut Stack<P>,
@@ -115,6 +117,7 @@ impl<P> StackSpace<P> {
         Ok(self.0.write(Stack {
             top_inode,
             remote,
+            serial: 1,
             top: ManuallyDrop::new(top),
             // SAFETY: The parts of a vector that was just taken apart; `ManuallyDrop` has the
             // layout of what it wraps.
@@ -275,8 +278,14 @@ impl<P> StackCell<P> {
         let new = KBox::into_raw(new);
         let mut current = self.current.load(Acquire);
         loop {
-            // SAFETY: Nobody else knows `new` yet.
-            unsafe { (*new).previous = current };
+            // SAFETY: Nobody else knows `new` yet. The current one stays while publishers exclude each
+            // other, and its number is not written any more.
+            unsafe {
+                (*new).previous = current;
+                if let Some(current) = current.as_ref() {
+                    (*new).serial = current.serial.wrapping_add(1).max(1);
+                }
+            }
             match self.current.cmpxchg(current, new, Full) {
                 Ok(_) => return,
                 Err(other) => current = other,
@@ -361,9 +370,15 @@ impl<P> RcuStack<'_, P> {
         unsafe { Dentry::from_raw(self.0.top.dentry.as_ptr()) }
     }
 
+    /// Tells the stack from those before and after it in the same inode; never 0.
+    #[inline]
+    pub(super) fn serial(&self) -> u16 {
+        self.0.serial
+    }
+
     /// Whether a foreign file system wants to be asked about its dentries itself.
     #[inline]
-    pub(super) fn is_remote(&self) -> bool {
+    pub(crate) fn is_remote(&self) -> bool {
         self.0.remote
     }
 

@@ -28,22 +28,29 @@ use crate::fs::{
 use kernel::prelude::*;
 
 /// stat(2).
+#[inline]
 pub(crate) fn getattr(inode: &Inode, stat: &mut Stat<'_>, idmap: IdMap<'_>) -> Result {
     let stack = inode.stack()?;
     inode.refresh_if_moved()?;
     // Blocks and the time of birth are known to the branch alone. A directory's size means
     // nothing, and programs ask for it all the time.
-    if !inode.is_dir() || !stat.is_basic() {
-        let mut fill = || stat.fill_from(stack.top().path(), inode, idmap);
-        // Local file systems do not care who asks.
-        if !stack.is_remote() {
-            return fill();
-        }
-        return inode.sb().data().cred.scope(fill);
+    if inode.is_dir() && stat.is_basic() {
+        stat.fill(inode, idmap);
+        stat.mark_times(stack.top_inode());
+        return Ok(());
     }
-    stat.fill(inode, idmap);
-    stat.mark_times(stack.top_inode());
-    Ok(())
+    if stack.is_remote() {
+        return getattr_remote(inode, stat, idmap);
+    }
+    // Local file systems do not care who asks.
+    stat.fill_from(stack.top().path(), inode, idmap)
+}
+
+#[inline(never)]
+fn getattr_remote(inode: &Inode, stat: &mut Stat<'_>, idmap: IdMap<'_>) -> Result {
+    let top = inode.stack()?.top();
+    let cred = &inode.sb().data().cred;
+    cred.scope(|| stat.fill_from(top.path(), inode, idmap))
 }
 
 /// chmod(2), chown(2), truncate(2), utimensat(2).

@@ -187,6 +187,7 @@ impl Drop for Moving<'_> {
 
 impl Inode {
     /// The instances of the object.
+    #[inline]
     pub(crate) fn stack(&self) -> Result<&Stack> {
         self.data().stack.get().ok_or(EIO)
     }
@@ -314,12 +315,21 @@ impl Inode {
     }
 
     /// As [`Inode::refresh`], if the top instance was changed since.
+    #[inline]
     pub(crate) fn refresh_if_moved(&self) -> Result {
         if self.attr_moved(self.stack()?.top_inode()) {
-            self.forget_acls();
-            self.forget_nosec();
-            self.refresh()?;
+            return self.refresh_all();
         }
+        Ok(())
+    }
+
+    /// As [`Inode::refresh`], after a change that was none of ours.
+    #[cold]
+    fn refresh_all(&self) -> Result {
+        self.forget_acls();
+        self.forget_nosec();
+        self.refresh()?;
+        self.copy_no_acl(self.stack()?.top_inode());
         Ok(())
     }
 

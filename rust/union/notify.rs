@@ -161,6 +161,11 @@ pub(crate) fn watch_or_log(inode: &Inode) {
     }
 }
 
+/// Whether cached names depend on pulses.
+pub(crate) fn is_on(info: &SbInfo) -> bool {
+    info.settings().udba == Udba::Notify
+}
+
 /// What a name of `dir` that leads to `inode` depends on. For a directory these are its own
 /// instances, too, since an opaque mark is inside one. Both only grow, so their sum tells.
 fn pulses(dir: &Inode, inode: Option<&Inode>) -> u64 {
@@ -171,7 +176,7 @@ fn pulses(dir: &Inode, inode: Option<&Inode>) -> u64 {
 /// Whether a name of `dir` that leads to `inode` must be looked at again, if the pulses were `seen`
 /// at the last look.
 pub(crate) fn has_moved(info: &SbInfo, dir: &Inode, inode: Option<&Inode>, seen: u64) -> bool {
-    info.settings().udba == Udba::Notify && pulses(dir, inode) != seen
+    is_on(info) && pulses(dir, inode) != seen
 }
 
 /// Looks at a cached name again: asks the branches, and compares.

@@ -517,7 +517,7 @@ impl<'a> Plan<'a> {
     }
 
     /// Makes it so. Nothing fails any more.
-    fn commit(self, closed: &Closed<'_>, outcome: Outcome) {
+    fn commit(mut self, closed: &Closed<'_>, outcome: Outcome) {
         let sb = self.sb;
         let info = sb.data();
         let Outcome {
@@ -553,8 +553,8 @@ impl<'a> Plan<'a> {
             dentry.unhash();
             dentry.set_guard(None);
         }
-        for (dentry, guard) in self.guards {
-            dentry.set_guard(guard);
+        for (dentry, guard) in self.guards.iter_mut() {
+            dentry.set_guard(guard.take());
             dentry.set_checked(checked);
         }
         // With `udba=none` listings are believed until now.
@@ -600,6 +600,12 @@ impl<'a> Plan<'a> {
             pr_warn!("cannot number the copies on a new branch: {:?}\n", error);
         }
         closed.free(old, chain);
+        if rewatch {
+            // Walks that left one by the old settings are over.
+            for (dentry, _) in self.guards.iter() {
+                dentry.break_seal();
+            }
+        }
 
         for inode in renewed.iter() {
             if let Err(error) = inode.refresh() {

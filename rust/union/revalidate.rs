@@ -4,7 +4,9 @@
 //!
 //! All of it runs inside RCU walk and compares pointers: is the top instance
 //! still there under its name, is the name still absent on the writable branch
-//! above it ([`super::lookup::Answer::guard`]). What lies below the top instance
+//! above it ([`super::lookup::Answer::guard`]). The answer is sealed
+//! ([`crate::fs::dentry`]), but for names that others have a say in: with hard
+//! links, on remote file systems, with `udba=notify`. What lies below the top instance
 //! of a directory is not asked: a read-only branch that changes is noticed when
 //! its own names are. With `udba=notify` all of it is ([`super::notify`]).
 
@@ -19,6 +21,7 @@ use super::{
 use crate::fs::{
     dentry::{
         Operations,
+        Seal,
         Validity,
         Walk, //
     },
@@ -46,8 +49,13 @@ impl Operations for Union {
         if moved && notify::look_again(dir, walk.dentry(), walk.name()) == Validity::Stale {
             return Validity::Stale;
         }
+        let by_itself = !notify::is_on(dir.sb().data());
         let Some(inode) = walk.inode() else {
-            return holds(walk.guard_holds(None));
+            let absent = walk.guard_holds(None);
+            if absent && by_itself {
+                walk.leave(Seal::ABSENT);
+            }
+            return holds(absent);
         };
         let info = inode.data();
         let Some(stack) = info.rcu_stack() else {
@@ -67,6 +75,8 @@ impl Operations for Union {
         let Some(dirs) = walk.dir().data().rcu_stack() else {
             return Validity::NeedRef;
         };
+        // From before all checks: what changes meanwhile breaks it.
+        let seal = walk.seal(&stack, &dirs);
         if !walk.guard_holds(Some(top)) || !walk.still_named(&stack, &dirs, alone) {
             return Validity::Stale;
         }
@@ -79,9 +89,13 @@ impl Operations for Union {
                 return Validity::Stale;
             }
         }
+        if alone && by_itself && !stack.is_remote() {
+            walk.leave(seal);
+        }
         Validity::Valid
     }
 
+    #[inline]
     fn stack(inode: &Inode) -> Option<RcuStack<'_, Arc<Branch>>> {
         inode.data().rcu_stack()
     }

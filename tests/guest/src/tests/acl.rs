@@ -7,7 +7,7 @@ use crate::harness::prelude::*;
 cases! {
     BASIC: lower_ones_are_seen, set_and_removed, they_decide, default_is_inherited,
         chmod_changes_the_mask, copied_with_the_file, default_beats_umask, invalid_ones,
-        only_owners_may_set, mode_follows_the_acl;
+        only_owners_may_set, mode_follows_the_acl, set_by_hand_on_what_is_known;
 }
 
 const ACCESS: &str = "system.posix_acl_access";
@@ -301,5 +301,35 @@ fn mode_follows_the_acl(cx: &Ctx) -> Result<()> {
     sys::set_xattr(u.at("g"), ACCESS, for_1001())?;
     assert_eq!(sys::mode(&sys::lstat(u.at("g"))?), 0o660);
     assert_eq!(sys::mode(&sys::fstat(sys::open_ro(u.at("g"))?)?), 0o660);
+    Ok(())
+}
+
+/// That a directory had none is not believed longer than its change time.
+fn set_by_hand_on_what_is_known(cx: &Ctx) -> Result<()> {
+    let u = cx
+        .union()
+        .rw(Tree::new().dir("d").file("d/f", "f"))
+        .ro(Tree::new().dir("e").file("e/f", "f"))
+        .opt("acl")
+        .mount()?;
+    let deny = acl(&[user_obj(7), user(1001, 0), group_obj(5), mask(5), other(5)]);
+    for (branch, dir) in [(0, "d"), (1, "e")] {
+        let (file, own) = (u.at(dir).join("f"), u.br(branch, dir));
+        for _ in 0..3 {
+            text(&file)?;
+            users::as_user(1001, 1001, || text(&file))?;
+        }
+        sys::set_xattr(&own, ACCESS, &deny)?;
+        users::as_user(1001, 1001, || errno(text(&file), Errno::ACCESS));
+        assert_eq!(text(&file)?, "f");
+        sys::remove_xattr(&own, ACCESS)?;
+        assert_eq!(users::as_user(1001, 1001, || text(&file))?, "f");
+        // The same through the union.
+        sys::set_xattr(u.at(dir), ACCESS, &deny)?;
+        users::as_user(1001, 1001, || errno(text(&file), Errno::ACCESS));
+        sys::remove_xattr(u.at(dir), ACCESS)?;
+        assert_eq!(users::as_user(1001, 1001, || text(&file))?, "f");
+    }
+    cx.changed_by_hand(&u.br(1, ""))?;
     Ok(())
 }

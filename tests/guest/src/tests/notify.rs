@@ -14,7 +14,8 @@ cases! {
     BASIC: names_appear_on_any_branch, names_go_from_any_branch, whiteouts_by_hand,
         opaque_marks_by_hand, directories_merge_and_part, renames_by_hand, types_change,
         directories_in_use_follow, own_changes, copied_up_directories_are_watched,
-        added_branches_are_watched, begins_and_ends_with_a_remount, really_read_only_is_not_watched,
+        added_branches_are_watched, begins_and_ends_with_a_remount,
+        begins_with_what_is_known, really_read_only_is_not_watched,
         direct_and_union_changes_together;
     ONCE: nothing_is_left;
 }
@@ -265,6 +266,29 @@ fn begins_and_ends_with_a_remount(cx: &Ctx) -> Result<()> {
     }
     cx.changed_by_hand(&u.br(1, ""))?;
     drop(inside);
+    u.umount()
+}
+
+/// What was known before is not believed longer for that.
+fn begins_with_what_is_known(cx: &Ctx) -> Result<()> {
+    let u = cx
+        .union()
+        .rw(Tree::new())
+        .ro(Tree::new().dir("d"))
+        .ro(Tree::new().file("d/f", "low"))
+        .mount()?;
+    for _ in 0..2 {
+        for _ in 0..3 {
+            assert_eq!(text(u.at("d/f"))?, "low");
+        }
+        reconfigure(u.root(), &["udba=notify"])?;
+        sys::write(u.br(1, "d/f"), "middle")?;
+        assert_eq!(text(u.at("d/f"))?, "middle");
+        sys::unlink(u.br(1, "d/f"))?;
+        assert_eq!(text(u.at("d/f"))?, "low");
+        reconfigure(u.root(), &["udba=reval"])?;
+    }
+    cx.changed_by_hand(&u.br(1, ""))?;
     u.umount()
 }
 

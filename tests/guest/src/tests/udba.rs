@@ -2,15 +2,16 @@
 
 //! Users who change a branch directly, behind the union's back (`udba=reval`, the default).
 
-use crate::harness::{dir::open_dir, prelude::*, union::reconfigure};
+use crate::harness::{dir::open_dir, prelude::*, sys::RenameFlags, union::reconfigure};
 
 cases! {
     BASIC: new_files_are_found, removed_files_are_missed, changed_content_and_attributes,
         replaced_files, another_look_by_remount, copies_that_are_taken_away, copies_that_are_renamed, moved_to_the_branch_below,
-        whiteouts_count_once_the_name_is_forgotten;
+        whiteouts_count_once_the_name_is_forgotten, renamed_to_and_fro;
 }
 
-/// A union of a writable and a read-only branch, after everything was looked at once.
+/// A union of a writable and a read-only branch, after everything was looked at, and again: only
+/// then all is known that makes a walk fast.
 fn known(cx: &Ctx) -> Result<Union> {
     let u = cx
         .union()
@@ -21,11 +22,13 @@ fn known(cx: &Ctx) -> Result<Union> {
             .file("d/x", "x")
             .file("e/y", "y"))
         .mount()?;
-    for name in ["top", "low", "d/x", "e/y"] {
-        text(u.at(name))?;
-    }
-    for name in ["new", "d/new", "e/new"] {
-        errno(sys::lstat(u.at(name)), Errno::NOENT);
+    for _ in 0..3 {
+        for name in ["top", "low", "d/x", "e/y"] {
+            text(u.at(name))?;
+        }
+        for name in ["new", "d/new", "e/new"] {
+            errno(sys::lstat(u.at(name)), Errno::NOENT);
+        }
     }
     Ok(u)
 }
@@ -85,6 +88,46 @@ fn replaced_files(cx: &Ctx) -> Result<()> {
     sys::unlink(u.br(0, "top"))?;
     sys::mkdir(u.br(0, "top"))?;
     assert_eq!(names(u.at("top"))?, set([]));
+    Ok(())
+}
+
+/// Names, also those of directories on the way, that lead elsewhere, to nothing, and back.
+fn renamed_to_and_fro(cx: &Ctx) -> Result<()> {
+    let u = known(cx)?;
+    let own = |name: &str| u.br(0, name);
+    sys::write(own("other"), "other")?;
+    sys::mkdir(own("s"))?;
+    sys::write(own("s/f"), "f")?;
+    let swap = || sys::rename_with(own("top"), own("other"), RenameFlags::EXCHANGE);
+    let gone = |name: &str| errno(sys::lstat(u.at(name)), Errno::NOENT);
+    let look = |name: &str, content: &str| -> Result<()> {
+        for _ in 0..3 {
+            assert_eq!(text(u.at(name))?, content, "{name}");
+        }
+        Ok(())
+    };
+    for _ in 0..3 {
+        swap()?;
+        look("top", "other")?;
+        look("other", "top")?;
+        swap()?;
+        look("top", "top")?;
+
+        look("s/f", "f")?;
+        sys::rename(own("s"), own("away"))?;
+        gone("s/f");
+        look("away/f", "f")?;
+        sys::rename(own("away"), own("s"))?;
+        look("s/f", "f")?;
+        gone("away/f");
+
+        sys::rename(own("s/f"), own("d/f"))?;
+        gone("s/f");
+        look("d/f", "f")?;
+        sys::rename(own("d/f"), own("s/f"))?;
+        look("s/f", "f")?;
+        gone("d/f");
+    }
     Ok(())
 }
 
