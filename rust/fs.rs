@@ -72,8 +72,6 @@ pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
     type Data: Send + Sync;
     /// State beside each inode.
     type Inode: inode::Private;
-    /// State of an open file that is no directory (`private_data`).
-    type File: Send + Sync;
     /// State of an open directory (`private_data`).
     type Dir: Send + Sync;
 

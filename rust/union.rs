@@ -104,7 +104,6 @@ impl fs::FileSystem for Union {
     type Global = global::Global;
     type Data = sb::SbInfo;
     type Inode = inode::InodeInfo;
-    type File = io::OpenFile;
     type Dir = readdir::OpenDir;
 
     const MAGIC: usize = MAGIC;
@@ -136,7 +135,7 @@ impl fs::inode_ops::Operations for Union {
         file: &File<Union>,
         mode: u16,
         idmap: IdMap<'_>,
-    ) -> Result<(ARef<Inode>, KBox<io::OpenFile>)> {
+    ) -> Result<(ARef<Inode>, fs::backing::OpenFile)> {
         create::tmpfile(dir, file, mode, idmap)
     }
 

@@ -12,6 +12,7 @@ use super::{
         Inode,
         Stamp, //
     },
+    once::load_acquire,
     path::PathRef,
     FileSystem,
     Foreign, //
@@ -26,7 +27,18 @@ use kernel::{
         from_err_ptr,
         to_result, //
     },
-    prelude::*, //
+    prelude::*,
+    sync::{
+        aref::{
+            ARef,
+            AlwaysRefCounted, //
+        },
+        atomic::{
+            Atomic,
+            Full, //
+        }, //
+    },
+    types::Opaque, //
 };
 
 /// Flags of open(2) that F_SETFL can change, and that a backing file has as the user's file has
@@ -37,13 +49,27 @@ const CHANGEABLE: u32 = bindings::O_NONBLOCK | bindings::O_DIRECT;
 ///
 /// # Invariants
 ///
-/// It owns a reference to the file.
-pub(crate) struct BackingFile(NonNull<bindings::file>);
+/// Instances are refcounted by `get_file()`/`fput()`.
+#[repr(transparent)]
+pub(crate) struct BackingFile(Opaque<bindings::file>);
 
 // SAFETY: `struct file` is shared between threads by design; its position is not used.
 unsafe impl Send for BackingFile {}
 // SAFETY: As above.
 unsafe impl Sync for BackingFile {}
+
+// SAFETY: `get_file()`/`fput()` count references.
+unsafe impl AlwaysRefCounted for BackingFile {
+    fn inc_ref(&self) {
+        // SAFETY: `&self` shows that there is a reference.
+        unsafe { bindings::get_file(self.as_ptr()) };
+    }
+
+    unsafe fn dec_ref(obj: NonNull<Self>) {
+        // SAFETY: The caller gives up a reference of its own.
+        unsafe { bindings::fput(obj.as_ptr().cast()) };
+    }
+}
 
 impl BackingFile {
     /// Opens the object at `path` for the user's file, with `flags` of open(2).
@@ -57,7 +83,7 @@ impl BackingFile {
         flags: u32,
         path: PathRef<'_>,
         cred: &Cred,
-    ) -> Result<Self> {
+    ) -> Result<ARef<Self>> {
         let raw = path.raw();
         let inode = path.dentry.positive()?;
         let file = cred.scope(|| {
@@ -76,9 +102,8 @@ impl BackingFile {
                 ))
             }
         })?;
-        // INVARIANT: The call gave a reference, never null.
-        // SAFETY: As above.
-        Ok(BackingFile(unsafe { NonNull::new_unchecked(file) }))
+        // SAFETY: The call gave a reference, never null.
+        Ok(unsafe { ARef::from_raw(NonNull::new_unchecked(file).cast()) })
     }
 
     /// Makes an unnamed file in the directory `dir` for the user's file. The credentials in force
@@ -88,7 +113,7 @@ impl BackingFile {
         flags: u32,
         dir: PathRef<'_>,
         mode: u16,
-    ) -> Result<Self> {
+    ) -> Result<ARef<Self>> {
         let raw = dir.raw();
         // SAFETY: All are valid; the current credentials are alive during the call.
         let file = from_err_ptr(unsafe {
@@ -100,14 +125,14 @@ impl BackingFile {
                 (*kernel::task::Task::current_raw()).cred,
             )
         })?;
-        // INVARIANT: The call gave a reference, never null.
-        // SAFETY: As above.
-        Ok(BackingFile(unsafe { NonNull::new_unchecked(file) }))
+        // SAFETY: The call gave a reference, never null.
+        Ok(unsafe { ARef::from_raw(NonNull::new_unchecked(file).cast()) })
     }
 
     /// The C object.
+    #[inline]
     pub(crate) fn as_ptr(&self) -> *mut bindings::file {
-        self.0.as_ptr()
+        self.0.get()
     }
 
     /// The dentry it was opened through.
@@ -117,6 +142,7 @@ impl BackingFile {
     }
 
     /// Whether it is a file of `inode`.
+    #[inline]
     pub(crate) fn is_of(&self, inode: &Inode) -> bool {
         // SAFETY: `f_inode` never changes.
         ptr::eq(unsafe { (*self.as_ptr()).f_inode }, inode.as_ptr())
@@ -134,6 +160,13 @@ impl BackingFile {
         unsafe { (*(*self.as_ptr()).f_op).remap_file_range.is_some() }
     }
 
+    /// Whether its file system wants to know of each close(2).
+    #[inline]
+    pub(super) fn flushes(&self) -> bool {
+        // SAFETY: An open file has operations.
+        unsafe { (*(*self.as_ptr()).f_op).flush.is_some() }
+    }
+
     /// Change time and version of its inode, for comparison.
     pub(super) fn stamp(&self) -> Stamp {
         // SAFETY: An open file holds its inode; `f_inode` never changes.
@@ -142,6 +175,7 @@ impl BackingFile {
 
     /// Takes over flags that the user changed by F_SETFL since the file was opened. Appending is
     /// left to requests, which can do without it (RWF_NOAPPEND), unless the object is append-only.
+    #[inline]
     pub(super) fn follow_flags(&self, user: *mut bindings::file) -> Result {
         // SAFETY: Both files are open; flags are single words, read racily as the VFS does.
         let (ours, theirs) = unsafe { ((*user).f_flags, (*self.as_ptr()).f_flags) };
@@ -153,10 +187,143 @@ impl BackingFile {
     }
 }
 
-impl Drop for BackingFile {
+/// The backing files of an open file of ours: the newest, and those before it, which others may be
+/// using still.
+///
+/// As nearly all have one, this is the word that `private_data` is: to open a file takes no memory
+/// of ours.
+///
+/// # Invariants
+///
+/// The word is a file whose reference it owns or, with the lowest bit set, a `KBox<Newer>`.
+#[repr(transparent)]
+pub(crate) struct OpenFile(Atomic<*mut c_void>);
+
+/// A backing file that came after another.
+struct Newer {
+    real: ARef<BackingFile>,
+    /// The word before.
+    before: *mut c_void,
+}
+
+/// A word of [`OpenFile`].
+enum Word {
+    First(NonNull<BackingFile>),
+    Newer(NonNull<Newer>),
+}
+
+impl Word {
+    const NEWER: usize = 1;
+
+    /// # Safety
+    ///
+    /// `word` must come from an [`OpenFile`].
+    #[inline]
+    unsafe fn of(word: *mut c_void) -> Self {
+        let pointer = word.map_addr(|address| address & !Self::NEWER);
+        // SAFETY: By the type invariant it is no null pointer.
+        unsafe {
+            if word.addr() & Self::NEWER == 0 {
+                Word::First(NonNull::new_unchecked(pointer).cast())
+            } else {
+                Word::Newer(NonNull::new_unchecked(pointer).cast())
+            }
+        }
+    }
+}
+
+// SAFETY: What is shared are files.
+unsafe impl Send for OpenFile {}
+// SAFETY: As above; the word is replaced atomically, and what it led to stays.
+unsafe impl Sync for OpenFile {}
+
+impl OpenFile {
+    /// A file that was opened as `real`.
+    pub(crate) fn new(real: ARef<BackingFile>) -> Self {
+        const { assert!(align_of::<bindings::file>() > Word::NEWER) };
+        // INVARIANT: The reference is the word's; files are aligned to more than the bit.
+        OpenFile(Atomic::new(ARef::into_raw(real).as_ptr().cast()))
+    }
+
+    /// The files, newest first.
+    #[inline]
+    fn iter(&self) -> impl Iterator<Item = &BackingFile> {
+        let mut next = load_acquire(&self.0);
+        core::iter::from_fn(move || {
+            if next.is_null() {
+                return None;
+            }
+            // SAFETY: By the type invariant. What a word led to lives as long as `self`.
+            unsafe {
+                match Word::of(next) {
+                    Word::First(file) => {
+                        next = ptr::null_mut();
+                        Some(file.as_ref())
+                    }
+                    Word::Newer(newer) => {
+                        let newer: &Newer = newer.as_ref();
+                        next = newer.before;
+                        Some(&*newer.real)
+                    }
+                }
+            }
+        })
+    }
+
+    /// The file that was opened last.
+    #[inline]
+    pub(crate) fn newest(&self) -> &BackingFile {
+        // SAFETY: By the type invariant; what a word led to lives as long as `self`.
+        unsafe {
+            match Word::of(load_acquire(&self.0)) {
+                Word::First(file) => file.as_ref(),
+                Word::Newer(newer) => &newer.as_ref().real,
+            }
+        }
+    }
+
+    /// The file that is one of `inode`.
+    #[inline]
+    pub(crate) fn of(&self, inode: &Inode) -> Option<&BackingFile> {
+        self.iter().find(|file| file.is_of(inode))
+    }
+
+    /// Goes on with `real` after `known`. If somebody else did so before, `real` is closed again.
+    pub(crate) fn go_on(&self, known: &BackingFile, real: ARef<BackingFile>) -> Result {
+        let before = load_acquire(&self.0);
+        if !ptr::eq(self.newest(), known) {
+            return Ok(());
+        }
+        let newer = KBox::into_raw(KBox::new(Newer { real, before }, GFP_KERNEL)?);
+        let word = newer.cast::<c_void>();
+        let word = word.map_addr(|address| address | Word::NEWER);
+        if self.0.cmpxchg(before, word, Full).is_err() {
+            // SAFETY: Nobody else has seen it.
+            drop(unsafe { KBox::from_raw(newer) });
+        }
+        Ok(())
+    }
+}
+
+impl Drop for OpenFile {
     fn drop(&mut self) {
-        // SAFETY: By the type invariant the reference is ours.
-        unsafe { bindings::fput(self.as_ptr()) };
+        let mut next = load_acquire(&self.0);
+        while !next.is_null() {
+            // SAFETY: By the type invariant; nobody uses it any more.
+            unsafe {
+                match Word::of(next) {
+                    Word::First(file) => {
+                        next = ptr::null_mut();
+                        drop(ARef::from_raw(file));
+                    }
+                    Word::Newer(newer) => {
+                        let newer = KBox::from_raw(newer.as_ptr());
+                        next = newer.before;
+                        drop(newer);
+                    }
+                }
+            }
+        }
     }
 }
 

@@ -11,7 +11,10 @@
 //! inode, as `file_remove_privs()` demands, around the foreign one.
 
 use super::{
-    backing::BackingFile,
+    backing::{
+        BackingFile,
+        OpenFile, //
+    },
     cred::Cred,
     dentry::Dentry,
     inode::Inode,
@@ -35,7 +38,7 @@ use kernel::{
 ///
 /// # Invariants
 ///
-/// Unless it is just being opened, `private_data` is a `KBox` of `T::File` or, for a directory,
+/// Unless it is just being opened, `private_data` is an [`OpenFile`] or, for a directory, a `KBox`
 /// of `T::Dir`.
 #[repr(transparent)]
 pub(crate) struct File<T: FileSystem>(Opaque<bindings::file>, PhantomData<T>);
@@ -91,9 +94,10 @@ impl<T: FileSystem> File<T> {
     /// # Safety
     ///
     /// The file must be open and no directory.
-    unsafe fn data(&self) -> &T::File {
+    #[inline]
+    unsafe fn data(&self) -> &OpenFile {
         // SAFETY: By the type invariant.
-        unsafe { &*(*self.as_ptr()).private_data.cast() }
+        unsafe { &*(&raw const (*self.as_ptr()).private_data).cast() }
     }
 }
 
@@ -106,25 +110,19 @@ pub(crate) trait Operations: FileSystem {
     fn prepare(file: &File<Self>) -> Result;
 
     /// open(2) of a regular file.
-    fn open(file: &File<Self>) -> Result<KBox<Self::File>>;
+    fn open(file: &File<Self>) -> Result<OpenFile>;
 
     /// The backing file that carries reading now.
-    fn real<'a>(file: &File<Self>, data: &'a Self::File) -> Result<&'a BackingFile>;
+    fn real<'a>(file: &File<Self>, data: &'a OpenFile) -> Result<&'a BackingFile>;
 
     /// The same, if it is open already.
-    fn opened<'a>(file: &File<Self>, data: &'a Self::File) -> Result<Option<&'a BackingFile>>;
+    fn opened<'a>(file: &File<Self>, data: &'a OpenFile) -> Result<Option<&'a BackingFile>>;
 
     /// The backing file that carries changes of the data now: an instance that may be written.
-    fn real_for_write<'a>(file: &File<Self>, data: &'a Self::File) -> Result<&'a BackingFile>;
-
-    /// The backing file that was used last. Opens nothing.
-    fn last_used(data: &Self::File) -> &BackingFile;
+    fn real_for_write<'a>(file: &File<Self>, data: &'a OpenFile) -> Result<&'a BackingFile>;
 
     /// The backing file that fsync(2) is to bring to disk, if any.
-    fn real_for_sync<'a>(
-        file: &File<Self>,
-        data: &'a Self::File,
-    ) -> Result<Option<&'a BackingFile>>;
+    fn real_for_sync<'a>(file: &File<Self>, data: &'a OpenFile) -> Result<Option<&'a BackingFile>>;
 
     /// The credentials that all I/O on branches uses.
     fn cred(sb: &SuperBlock<Self>) -> &Cred;
@@ -161,16 +159,31 @@ pub(super) fn prepare<T: Mountable>(file: &File<T>) -> Result {
 ///
 /// # Safety
 ///
-/// `file` must be in the making, without data.
-pub(super) unsafe fn attach<T: Mountable>(file: *mut bindings::file, data: KBox<T::File>) {
-    let may_not_wait = T::last_used(&data).may_not_wait();
+/// `file` must be in the making, of `T`, without data.
+pub(super) unsafe fn attach<T: Mountable>(file: *mut bindings::file, data: OpenFile) {
+    let may_not_wait = data.newest().may_not_wait();
     // SAFETY: By the caller's contract.
     unsafe {
-        (*file).private_data = KBox::into_raw(data).cast();
+        (&raw mut (*file).private_data)
+            .cast::<OpenFile>()
+            .write(data);
         (*file).f_flags &= !OPEN_ONLY;
         if may_not_wait {
             (*file).f_mode |= bindings::RUAUFS_FMODE_NOWAIT;
         }
+    }
+}
+
+/// Takes the data of a file away.
+///
+/// # Safety
+///
+/// `file` must have been given some by [`attach`], and nobody else may use it any more.
+pub(super) unsafe fn detach(file: *mut bindings::file) {
+    // SAFETY: By the caller's contract.
+    unsafe {
+        drop((&raw mut (*file).private_data).cast::<OpenFile>().read());
+        (*file).private_data = core::ptr::null_mut();
     }
 }
 
@@ -220,6 +233,7 @@ impl<T: Mountable> Table<T> {
     /// # Safety
     ///
     /// `file` must be an open file of `T`, no directory.
+    #[inline]
     unsafe fn real<'a>(file: *mut bindings::file) -> Result<&'a BackingFile> {
         // SAFETY: By the caller's contract.
         let real = unsafe {
@@ -253,6 +267,7 @@ impl<T: Mountable> Table<T> {
     /// # Safety
     ///
     /// As for [`Self::real`].
+    #[inline]
     unsafe fn real_for_write<'a>(file: *mut bindings::file) -> Result<&'a BackingFile> {
         // SAFETY: By the caller's contract.
         let real = unsafe {
@@ -329,8 +344,8 @@ impl<T: Mountable> Table<T> {
     ///
     /// Called by the VFS once, at the last close.
     unsafe extern "C" fn release(_inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
-        // SAFETY: Set by `open`; nobody uses it any more.
-        drop(unsafe { KBox::<T::File>::from_raw((*file).private_data.cast()) });
+        // SAFETY: It was opened; nobody uses it any more.
+        unsafe { detach(file) };
         0
     }
 
@@ -544,7 +559,10 @@ impl<T: Mountable> Table<T> {
         // that must be flushed; nothing is opened for it.
         unsafe {
             let this = File::<T>::from_raw(file);
-            let real = T::last_used(this.data());
+            let real = this.data().newest();
+            if !real.flushes() {
+                return 0;
+            }
             T::cred(this.inode().sb())
                 .scope(|| bindings::ruaufs_helper_real_flush(real.as_ptr(), id))
         }

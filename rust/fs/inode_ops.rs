@@ -12,6 +12,7 @@
 use super::{
     acl,
     attr,
+    backing::OpenFile,
     dentry::Dentry,
     file,
     inode::{
@@ -106,7 +107,7 @@ impl<T: super::FileSystem> Tie<'_, T> {
 }
 
 /// An inode just made, and its open file.
-pub(crate) type Opened<T> = (ARef<Inode<T>>, KBox<<T as super::FileSystem>::File>);
+pub(crate) type Opened<T> = (ARef<Inode<T>>, OpenFile);
 
 /// Callbacks on inodes.
 pub(crate) trait Operations: super::FileSystem {
@@ -483,9 +484,7 @@ impl<T: Mountable> Table<T> {
                 let ret = bindings::finish_open(file, dentry, Some(opened));
                 // Only an open file is released by the VFS.
                 if (*file).f_mode & bindings::RUAUFS_FMODE_OPENED == 0 {
-                    let data: *mut T::File = (*file).private_data.cast();
-                    (*file).private_data = ptr::null_mut();
-                    drop(KBox::from_raw(data));
+                    file::detach(file);
                 }
                 to_result(ret)?;
             }

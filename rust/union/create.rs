@@ -19,7 +19,6 @@ use super::{
         View, //
     },
     inode,
-    io::OpenFile,
     plink,
     sb::SbInfo,
     target::{
@@ -33,7 +32,10 @@ use super::{
     Union, //
 };
 use crate::fs::{
-    backing::BackingFile,
+    backing::{
+        BackingFile,
+        OpenFile, //
+    },
     dirop::{
         Creating,
         Removing, //
@@ -256,7 +258,7 @@ pub(crate) fn tmpfile(
     file: &File<Union>,
     mode: u16,
     idmap: IdMap<'_>,
-) -> Result<(ARef<Inode>, KBox<OpenFile>)> {
+) -> Result<(ARef<Inode>, OpenFile)> {
     let sb = dir.sb();
     let info = sb.data();
     // It is not looked up.
@@ -277,5 +279,5 @@ pub(crate) fn tmpfile(
     let mut slots = KVec::new();
     slots.push(Slot::new(branch, ARef::from(real.dentry())), GFP_KERNEL)?;
     let inode = inode::get(sb, slots)?;
-    Ok((inode, KBox::new(OpenFile::new(real), GFP_KERNEL)?))
+    Ok((inode, OpenFile::new(real)))
 }

@@ -24,7 +24,10 @@ use super::{
     Union, //
 };
 use crate::fs::{
-    backing::BackingFile,
+    backing::{
+        BackingFile,
+        OpenFile, //
+    },
     cred::Cred,
     file::{
         File,
@@ -36,43 +39,25 @@ use crate::fs::{
 use crate::logic::branch_spec::Perm;
 use kernel::{
     prelude::*,
-    sync::SetOnce, //
+    sync::aref::ARef, //
 };
 
-/// An open file: an instance, and the next one if the file was promoted since. What was opened
-/// stays open, as others may be using it.
-pub(crate) struct OpenFile {
-    real: BackingFile,
-    next: SetOnce<KBox<OpenFile>>,
-}
-
-impl OpenFile {
-    /// A file that was opened as `real`.
-    pub(crate) fn new(real: BackingFile) -> Self {
-        OpenFile {
-            real,
-            next: SetOnce::new(),
-        }
-    }
-
-    /// The instance that was opened last.
-    fn last(&self) -> &OpenFile {
-        let mut this = self;
-        while let Some(next) = this.next.as_ref() {
-            this = next;
-        }
-        this
-    }
-}
-
 /// Opens the instance `slot` for the user's file.
-fn open_slot(file: &File<Union>, slot: &Slot) -> Result<BackingFile> {
+fn open_slot(file: &File<Union>, slot: &Slot) -> Result<ARef<BackingFile>> {
     let mut flags = file.open_flags();
     if slot.branch().access.perm != Perm::Rw {
         // A branch that is not ours to write keeps its access times, too.
         flags |= O_NOATIME;
     }
     BackingFile::open(file, flags, slot.path(), &file.inode().sb().data().cred)
+}
+
+/// Opens the instance that the object has now, for a file that was opened before.
+#[cold]
+fn follow<'a>(file: &File<Union>, data: &'a OpenFile) -> Result<&'a BackingFile> {
+    let known = data.newest();
+    data.go_on(known, open_slot(file, file.inode().stack()?.top())?)?;
+    Union::opened(file, data)?.ok_or(ESTALE)
 }
 
 /// How much of a file's data is wanted by who opens it.
@@ -93,7 +78,7 @@ impl Operations for Union {
         on_open::prepare(file)
     }
 
-    fn open(file: &File<Union>) -> Result<KBox<OpenFile>> {
+    fn open(file: &File<Union>) -> Result<OpenFile> {
         let inode = file.inode();
         // A read-only open may cut the file, too, but only after checks that are still to come;
         // then `setattr` promotes it.
@@ -101,39 +86,28 @@ impl Operations for Union {
             copyup::promote(file.dentry(), wanted(file))?;
             plink::part::check_copied(inode, file.dentry())?;
         }
-        let real = open_slot(file, inode.stack()?.top())?;
-        Ok(KBox::new(OpenFile::new(real), GFP_KERNEL)?)
+        open_slot(file, inode.stack()?.top()).map(OpenFile::new)
     }
 
+    #[inline]
     fn real<'a>(file: &File<Union>, data: &'a OpenFile) -> Result<&'a BackingFile> {
-        if let Some(real) = Self::opened(file, data)? {
-            return Ok(real);
+        match Self::opened(file, data)? {
+            Some(real) => Ok(real),
+            None => follow(file, data),
         }
-        let opened = OpenFile::new(open_slot(file, file.inode().stack()?.top())?);
-        // Somebody else may be first; what loses is closed again.
-        data.last().next.populate(KBox::new(opened, GFP_KERNEL)?);
-        Self::opened(file, data)?.ok_or(ESTALE)
     }
 
+    #[inline]
     fn opened<'a>(file: &File<Union>, data: &'a OpenFile) -> Result<Option<&'a BackingFile>> {
-        let stack = file.inode().stack()?;
-        let top = stack.top_inode();
-        if data.real.is_of(top) {
-            return Ok(Some(&data.real));
-        }
-        let last = &data.last().real;
-        Ok(last.is_of(top).then_some(last))
+        Ok(data.of(file.inode().stack()?.top_inode()))
     }
 
+    #[inline]
     fn real_for_write<'a>(file: &File<Union>, data: &'a OpenFile) -> Result<&'a BackingFile> {
         if !file.inode().stack()?.writable() {
             copyup::promote(file.dentry(), Data::All)?;
         }
         Self::real(file, data)
-    }
-
-    fn last_used(data: &OpenFile) -> &BackingFile {
-        &data.last().real
     }
 
     fn real_for_sync<'a>(
