@@ -587,9 +587,8 @@ static int branch_getattr(const struct path *path, struct kstat *stat,
 	if (S_ISBLK(inode->i_mode))
 		return vfs_getattr_nosec(path, stat, request, flags);
 	/* Ours is SB_NOATIME, as the branch keeps the times of access. */
-	stat->result_mask |= STATX_BASIC_STATS;
-	if (inode->i_sb->s_flags & SB_NOATIME)
-		stat->result_mask &= ~STATX_ATIME;
+	if (likely(!(inode->i_sb->s_flags & SB_NOATIME)))
+		stat->result_mask |= STATX_ATIME;
 	if (unlikely(inode->i_flags & (S_DAX | S_VERITY))) {
 		if (IS_DAX(inode))
 			stat->attributes |= STATX_ATTR_DAX;
@@ -615,7 +614,9 @@ int ruaufs_helper_getattr(const struct path *path, struct kstat *stat,
 
 	if (unlikely(err))
 		return err;
-	generic_fill_statx_attr(inode, stat);
+	if (unlikely(inode->i_flags & (S_IMMUTABLE | S_APPEND)))
+		generic_fill_statx_attr(inode, stat);
+	stat->attributes_mask |= KSTAT_ATTR_VFS_FLAGS;
 	stat->dev = inode->i_sb->s_dev;
 	stat->ino = inode->i_ino;
 	stat->nlink = inode->i_nlink;

@@ -162,7 +162,7 @@ impl fs::inode_ops::Operations for Union {
     }
 
     #[inline]
-    fn getattr(inode: &Inode, stat: &mut fs_attr::Stat<'_>, idmap: IdMap<'_>) -> Result {
+    fn getattr(inode: &Inode, stat: fs_attr::Stat<'_>, idmap: IdMap<'_>) -> Result {
         attr::getattr(inode, stat, idmap)
     }
 

@@ -78,7 +78,7 @@ impl Stat<'_> {
     /// device, number, link count and owner of `inode`.
     #[inline]
     pub(crate) fn fill_from<T: FileSystem>(
-        &mut self,
+        self,
         path: PathRef<'_>,
         inode: &Inode<T>,
         idmap: IdMap<'_>,

@@ -179,11 +179,12 @@ pub(super) unsafe fn attach<T: Mountable>(file: *mut bindings::file, data: OpenF
 /// # Safety
 ///
 /// `file` must have been given some by [`attach`], and nobody else may use it any more.
-pub(super) unsafe fn detach(file: *mut bindings::file) {
+pub(super) unsafe fn detach(file: *mut bindings::file) -> OpenFile {
     // SAFETY: By the caller's contract.
     unsafe {
-        drop((&raw mut (*file).private_data).cast::<OpenFile>().read());
+        let data = (&raw const (*file).private_data).cast::<OpenFile>().read();
         (*file).private_data = core::ptr::null_mut();
+        data
     }
 }
 
@@ -345,7 +346,7 @@ impl<T: Mountable> Table<T> {
     /// Called by the VFS once, at the last close.
     unsafe extern "C" fn release(_inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
         // SAFETY: It was opened; nobody uses it any more.
-        unsafe { detach(file) };
+        unsafe { detach(file) }.close();
         0
     }
 

@@ -151,7 +151,7 @@ pub(crate) trait Operations: super::FileSystem {
     ) -> Result;
 
     /// stat(2).
-    fn getattr(inode: &Inode<Self>, stat: &mut attr::Stat<'_>, idmap: IdMap<'_>) -> Result;
+    fn getattr(inode: &Inode<Self>, stat: attr::Stat<'_>, idmap: IdMap<'_>) -> Result;
 
     /// chmod(2), chown(2), truncate(2), utimensat(2).
     fn setattr(dentry: &Dentry<Self>, request: attr::Request<'_>, idmap: IdMap<'_>) -> Result;
@@ -484,7 +484,7 @@ impl<T: Mountable> Table<T> {
                 let ret = bindings::finish_open(file, dentry, Some(opened));
                 // Only an open file is released by the VFS.
                 if (*file).f_mode & bindings::RUAUFS_FMODE_OPENED == 0 {
-                    file::detach(file);
+                    drop(file::detach(file));
                 }
                 to_result(ret)?;
             }
@@ -506,8 +506,8 @@ impl<T: Mountable> Table<T> {
         from_result(|| unsafe {
             let inode = Inode::<T>::from_raw((*(*path).dentry).d_inode);
             let _reading = inode.sb().read();
-            let mut stat = attr::Stat::from_raw(stat, request, flags);
-            T::getattr(inode, &mut stat, IdMap::from_raw(idmap))?;
+            let stat = attr::Stat::from_raw(stat, request, flags);
+            T::getattr(inode, stat, IdMap::from_raw(idmap))?;
             Ok(0)
         })
     }

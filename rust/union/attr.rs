@@ -29,12 +29,27 @@ use kernel::prelude::*;
 
 /// stat(2).
 #[inline]
-pub(crate) fn getattr(inode: &Inode, stat: &mut Stat<'_>, idmap: IdMap<'_>) -> Result {
+pub(crate) fn getattr(inode: &Inode, stat: Stat<'_>, idmap: IdMap<'_>) -> Result {
     let stack = inode.stack()?;
-    inode.refresh_if_moved()?;
-    // Blocks and the time of birth are known to the branch alone. A directory's size means
-    // nothing, and programs ask for it all the time.
-    if inode.is_dir() && stat.is_basic() {
+    if inode.attr_moved(stack.top_inode()) {
+        inode.refresh_all()?;
+    }
+    if inode.is_dir() {
+        return getattr_dir(inode, stat, idmap);
+    }
+    if stack.is_remote() {
+        return getattr_remote(inode, stat, idmap);
+    }
+    // Blocks and the time of birth are known to the branch alone. Local file systems do not care
+    // who asks.
+    stat.fill_from(stack.top().path(), inode, idmap)
+}
+
+/// As [`getattr`], for a directory. Its size means nothing, and programs ask for it all the time.
+#[inline(never)]
+fn getattr_dir(inode: &Inode, mut stat: Stat<'_>, idmap: IdMap<'_>) -> Result {
+    let stack = inode.stack()?;
+    if stat.is_basic() {
         stat.fill(inode, idmap);
         stat.mark_times(stack.top_inode());
         return Ok(());
@@ -42,12 +57,12 @@ pub(crate) fn getattr(inode: &Inode, stat: &mut Stat<'_>, idmap: IdMap<'_>) -> R
     if stack.is_remote() {
         return getattr_remote(inode, stat, idmap);
     }
-    // Local file systems do not care who asks.
     stat.fill_from(stack.top().path(), inode, idmap)
 }
 
+/// As [`getattr`], for a file system that asks who wants to know.
 #[inline(never)]
-fn getattr_remote(inode: &Inode, stat: &mut Stat<'_>, idmap: IdMap<'_>) -> Result {
+fn getattr_remote(inode: &Inode, stat: Stat<'_>, idmap: IdMap<'_>) -> Result {
     let top = inode.stack()?.top();
     let cred = &inode.sb().data().cred;
     cred.scope(|| stat.fill_from(top.path(), inode, idmap))

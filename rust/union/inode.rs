@@ -325,7 +325,7 @@ impl Inode {
 
     /// As [`Inode::refresh`], after a change that was none of ours.
     #[cold]
-    fn refresh_all(&self) -> Result {
+    pub(crate) fn refresh_all(&self) -> Result {
         self.forget_acls();
         self.forget_nosec();
         self.refresh()?;
