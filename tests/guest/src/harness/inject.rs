@@ -43,12 +43,18 @@ impl Injector {
 
     /// Runs `f` with its `nth` allocation failing; says whether there was one.
     pub(crate) fn fail<T>(&self, nth: u32, f: impl FnOnce() -> T) -> Result<(T, bool)> {
+        let (result, count) = self.count(nth, f)?;
+        Ok((result, count == nth))
+    }
+
+    /// Runs `f` with its allocation number `most` failing; says how many it made, up to that one.
+    pub(crate) fn count<T>(&self, most: u32, f: impl FnOnce() -> T) -> Result<(T, u32)> {
         const PATH: &str = "/proc/thread-self/fail-nth";
-        fs::write(PATH, nth.to_string()).context(PATH)?;
+        fs::write(PATH, most.to_string()).context(PATH)?;
         let result = f();
-        let left = fs::read_to_string(PATH)?;
+        let left: u32 = fs::read_to_string(PATH)?.trim().parse()?;
         fs::write(PATH, "0")?;
-        Ok((result, left.trim() == "0"))
+        Ok((result, most - left))
     }
 }
 

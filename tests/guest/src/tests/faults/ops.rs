@@ -25,6 +25,14 @@ pub(crate) struct Op {
     pub(crate) run: fn(&Path) -> Res<()>,
 }
 
+impl Op {
+    /// Whether it makes a file and then opens it: if that fails, the file stays, as it does on any
+    /// file system.
+    pub(crate) fn opens_what_is_new(&self) -> bool {
+        self.name.starts_with("create")
+    }
+}
+
 macro_rules! ops {
     ($($name:literal: |$root:ident| $body:expr;)+) => {
         &[$(Op { name: $name, run: |$root| $body }),+]
@@ -61,7 +69,8 @@ pub(crate) const CHANGES: &[Op] = ops! {
     "create over a whiteout": |u| sys::create(u.join("d/gone")).map(drop);
     "mkdir": |u| sys::mkdir(u.join("e/f/new"));
     "mkdir over a whiteout": |u| sys::mkdir(u.join("d/gonedir"));
-    "mknod": |u| sys::mknod(u.join("d/gone"), FileType::CharacterDevice, 0o600, sys::dev(1, 3));
+    "mknod of a file": |u| sys::mknod(u.join("d/gone"), FileType::RegularFile, 0o600, 0);
+    "mknod of a device": |u| sys::mknod(u.join("d/gone"), FileType::CharacterDevice, 0o600, sys::dev(1, 3));
     "symlink": |u| sys::symlink("x".repeat(100), u.join("d/gone"));
     "an unnamed file gets a name": |u| {
         let fd = sys::open(u.join("e/f"), OFlags::TMPFILE | OFlags::RDWR)?;
