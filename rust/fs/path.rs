@@ -22,7 +22,10 @@ use core::{
         MaybeUninit, //
     },
     ops::Deref,
-    ptr::NonNull, //
+    ptr::{
+        self,
+        NonNull, //
+    },
 };
 use kernel::{
     error::{
@@ -30,9 +33,12 @@ use kernel::{
         to_result, //
     },
     prelude::*,
-    sync::aref::{
-        ARef,
-        AlwaysRefCounted, //
+    sync::{
+        aref::{
+            ARef,
+            AlwaysRefCounted, //
+        },
+        Arc, //
     },
     types::Opaque,
 };
@@ -224,10 +230,13 @@ impl Path {
         // SAFETY: The call succeeded, the reference is ours.
         let mount: ARef<Mount> = unsafe { ARef::from_raw(NonNull::new_unchecked(mount).cast()) };
         // INVARIANT: Just cloned.
-        Ok(PrivatePath(ManuallyDrop::new(Path {
-            mount,
-            dentry: self.dentry.clone(),
-        })))
+        Ok(PrivatePath {
+            path: ManuallyDrop::new(Path {
+                mount,
+                dentry: self.dentry.clone(),
+            }),
+            ended: false,
+        })
     }
 
     /// The C form, valid as long as `self`.
@@ -260,27 +269,67 @@ impl Path {
 /// # Invariants
 ///
 /// The mount comes from `clone_private_mount()`: a long-term mount, for which `mntput()` only
-/// counts (`fs/namespace.c`), until `kern_unmount_array()` ends it.
-pub(crate) struct PrivatePath(ManuallyDrop<Path>);
+/// counts (`fs/namespace.c`), until `kern_unmount_array()` ends it. `path` is valid until `ended`
+/// is set.
+pub(crate) struct PrivatePath {
+    path: ManuallyDrop<Path>,
+    ended: bool,
+}
+
+impl PrivatePath {
+    /// How many paths [`PrivatePath::end_all`] takes.
+    pub(crate) const BATCH: usize = 32;
+
+    /// Gives up `paths`. The mounts of those that nobody else holds end together: the kernel
+    /// waits once for all that still look at them.
+    pub(crate) fn end_all(paths: [Option<Arc<Self>>; Self::BATCH]) {
+        let mut mounts = [ptr::null_mut(); Self::BATCH];
+        let mut count = 0;
+        let last = paths.into_iter().flatten();
+        let last = last.filter_map(Arc::into_unique_or_drop);
+        for (place, mut path) in mounts.iter_mut().zip(last) {
+            // SAFETY: Its memory goes at the end of this turn.
+            *place = unsafe { path.give_up() };
+            count += 1;
+        }
+        if count > 0 {
+            // SAFETY: By the type invariant; the references are given up.
+            unsafe { bindings::kern_unmount_array(mounts.as_mut_ptr(), count) };
+        }
+    }
+
+    /// Puts the dentry, which must not outlive its super block's last mount, and hands the mount
+    /// to the caller, who ends it.
+    ///
+    /// # Safety
+    ///
+    /// The path is only dropped after this.
+    unsafe fn give_up(&mut self) -> *mut bindings::vfsmount {
+        self.ended = true;
+        // SAFETY: By the type invariant it was valid; by the caller it is not used again.
+        let Path { mount, dentry } = unsafe { ManuallyDrop::take(&mut self.path) };
+        drop(dentry);
+        ARef::into_raw(mount).as_ptr().cast()
+    }
+}
 
 impl Deref for PrivatePath {
     type Target = Path;
 
     fn deref(&self) -> &Path {
-        &self.0
+        &self.path
     }
 }
 
 impl Drop for PrivatePath {
     fn drop(&mut self) {
-        // SAFETY: It is not used again.
-        let Path { mount, dentry } = unsafe { ManuallyDrop::take(&mut self.0) };
-        // The dentry must not outlive its super block's last mount.
-        drop(dentry);
-        let mut mounts = [ARef::into_raw(mount).as_ptr().cast()];
-        // SAFETY: By the type invariant; the reference is given up. Of the calls that end such a
-        // mount this one waits for an expedited grace period only.
-        unsafe { bindings::kern_unmount_array(mounts.as_mut_ptr(), 1) };
+        if !self.ended {
+            // SAFETY: It is being dropped.
+            let mut mounts = [unsafe { self.give_up() }];
+            // SAFETY: By the type invariant; the reference is given up. Of the calls that end
+            // such a mount this one waits for an expedited grace period only.
+            unsafe { bindings::kern_unmount_array(mounts.as_mut_ptr(), 1) };
+        }
     }
 }
 

@@ -26,6 +26,7 @@ use crate::logic::{
     branch_spec::Access,
     plink::FsId, //
 };
+use core::array;
 use kernel::{
     prelude::*,
     sync::{
@@ -209,5 +210,14 @@ impl BranchTable {
     /// The branch whose root is `dentry`.
     pub(crate) fn at_root(&self, dentry: &LowerDentry) -> Option<&Arc<Branch>> {
         at_root(&self.order, dentry)
+    }
+}
+
+impl Drop for BranchTable {
+    /// A table that goes takes many mounts along: they end together.
+    fn drop(&mut self) {
+        while !self.order.is_empty() {
+            PrivatePath::end_all(array::from_fn(|_| Some(self.order.pop()?.root.clone())));
+        }
     }
 }
