@@ -140,13 +140,22 @@ pub(crate) fn set_acl(dentry: &Dentry, request: acl::Request, idmap: IdMap<'_>) 
     let write = top.branch().want_write()?;
     // The mounter might keep the bit; it is the caller who asks.
     let strip = request.which() == Which::Access && acl::drops_sgid(inode, idmap);
+    let mode = inode.mode();
+    let chmod = |mode| {
+        Change::new()
+            .mode(mode)
+            .apply(&top.branch().root.mount, top.dentry())
+    };
     let result = inode.sb().data().cred.scope(|| {
-        if strip {
-            Change::new()
-                .mode(inode.mode() & !0o2000)
-                .apply(&top.branch().root.mount, top.dentry())?;
+        if !strip {
+            return request.apply(top.path());
         }
-        request.apply(top.path())
+        chmod(mode & !0o2000)?;
+        request.apply(top.path()).inspect_err(|_| {
+            if let Err(error) = chmod(mode) {
+                pr_warn!("the set-group-id bit of a file is lost: {:?}\n", error);
+            }
+        })
     });
     drop(write);
     inode.forget_acls();

@@ -8,7 +8,10 @@ cases! {
     BASIC: lower_ones_are_seen, set_and_removed, they_decide, default_is_inherited,
         chmod_changes_the_mask, copied_with_the_file, default_beats_umask, invalid_ones,
         only_owners_may_set, mode_follows_the_acl, set_by_hand_on_what_is_known;
+    EXT4: refused_one_keeps_set_gid;
 }
+
+const EXT4: &[Layout] = &[Layout::Ext4];
 
 const ACCESS: &str = "system.posix_acl_access";
 const DEFAULT: &str = "system.posix_acl_default";
@@ -331,5 +334,23 @@ fn set_by_hand_on_what_is_known(cx: &Ctx) -> Result<()> {
         assert_eq!(users::as_user(1001, 1001, || text(&file))?, "f");
     }
     cx.changed_by_hand(&u.br(1, ""))?;
+    Ok(())
+}
+
+/// By an owner who is not in the group of the file.
+fn refused_one_keeps_set_gid(cx: &Ctx) -> Result<()> {
+    let low = Tree::new().file("f", "").owner(1001, 5).mode(0o2755);
+    let u = cx.union().rw(Tree::new()).ro(low).opt("acl").mount()?;
+    // More than a block.
+    let mut large = vec![user_obj(7)];
+    large.extend((2000..3000).map(|id| user(id, 7)));
+    large.extend([group_obj(5), mask(7), other(5)]);
+    let set = |entries: &[Entry]| {
+        users::as_user(1001, 1001, || sys::set_xattr(u.at("f"), ACCESS, acl(entries)))
+    };
+    errno(set(&large), Errno::NOSPC);
+    assert_eq!(sys::mode(&sys::lstat(u.at("f"))?), 0o2755);
+    set(&[user_obj(7), group_obj(5), other(5)])?;
+    assert_eq!(sys::mode(&sys::lstat(u.at("f"))?), 0o755);
     Ok(())
 }
