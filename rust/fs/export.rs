@@ -322,21 +322,31 @@ impl<T: Mountable> Table<T> {
         }
     }
 
+    /// The object that the words picked by `part` of a handle stand for.
+    ///
     /// # Safety
     ///
-    /// `fid` must have `len` words.
-    unsafe fn words<'a>(fid: *mut bindings::fid, len: c_int, kind: c_int) -> Result<&'a [u32]> {
-        if kind != c_int::from(TYPE) && kind != c_int::from(TYPE_WITH_PARENT) {
-            return Err(ESTALE);
-        }
-        let len = usize::try_from(len)?;
-        // SAFETY: By the caller's contract; a `fid` is made of words.
-        Ok(unsafe { core::slice::from_raw_parts(fid.cast(), len) })
-    }
-
-    /// What a callback returns.
-    fn dentry(result: Result<ARef<Dentry<T>>>) -> *mut bindings::dentry {
-        match result {
+    /// `sb` must be a super block of ours, and `fid` have `len` words.
+    unsafe fn decode(
+        sb: *mut bindings::super_block,
+        fid: *mut bindings::fid,
+        len: c_int,
+        kind: c_int,
+        part: impl FnOnce(&[u32]) -> Option<&[u32]>,
+    ) -> *mut bindings::dentry {
+        let decode = || -> Result<ARef<Dentry<T>>> {
+            if kind != c_int::from(TYPE) && kind != c_int::from(TYPE_WITH_PARENT) {
+                return Err(ESTALE);
+            }
+            let len = usize::try_from(len)?;
+            // SAFETY: By the caller's contract; a `fid` is made of words.
+            let words = unsafe { core::slice::from_raw_parts(fid.cast(), len) };
+            // SAFETY: By the caller's contract.
+            let sb = unsafe { SuperBlock::from_raw(sb) };
+            let (dentry, _) = T::decode(sb, part(words).ok_or(ESTALE)?)?;
+            Ok(dentry)
+        };
+        match decode() {
             Ok(dentry) => ARef::into_raw(dentry).as_ptr().cast(),
             Err(error) => error.to_ptr(),
         }
@@ -352,11 +362,7 @@ impl<T: Mountable> Table<T> {
         kind: c_int,
     ) -> *mut bindings::dentry {
         // SAFETY: Valid by the contract of the callback.
-        Self::dentry(unsafe {
-            Self::words(fid, len, kind)
-                .and_then(|words| T::decode(SuperBlock::from_raw(sb), words))
-                .map(|(dentry, _)| dentry)
-        })
+        unsafe { Self::decode(sb, fid, len, kind, |words| Some(words)) }
     }
 
     /// # Safety
@@ -369,14 +375,11 @@ impl<T: Mountable> Table<T> {
         kind: c_int,
     ) -> *mut bindings::dentry {
         // SAFETY: Valid by the contract of the callback.
-        Self::dentry(unsafe {
-            Self::words(fid, len, kind)
-                .and_then(|words| {
-                    let rest = T::skip(words).filter(|rest| !rest.is_empty());
-                    T::decode(SuperBlock::from_raw(sb), rest.ok_or(ESTALE)?)
-                })
-                .map(|(dentry, _)| dentry)
-        })
+        unsafe {
+            Self::decode(sb, fid, len, kind, |words| {
+                T::skip(words).filter(|rest| !rest.is_empty())
+            })
+        }
     }
 
     /// # Safety
