@@ -21,6 +21,7 @@ use super::{
     },
     copyup,
     dirren,
+    draft::text,
     index::{
         self,
         View, //
@@ -466,8 +467,9 @@ impl Job<'_> {
         };
         if let Err(error) = undo() {
             pr_warn!(
-                "the whiteout of {:?} stays beside it: {:?}\n",
-                kernel::str::BStr::from_bytes(name),
+                "branch {}: directory {:?} keeps a whiteout beside it or lacks its opaque mark: {:?}\n",
+                text(&branch.shown.to_bytes().unwrap_or_default()),
+                text(name),
                 error
             );
         }
