@@ -48,7 +48,7 @@ host_tests() {
 
 # guest_tests [--debug]: the time limits are for emulation.
 guest_tests() {
-	local name profile=dev tools=() environment=() options=(--timeout 2700)
+	local name names tests profile=dev tools=() environment=() options=(--timeout 2700)
 	if [[ ${1:-} == --debug ]]; then
 		: "${RUAUFS_TEST_TIMEOUT:=1200}"
 		options=(--debug --timeout 14400 --log "$CACHE/log/kernel-debug-$(key "$SRC").log")
@@ -59,7 +59,9 @@ guest_tests() {
 	CARGO_TARGET_DIR=$target/guest-$(key "$SRC")
 	step "build the guest tests" "$SRC/scripts/chroot.sh" cargo build --locked \
 		--profile "$profile" --manifest-path "$SRC/tests/guest/Cargo.toml"
-	if [[ -z $filter || $filter == *tools* ]]; then # No other test needs them.
+	tests=$CARGO_TARGET_DIR/${profile/dev/debug}/ruaufs-guest-tests
+	names=$("$SRC/scripts/chroot.sh" "$tests" --list ${filter:+"$filter"})
+	if [[ $'\n'$names == *$'\n'tools_* ]]; then # No other test needs them.
 		tools=(--file "$("$SRC/scripts/build-tools.sh")/bin/ruaufs")
 	fi
 	# See tests/guest/src/main.rs.
@@ -67,7 +69,7 @@ guest_tests() {
 		[[ -z ${!name:-} ]] || environment+=(--env "$name=${!name}")
 	done
 	run "guest tests" "$SRC/scripts/vm.sh" "${options[@]}" "${environment[@]}" \
-		--file "$CARGO_TARGET_DIR/${profile/dev/debug}/ruaufs-guest-tests" "${tools[@]}" \
+		--file "$tests" "${tools[@]}" \
 		--file "$SRC/scripts/guest/run-tests" --file "$SRC/scripts/guest/check-leaks" \
 		-- /ruaufs/run-tests ${filter:+"$filter"}
 }
