@@ -689,8 +689,8 @@ bool ruaufs_helper_is_settled(const struct inode *inode)
 }
 
 /*
- * Sees to it that the next change of a directory shows in its times.  False if
- * that cannot be promised: with coarse times two changes may look like one.
+ * Sees to it that the next change shows in the times of @inode.  False if that
+ * cannot be promised: with coarse times two changes may look like one.
  */
 bool ruaufs_helper_watch(struct inode *inode)
 {

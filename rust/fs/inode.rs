@@ -271,12 +271,18 @@ impl<T> Inode<T> {
         unsafe { bindings::ruaufs_helper_is_dead_dir(self.as_ptr()) }
     }
 
+    /// Makes the next change of it have a change time of its own, however soon it comes. Whether
+    /// that is sure.
+    pub(crate) fn watch(&self) -> bool {
+        // SAFETY: The inode is valid; the helper sets a flag atomically.
+        unsafe { bindings::ruaufs_helper_watch(self.as_ptr()) }
+    }
+
     /// The stamp of a directory that is about to be listed, if each change from now on is sure to
     /// show in it.
     pub(crate) fn lasting_stamp(&self) -> Option<Stamp> {
         let before = self.stamp();
-        // SAFETY: The inode is valid; the helper sets a flag atomically.
-        let shows = unsafe { bindings::ruaufs_helper_watch(self.as_ptr()) };
+        let shows = self.watch();
         // A change in between may have had the old time still, or taken the flag away again.
         let stamp = self.stamp();
         (shows && stamp == before).then_some(stamp)
@@ -540,6 +546,7 @@ impl<T: super::Mountable> New<T> {
     pub(crate) fn finish(self, from: &Inode, idmap: IdMap<'_>, nlink: u32) -> ARef<Inode<T>> {
         let inode = self.0.clone();
         let ptr = inode.as_ptr();
+        from.watch();
         inode.copy_attr(from, idmap);
         inode.copy_flags(from);
         // SAFETY: By the type invariant nobody else uses the inode, so plain writes are fine.

@@ -295,6 +295,8 @@ impl Inode {
     pub(crate) fn refresh(&self) -> Result {
         let stack = self.stack()?;
         let top = stack.top();
+        // Where times are coarse, two changes within one tick may look like one.
+        stack.top_inode().watch();
         self.copy_attr(stack.top_inode(), top.branch().root.mount.idmap());
         self.copy_flags(stack.top_inode());
         if !self.is_plinked() {
