@@ -349,7 +349,9 @@ fn refused_one_keeps_set_gid(cx: &Ctx) -> Result<()> {
     large.extend((2000..3000).map(|id| user(id, 7)));
     large.extend([group_obj(5), mask(7), other(5)]);
     let set = |entries: &[Entry]| {
-        users::as_user(1001, 1001, || sys::set_xattr(u.at("f"), ACCESS, acl(entries)))
+        users::as_user(1001, 1001, || {
+            sys::set_xattr(u.at("f"), ACCESS, acl(entries))
+        })
     };
     errno(set(&large), Errno::NOSPC);
     assert_eq!(sys::mode(&sys::lstat(u.at("f"))?), 0o2755);
