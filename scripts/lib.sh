@@ -147,7 +147,7 @@ name_kernel() {
 		"${GUEST_PACKAGES[@]}" / "${DEMO_PACKAGES[@]}")
 	PROGRAMS=$CACHE/programs-$(script_key make-programs.sh \
 		"$(cat "$SRC"/scripts/make-root.sh)" "${PROGRAM_PACKAGES[@]}" \
-		"${DEMO_PACKAGES[@]}" "$FSX_VERSION" "$C_PROJECT")
+		"${DEMO_PACKAGES[@]}" "$FSX_VERSION" "$C_PROJECT" "${STORAGE_PACKAGES[@]}")
 }
 
 if [[ -n ${RUAUFS_KERNEL:-} ]]; then

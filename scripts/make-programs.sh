@@ -28,6 +28,16 @@ CARGO_TARGET_DIR=$CACHE/target/programs "$SRC/scripts/chroot.sh" \
 	cargo install --locked --version "$FSX_VERSION" --root "$dir/fsx" fsx
 cp "$dir/fsx/bin/fsx" "$root/usr/local/bin/"
 
+# The tests of the storage driver need no more than themselves.
+"$SRC/scripts/make-root.sh" "${STORAGE_PACKAGES[*]}" "$dir/go"
+chroot "$dir/go" /bin/sh -euc '
+	export HOME=/root GOROOT=/usr/lib/go GOPATH=/usr/share/gocode GO111MODULE=off CGO_ENABLED=0
+	cd $GOPATH/src/github.com/containers/storage
+	go test -c -o /storage-aufs \
+		-tags "exclude_graphdriver_btrfs exclude_graphdriver_devicemapper" ./drivers/aufs'
+cp "$dir/go/storage-aufs" "$root/usr/local/bin/"
+rm -rf --one-file-system "$dir/go"
+
 # A C project with tests of its own, as a git repository.
 fetch_source "$dir/source" "$C_PROJECT"
 mkdir -p "$dir/project"

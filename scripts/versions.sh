@@ -44,3 +44,5 @@ PROGRAM_PACKAGES=(
 )
 FSX_VERSION=0.3.2
 C_PROJECT=zlib
+# The tests of a storage driver of containers that uses aufs: one Go program.
+STORAGE_PACKAGES=(golang-go golang-github-containers-storage-dev)
