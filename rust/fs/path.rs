@@ -152,6 +152,19 @@ impl Mount {
         // INVARIANT: Just taken.
         Ok(WriteAccess(self))
     }
+
+    /// Keeps mount and super block from being made read-only until the guard is dropped. Write
+    /// access is still to be taken: the file system may be frozen meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// `EROFS` if one of them is read-only.
+    pub(crate) fn keep_writable(&self) -> Result<KeptWritable<'_>> {
+        // SAFETY: The mount is valid.
+        to_result(unsafe { bindings::mnt_get_write_access(self.as_ptr()) })?;
+        // INVARIANT: Just taken.
+        Ok(KeptWritable(self))
+    }
 }
 
 /// `struct mnt_idmap` of a mount.
@@ -183,6 +196,20 @@ impl Drop for WriteAccess<'_> {
     fn drop(&mut self) {
         // SAFETY: By the type invariant.
         unsafe { bindings::mnt_drop_write(self.0.as_ptr()) };
+    }
+}
+
+/// A write count of a mount.
+///
+/// # Invariants
+///
+/// `mnt_get_write_access()` succeeded and was not undone.
+pub(crate) struct KeptWritable<'a>(&'a Mount);
+
+impl Drop for KeptWritable<'_> {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant.
+        unsafe { bindings::mnt_put_write_access(self.0.as_ptr()) };
     }
 }
 

@@ -275,10 +275,11 @@ impl Move<'_> {
         let moves = info.moves.reserve_again(copy.inode)?;
         let staged = copy.stage()?;
         let lock = info.replace.lock();
-        let write = copy.target.want_write()?;
+        // What is begun must be done, or undone, in pieces: see `place()`.
+        let kept = copy.target.root.mount.keep_writable()?;
         // What is seen by its name changes its place in two steps.
         let moving = copy.inode.moving();
-        let moved = self.place(&staged, request, &write);
+        let moved = self.place(&staged, request);
         let result = match moved {
             Ok(None) => Ok(()),
             Ok(Some(lower)) => {
@@ -289,12 +290,14 @@ impl Move<'_> {
                 result.map_err(Refused::from)
             }
             Err(error) => {
-                copy.discard(&staged, &write);
+                if let Ok(write) = copy.target.want_write() {
+                    copy.discard(&staged, &write);
+                }
                 Err(error.into())
             }
         };
         drop(moving);
-        drop(write);
+        drop(kept);
         drop(lock);
         if result.is_ok() {
             self.guard();
@@ -303,44 +306,43 @@ impl Move<'_> {
     }
 
     /// Gives the copy its name, and takes the original away; gives the copy then.
-    fn place(
-        &self,
-        staged: &Staged,
-        request: &Mvdown,
-        write: &WriteAccess<'_>,
-    ) -> Result<Option<ARef<LowerDentry>>> {
+    ///
+    /// Only one of the branches is under write access at a time: if they are on one file system
+    /// and somebody froze it in between, the freeze would wait for us, and we for the thaw.
+    fn place(&self, staged: &Staged, request: &Mvdown) -> Result<Option<ARef<LowerDentry>>> {
         let copy = self.0;
         let name = copy.dentry.name()?;
         let parent = copy.dentry.parent();
         let dir = parent.object()?.slot_on(copy.target.id)?.ok_or(ESTALE)?;
         let times = DirTimes::of(dir)?;
-        let aside = self.aside(dir, &name, request, write)?;
-        let named = self.link(staged, dir, &name, write);
-        let result = match named {
-            Ok(lower) if request.has(Mvdown::KUPPER) => Ok((lower, true)),
-            Ok(lower) => match self.unlink_upper(&parent, &name) {
-                Ok(()) => Ok((lower, false)),
-                Err(error) => {
-                    let undone = Removing::new(dir.path(), &name, write).and_then(Removing::unlink);
-                    self.warn(&name, undone);
-                    Err(error)
-                }
-            },
-            Err(error) => Err(error),
+        let write = copy.target.want_write()?;
+        let aside = self.aside(dir, &name, request, &write)?;
+        let named = self.link(staged, dir, &name, &write);
+        drop(write);
+        let kept = request.has(Mvdown::KUPPER);
+        let unlinked = match &named {
+            Ok(_) if !kept => self.unlink_upper(&parent, &name),
+            _ => Ok(()),
         };
+        let write = copy.target.want_write()?;
+        if let (Ok(_), Err(_)) = (&named, &unlinked) {
+            let undone = Removing::new(dir.path(), &name, &write).and_then(Removing::unlink);
+            self.warn(&name, undone);
+        }
+        let result = named.and_then(|lower| unlinked.map(|()| lower));
         match (&result, aside) {
-            (Ok(_), Some((old, temp))) => whiteout::purge(copy.target, &old, &temp, write),
+            (Ok(_), Some((old, temp))) => whiteout::purge(copy.target, &old, &temp, &write),
             (Err(_), Some((_, temp))) => {
                 let orphans = copy.target.at(&copy.target.work()?.orphans);
-                let undone = Renaming::new((orphans, &temp), (dir.path(), &name), 0, write)
+                let undone = Renaming::new((orphans, &temp), (dir.path(), &name), 0, &write)
                     .and_then(Renaming::commit);
                 self.warn(&name, undone.map(|_| ()));
             }
             (_, None) => {}
         }
-        times.restore(dir, write);
-        let (lower, kept) = result?;
-        whiteout::remove(copy.target, dir.dentry(), &name, write)?;
+        times.restore(dir, &write);
+        let lower = result?;
+        whiteout::remove(copy.target, dir.dentry(), &name, &write)?;
         Ok(Some(lower).filter(|_| !kept))
     }
 
