@@ -153,6 +153,18 @@ pub(crate) fn give_name(dentry: &Dentry, top: &Slot) -> Result {
     })
 }
 
+/// Names in the directory `dir` are about to change, on whatever branch: makes sure that its top
+/// instance, whose times are shown, can be written, unless there is no branch for that.
+pub(crate) fn promote_shown(dir: &Dentry) -> Result {
+    if dir.object()?.stack()?.writable() {
+        return Ok(());
+    }
+    match promote(dir, Data::All) {
+        Err(error) if error == EROFS => Ok(()),
+        other => other,
+    }
+}
+
 /// Makes sure that `dentry` has an instance on `target`, which for a non-directory is its top
 /// one: `target` is not below that.
 pub(crate) fn promote_to(dentry: &Dentry, target: &Arc<Branch>) -> Result {

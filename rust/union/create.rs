@@ -66,6 +66,7 @@ use kernel::{
 fn branch_for(dir: &Dentry, entry: NewEntry<'_>) -> Result<Arc<Branch>> {
     let branch = target::for_new_entry(dir, entry)?;
     copyup::promote_to(dir, &branch)?;
+    copyup::promote_shown(dir)?;
     Ok(branch)
 }
 
@@ -228,7 +229,9 @@ pub(crate) fn link(old: &Dentry, dir: &Inode, entry: Entry<'_, Union>) -> Result
     let own = target::above(&old.directory(), inode.stack()?.top())?;
     let branch = target::not_hidden(dir, entry.name, None, &own)?;
     copyup::promote_to(old, &branch)?;
-    copyup::promote_to(&entry.dentry.parent(), &branch)?;
+    let parent = entry.dentry.parent();
+    copyup::promote_to(&parent, &branch)?;
+    copyup::promote_shown(&parent)?;
     let lock = inode.promotion_lock();
     plink::part::check(old)?;
     let slot = dir.slot_on(branch.id)?.ok_or(ESTALE)?;

@@ -221,6 +221,7 @@ where
     let cred = &dir.sb().data().cred;
     let inode = entry.dentry.object()?;
     let parent = entry.dentry.parent();
+    copyup::promote_shown(&parent)?;
     let (lock, removal) = loop {
         let lock = inode.promotion_lock();
         plink::part::check(entry.dentry)?;

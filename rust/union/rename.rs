@@ -127,6 +127,8 @@ pub(crate) fn rename(
     })?;
     bring(&from, &branch)?;
     copyup::promote_to(&to.dentry.parent(), &branch)?;
+    copyup::promote_shown(&from.dentry.parent())?;
+    copyup::promote_shown(&to.dentry.parent())?;
     match victim {
         Some(_) if exchange => bring(&to, &branch)?,
         Some(victim) => plink::gather(to.dentry, victim),

@@ -9,7 +9,7 @@ cases! {
         files_are_changed_where_they_are,
         removal_happens_where_things_are, renames_between_them, links_between_them,
         exchanges_of_directories, directories_over_an_upper_one, times_of_directories,
-        read_only_between_them, renames_into_a_directory_of_the_lower_one,
+        read_only_between_them, rename_below_a_read_only_directory, renames_into_a_directory_of_the_lower_one,
         each_has_its_bases, the_upper_one_hides_what_the_lower_one_gets;
 }
 
@@ -254,13 +254,30 @@ fn read_only_between_them(cx: &Ctx) -> Result<()> {
     assert_eq!(text(u.br(2, "f"))?, "hidden");
     sys::append(u.at("d/y"), "+")?;
     assert_eq!(text(u.br(2, "d/y"))?, "rw+");
+    // The directory's times, shown of its top instance, change with any of its names.
     sys::unlink(u.at("d/y"))?;
+    assert!(sys::mtime(&sys::lstat(u.at("d"))?) > MTIME);
     sys::unlink(u.at("f"))?;
     for _ in 0..2 {
         assert_eq!(names(u.root())?, set(["d"]));
         assert_eq!(names(u.at("d"))?, set(["x"]));
         u.again()?;
     }
+    Ok(())
+}
+
+fn rename_below_a_read_only_directory(cx: &Ctx) -> Result<()> {
+    let kind = cx.layout.upper();
+    let u = cx
+        .union()
+        .on(kind, "rw", Tree::new())
+        .on(kind, "ro", Tree::new().dir("d").mtime(MTIME.0, MTIME.1))
+        .on(kind, "rw", Tree::new().file("d/y", "rw"))
+        .mount()?;
+    sys::rename(u.at("d/y"), u.at("d/z"))?;
+    assert!(sys::mtime(&sys::lstat(u.at("d"))?) > MTIME);
+    assert_eq!(text(u.at("d/z"))?, "rw");
+    assert_eq!(names(u.at("d"))?, set(["z"]));
     Ok(())
 }
 
