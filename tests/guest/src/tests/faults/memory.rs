@@ -103,7 +103,8 @@ impl<'a> Sweep<'a> {
             let now = State::of(&u)?;
             let done = match &result {
                 Ok(()) => {
-                    now.check_done(&self.expected, self.start)
+                    // After the new mount below none may be left.
+                    now.check_done_but_orphans(&self.expected, self.start)
                         .with_context(at)?;
                     true
                 }
