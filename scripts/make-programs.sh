@@ -30,6 +30,7 @@ cp "$dir/fsx/bin/fsx" "$root/usr/local/bin/"
 
 # The tests of the storage driver need no more than themselves.
 "$SRC/scripts/make-root.sh" "${STORAGE_PACKAGES[*]}" "$dir/go"
+# shellcheck disable=SC2016 # Expanded in the tree.
 chroot "$dir/go" /bin/sh -euc '
 	export HOME=/root GOROOT=/usr/lib/go GOPATH=/usr/share/gocode GO111MODULE=off CGO_ENABLED=0
 	cd $GOPATH/src/github.com/containers/storage
