@@ -304,7 +304,8 @@ impl OpenFile {
         Ok(())
     }
 
-    /// Closes the files at once. Not under a lock.
+    /// Closes the files: at once where there is but one, else on the task's way out of the kernel.
+    /// Not under a lock.
     pub(super) fn close(self) {
         let word = load_acquire(&self.0);
         // SAFETY: By the type invariant; nobody uses it any more.

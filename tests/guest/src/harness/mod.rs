@@ -2,6 +2,7 @@
 
 //! What tests are made of. See `main.rs` for the picture.
 
+pub(crate) mod acl;
 pub(crate) mod compare;
 pub(crate) mod context;
 pub(crate) mod device;

@@ -2,7 +2,10 @@
 
 //! POSIX access control lists, in the binary form of `system.posix_acl_*`.
 
-use crate::harness::prelude::*;
+use crate::harness::{
+    acl::{acl, Entry},
+    prelude::*,
+};
 
 cases! {
     BASIC: lower_ones_are_seen, set_and_removed, they_decide, default_is_inherited,
@@ -15,9 +18,6 @@ const EXT4: &[Layout] = &[Layout::Ext4];
 
 const ACCESS: &str = "system.posix_acl_access";
 const DEFAULT: &str = "system.posix_acl_default";
-
-/// One entry: tag, permission bits, user or group.
-type Entry = (u16, u16, u32);
 
 const NONE: u32 = u32::MAX;
 const fn user_obj(perm: u16) -> Entry {
@@ -37,17 +37,6 @@ const fn mask(perm: u16) -> Entry {
 }
 const fn other(perm: u16) -> Entry {
     (0x20, perm, NONE)
-}
-
-/// The binary form, version 2.
-fn acl(entries: &[Entry]) -> Vec<u8> {
-    let mut bytes = 2u32.to_le_bytes().to_vec();
-    for (tag, perm, id) in entries {
-        bytes.extend(tag.to_le_bytes());
-        bytes.extend(perm.to_le_bytes());
-        bytes.extend(id.to_le_bytes());
-    }
-    bytes
 }
 
 /// rw for the owner and for user 1001, nothing for others.

@@ -6,6 +6,7 @@
 use std::{os::unix::process::CommandExt, path::Path, process::Command};
 
 use crate::harness::{
+    acl::acl,
     compare::{as_native_through, said, Op},
     idmap::{UserNs, BASE},
     prelude::*,
@@ -30,17 +31,6 @@ type Action = (&'static str, fn(&Path) -> Res<String>);
 
 fn done<T>(result: Res<T>) -> Res<String> {
     result.map(|_| "done".to_owned())
-}
-
-/// An ACL as the extended attribute holds it: tag, permissions, id.
-fn acl(entries: &[(u16, u16, u32)]) -> Vec<u8> {
-    let mut bytes = 2u32.to_le_bytes().to_vec();
-    for (tag, perm, id) in entries {
-        bytes.extend(tag.to_le_bytes());
-        bytes.extend(perm.to_le_bytes());
-        bytes.extend(id.to_le_bytes());
-    }
-    bytes
 }
 
 /// Access for one more user.

@@ -8,6 +8,7 @@ use std::path::Path;
 use rustix::fs::{FallocateFlags, Timestamps};
 
 use crate::harness::{
+    acl::acl,
     compare::{as_native, said, Op},
     prelude::*,
     sys::Res,
@@ -198,17 +199,6 @@ fn of_changed_attributes(cx: &Ctx) -> Result<()> {
         ("unlink", |f| done(sys::unlink(f))),
     ];
     as_native(cx, &table(&[0o6777, 0o777], &ACTORS, actions))
-}
-
-/// An ACL as the extended attribute holds it: tag, permissions, id.
-fn acl(entries: &[(u16, u16, u32)]) -> Vec<u8> {
-    let mut bytes = 2u32.to_le_bytes().to_vec();
-    for (tag, perm, id) in entries {
-        bytes.extend(tag.to_le_bytes());
-        bytes.extend(perm.to_le_bytes());
-        bytes.extend(id.to_le_bytes());
-    }
-    bytes
 }
 
 fn of_new_objects(cx: &Ctx) -> Result<()> {

@@ -11,7 +11,10 @@ use std::{
 use proptest::prelude::*;
 
 use super::merge::{self, Object};
-use crate::harness::tree::{whiteout_name, Tree};
+use crate::harness::{
+    acl::{self, Entry},
+    tree::{whiteout_name, Tree},
+};
 
 /// A relative path of one to three names.
 pub(crate) type Path = String;
@@ -304,8 +307,6 @@ pub(crate) const ACLS: usize = 4;
 /// An access control list in its binary form.
 pub(crate) fn acl(which: usize) -> Vec<u8> {
     const NONE: u32 = u32::MAX;
-    /// Tag, permission bits, user or group.
-    type Entry = (u16, u16, u32);
     let entries: &[Entry] = match which % ACLS {
         // Nothing beyond what a mode says.
         0 => &[(1, 6, NONE), (4, 4, NONE), (0x20, 0, NONE)],
@@ -334,13 +335,7 @@ pub(crate) fn acl(which: usize) -> Vec<u8> {
             (0x20, 7, NONE),
         ],
     };
-    let mut bytes = 2u32.to_le_bytes().to_vec();
-    for (tag, perm, id) in entries {
-        bytes.extend(tag.to_le_bytes());
-        bytes.extend(perm.to_le_bytes());
-        bytes.extend(id.to_le_bytes());
-    }
-    bytes
+    acl::acl(entries)
 }
 
 /// Names in the directory with many names.
