@@ -16,11 +16,14 @@ use std::{
 
 /// Exit status after a hang.
 pub(crate) const EXIT: i32 = 3;
+/// How often a long test says how far it is.
+const NEWS: Duration = Duration::from_secs(60);
 
 struct Armed {
     name: String,
     limit: Duration,
     last_sign: Instant,
+    last_news: Instant,
 }
 
 static ARMED: Mutex<Option<Armed>> = Mutex::new(None);
@@ -46,6 +49,7 @@ pub(crate) fn arm(name: &str, limit: Duration) {
         name: name.to_owned(),
         limit,
         last_sign: Instant::now(),
+        last_news: Instant::now(),
     });
 }
 
@@ -53,6 +57,19 @@ pub(crate) fn arm(name: &str, limit: Duration) {
 pub(crate) fn alive() {
     if let Some(armed) = ARMED.lock().unwrap_or_else(|e| e.into_inner()).as_mut() {
         armed.last_sign = Instant::now();
+    }
+}
+
+/// A sign of life from a test that has done `done` of `all`, which are `what`. It is printed once a
+/// minute.
+pub(crate) fn alive_after(done: u64, all: u64, what: &str) {
+    if let Some(armed) = ARMED.lock().unwrap_or_else(|e| e.into_inner()).as_mut() {
+        armed.last_sign = Instant::now();
+        if armed.last_news.elapsed() >= NEWS {
+            armed.last_news = Instant::now();
+            print!("{done} of {all} {what}, ");
+            let _ = std::io::stdout().flush();
+        }
     }
 }
 

@@ -159,7 +159,7 @@ fn check<S: fmt::Debug + Pieces>(
             .new_tree(&mut runner)
             .map_err(anyhow::Error::msg)?;
         let try_it = |scenario: &S, batch| {
-            watchdog::alive();
+            watchdog::alive_after(spent.steps.get(), steps, "steps");
             spent.at.set(usize::MAX);
             one(cx, |cx| play(cx, scenario, batch, &spent))
         };
@@ -205,8 +205,9 @@ pub(crate) fn each<T: fmt::Debug>(
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
+    let done = Cell::new(0);
     let result = TestRunner::new_with_rng(config, rng).run(&scenarios, |scenario| {
-        watchdog::alive();
+        watchdog::alive_after(done.replace(done.get() + 1), cases, "cases");
         play(&scenario).map_err(|e| TestCaseError::fail(format!("{e:#}")))
     });
     match result {

@@ -274,7 +274,7 @@ fn old_or_new(cx: &Ctx) -> Result<()> {
         drop(target);
         survives(cx, &cut, &low, |root| check(root, &histories, mark))
             .with_context(|| format!("cut {n}, after write {moment}, mark {mark}, seed {seed}"))?;
-        watchdog::alive();
+        watchdog::alive_after(n as u64 + 1, cuts, "cuts");
     }
     Ok(())
 }

@@ -229,7 +229,7 @@ fn random_changes_under_load(cx: &Ctx) -> Result<()> {
             .collect();
         let mut result = Ok(());
         for n in 0..changes {
-            watchdog::alive();
+            watchdog::alive_after(n, changes, "changes");
             result = soak
                 .change()
                 .with_context(|| format!("change {n} of SEED={seed}"));

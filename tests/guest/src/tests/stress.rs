@@ -91,7 +91,7 @@ fn processes_at_work(cx: &Ctx) -> Result<()> {
         .ro(lower())
         .mount()?;
     let spares = spares(cx)?;
-    let ended = AtomicBool::new(false);
+    let (start, ended) = (Instant::now(), AtomicBool::new(false));
     let problems = thread::scope(|scope| -> Result<Vec<String>> {
         scope.spawn(|| {
             for round in 0.. {
@@ -100,7 +100,8 @@ fn processes_at_work(cx: &Ctx) -> Result<()> {
                 }
                 let what = ["2", "2", "3", "1"][round % 4];
                 std::fs::write("/proc/sys/vm/drop_caches", what).expect("drop_caches");
-                watchdog::alive();
+                let (spent, all) = (start.elapsed().as_secs(), duration.as_secs());
+                watchdog::alive_after(spent, all, "seconds");
                 thread::sleep(Duration::from_millis(150));
             }
         });
