@@ -409,6 +409,23 @@ struct cred *ruaufs_helper_cred_for_creator(const struct cred *caller,
 	return cred;
 }
 
+struct cred *ruaufs_helper_cred_outside_groups(void)
+{
+	struct group_info *none = groups_alloc(0);
+	struct cred *cred;
+
+	if (!none)
+		return NULL;
+	cred = prepare_creds();
+	if (cred) {
+		set_groups(cred, none);
+		cred->fsgid = INVALID_GID;
+		cap_lower(cred->cap_effective, CAP_FSETID);
+	}
+	put_group_info(none);
+	return cred;
+}
+
 void ruaufs_helper_put_cred(const struct cred *cred)
 {
 	put_cred(cred);

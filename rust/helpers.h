@@ -73,6 +73,7 @@ struct cred *ruaufs_helper_cred_for_mounter(void);
 struct cred *ruaufs_helper_cred_for_creator(const struct cred *mounter,
 					    struct mnt_idmap *idmap,
 					    struct inode *dir);
+struct cred *ruaufs_helper_cred_outside_groups(void);
 void ruaufs_helper_put_cred(const struct cred *cred);
 
 /* files */

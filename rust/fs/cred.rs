@@ -93,6 +93,15 @@ impl Cred {
         ret
     }
 
+    /// Runs `f` with the credentials in force, but as a member of no group and without
+    /// `CAP_FSETID`: what a stranger's change takes the set-group-id bit away from loses it.
+    pub(crate) fn scope_outside_groups<R>(f: impl FnOnce() -> Result<R>) -> Result<R> {
+        // SAFETY: Always callable from process context.
+        let cred = NonNull::new(unsafe { bindings::ruaufs_helper_cred_outside_groups() });
+        // INVARIANT: A reference of our own; it is not changed from here on.
+        Cred(cred.ok_or(ENOMEM)?).scope(f)
+    }
+
     /// Runs `f` with the credentials that the LSM wants for a copy of `source`, which are the
     /// ones in force unless it says otherwise.
     pub(crate) fn scope_for_copy_up<R>(

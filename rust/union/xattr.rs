@@ -21,7 +21,7 @@ use crate::fs::{
         Acl,
         Which, //
     },
-    attr::Change,
+    cred::Cred,
     path::IdMap,
     xattr::{
         self,
@@ -129,7 +129,11 @@ pub(crate) fn set_acl(dentry: &Dentry, request: acl::Request, idmap: IdMap<'_>) 
     if !acl::may_change(inode, idmap) {
         return Err(EPERM);
     }
-    if request.removes() && get_acl(inode, request.which())?.is_none() {
+    // The mounter would keep the set-group-id bit; it is the caller who asks. When it goes is up to
+    // the branch.
+    let strip = request.which() == Which::Access && acl::drops_sgid(inode, idmap);
+    if request.removes() && !strip && get_acl(inode, request.which())?.is_none() {
+        // What is not there needs no copy.
         return Ok(());
     }
     copyup::promote(dentry, Data::All)?;
@@ -138,24 +142,9 @@ pub(crate) fn set_acl(dentry: &Dentry, request: acl::Request, idmap: IdMap<'_>) 
         return Err(EOPNOTSUPP);
     }
     let write = top.branch().want_write()?;
-    // The mounter might keep the bit; it is the caller who asks.
-    let strip = request.which() == Which::Access && acl::drops_sgid(inode, idmap);
-    let mode = inode.mode();
-    let chmod = |mode| {
-        Change::new()
-            .mode(mode)
-            .apply(&top.branch().root.mount, top.dentry())
-    };
-    let result = inode.sb().data().cred.scope(|| {
-        if !strip {
-            return request.apply(top.path());
-        }
-        chmod(mode & !0o2000)?;
-        request.apply(top.path()).inspect_err(|_| {
-            if let Err(error) = chmod(mode) {
-                pr_warn!("the set-group-id bit of a file is lost: {:?}\n", error);
-            }
-        })
+    let result = inode.sb().data().cred.scope(|| match strip {
+        true => Cred::scope_outside_groups(|| request.apply(top.path())),
+        false => request.apply(top.path()),
     });
     drop(write);
     inode.forget_acls();

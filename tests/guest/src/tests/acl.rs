@@ -2,6 +2,8 @@
 
 //! POSIX access control lists, in the binary form of `system.posix_acl_*`.
 
+use std::path::Path;
+
 use crate::harness::{
     acl::{acl, Entry},
     prelude::*,
@@ -11,6 +13,7 @@ cases! {
     BASIC: lower_ones_are_seen, set_and_removed, they_decide, default_is_inherited,
         chmod_changes_the_mask, copied_with_the_file, default_beats_umask, invalid_ones,
         only_owners_may_set, mode_follows_the_acl, set_by_hand_on_what_is_known;
+    WRITABLE: set_gid_goes_where_the_branch_says;
     EXT4: refused_one_keeps_set_gid;
 }
 
@@ -346,5 +349,63 @@ fn refused_one_keeps_set_gid(cx: &Ctx) -> Result<()> {
     assert_eq!(sys::mode(&sys::lstat(u.at("f"))?), 0o2755);
     set(&[user_obj(7), group_obj(5), other(5)])?;
     assert_eq!(sys::mode(&sys::lstat(u.at("f"))?), 0o755);
+    Ok(())
+}
+
+/// Owners who are not in the group of the file set and remove ACLs: the bit goes when it goes on a
+/// plain directory. File systems differ in that.
+fn set_gid_goes_where_the_branch_says(cx: &Ctx) -> Result<()> {
+    let kind = cx.layout.upper();
+    let entries = acl(&[user_obj(7), user(1002, 5), group_obj(5), mask(5), other(5)]);
+    let tree = || {
+        let file = Tree::new().file("f", "").owner(1001, 5).mode(0o2755);
+        file.dir("d").owner(1001, 5).mode(0o2755)
+    };
+    let plain = cx.dir(kind)?;
+    tree().build(&plain)?;
+    let u = cx
+        .union()
+        .on(kind, "rw", Tree::new())
+        .on(kind, "ro", tree())
+        .opt("acl")
+        .mount()?;
+    for (uid, gid) in [(1001, 1001), (1001, 5), (0, 0)] {
+        for name in ["f", "d"] {
+            let set_and_remove = |root: &Path| -> Result<_> {
+                let path = root.join(name);
+                sys::chmod(&path, 0o2755)?;
+                users::as_user(uid, gid, || {
+                    let mode = || Ok::<_, anyhow::Error>(sys::mode(&sys::lstat(&path)?));
+                    let mut modes = Vec::new();
+                    sys::set_xattr(&path, ACCESS, &entries)?;
+                    modes.push(mode()?);
+                    sys::remove_xattr(&path, ACCESS)?;
+                    modes.push(mode()?);
+                    Ok(modes)
+                })
+            };
+            let removed_alone = |root: &Path| -> Result<_> {
+                let path = root.join(name);
+                sys::set_xattr(&path, ACCESS, &entries)?;
+                sys::chmod(&path, 0o2755)?;
+                users::as_user(uid, gid, || sys::remove_xattr(&path, ACCESS))?;
+                Ok(sys::mode(&sys::lstat(&path)?))
+            };
+            let who = format!("{name} by {uid}:{gid}");
+            assert_eq!(set_and_remove(u.root())?, set_and_remove(&plain)?, "{who}");
+            let nothing_removed = |root: &Path| -> Result<_> {
+                sys::chmod(root.join(name), 0o2755)?;
+                let path = root.join(name);
+                users::as_user(uid, gid, || sys::remove_xattr(path, ACCESS))?;
+                Ok(sys::mode(&sys::lstat(root.join(name))?))
+            };
+            assert_eq!(
+                nothing_removed(u.root())?,
+                nothing_removed(&plain)?,
+                "{who}"
+            );
+            assert_eq!(removed_alone(u.root())?, removed_alone(&plain)?, "{who}");
+        }
+    }
     Ok(())
 }
