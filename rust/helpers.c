@@ -654,6 +654,24 @@ struct posix_acl *ruaufs_helper_real_acl(const struct path *path, int type)
 	return get_inode_acl(d_inode(path->dentry), type);
 }
 
+bool ruaufs_helper_same_acl(const struct posix_acl *a, const struct posix_acl *b)
+{
+	unsigned int i;
+
+	if (a->a_count != b->a_count)
+		return false;
+	for (i = 0; i < a->a_count; i++) {
+		const struct posix_acl_entry *x = &a->a_entries[i];
+		const struct posix_acl_entry *y = &b->a_entries[i];
+
+		if (x->e_tag != y->e_tag || x->e_perm != y->e_perm ||
+		    (x->e_tag == ACL_USER && !uid_eq(x->e_uid, y->e_uid)) ||
+		    (x->e_tag == ACL_GROUP && !gid_eq(x->e_gid, y->e_gid)))
+			return false;
+	}
+	return true;
+}
+
 void ruaufs_helper_posix_acl_release(struct posix_acl *acl)
 {
 	posix_acl_release(acl);

@@ -114,6 +114,8 @@ int ruaufs_helper_getattr(const struct path *path, struct kstat *stat,
 			  u32 request, unsigned int flags, struct inode *inode,
 			  struct mnt_idmap *idmap);
 struct posix_acl *ruaufs_helper_real_acl(const struct path *path, int type);
+bool ruaufs_helper_same_acl(const struct posix_acl *a,
+			    const struct posix_acl *b);
 void ruaufs_helper_posix_acl_release(struct posix_acl *acl);
 const char *ruaufs_helper_acl_name(int type);
 bool ruaufs_helper_sgid_must_go(struct mnt_idmap *idmap, struct inode *inode);

@@ -71,6 +71,12 @@ impl Acl {
         Ok(NonNull::new(acl).map(Acl))
     }
 
+    /// Whether both say the same.
+    pub(crate) fn is(&self, other: &Acl) -> bool {
+        // SAFETY: By the type invariant both are alive; they do not change once they are shared.
+        unsafe { bindings::ruaufs_helper_same_acl(self.0.as_ptr(), other.0.as_ptr()) }
+    }
+
     /// Gives the reference to C.
     pub(super) fn into_raw(self) -> *mut bindings::posix_acl {
         core::mem::ManuallyDrop::new(self).0.as_ptr()
@@ -105,6 +111,18 @@ unsafe fn set_raw(path: PathRef<'_>, which: Which, acl: *mut bindings::posix_acl
     })
 }
 
+/// Takes an ACL away from the object at `path`. The caller holds write access to the mount.
+pub(crate) fn remove(path: PathRef<'_>, which: Which) -> Result {
+    // SAFETY: All are valid; the call takes and drops the inode lock.
+    to_result(unsafe {
+        bindings::vfs_remove_acl(
+            path.mount.idmap().as_ptr(),
+            path.dentry.as_ptr(),
+            which.name(),
+        )
+    })
+}
+
 /// A change of an ACL, as a callback gets it.
 pub(crate) struct Request(*mut bindings::posix_acl, Which);
 
@@ -129,14 +147,7 @@ impl Request {
     /// Makes the change on the object at `path`. The caller holds write access to the mount.
     pub(crate) fn apply(&self, path: PathRef<'_>) -> Result {
         if self.removes() {
-            // SAFETY: All are valid; the call takes and drops the inode lock.
-            return to_result(unsafe {
-                bindings::vfs_remove_acl(
-                    path.mount.idmap().as_ptr(),
-                    path.dentry.as_ptr(),
-                    self.1.name(),
-                )
-            });
+            return remove(path, self.1);
         }
         // SAFETY: Not null, so valid by the type's contract.
         unsafe { set_raw(path, self.1, self.0) }

@@ -165,6 +165,11 @@ impl<T> Inode<T> {
 
     /// Whether owner, group and mode are those of `other`.
     pub(crate) fn looks_like<U>(&self, other: &Inode<U>) -> bool {
+        self.mode() == other.mode() && self.has_owner_of(other)
+    }
+
+    /// Whether owner and group are those of `other`.
+    pub(crate) fn has_owner_of<U>(&self, other: &Inode<U>) -> bool {
         // SAFETY: Racy reads of single words.
         let owner = |inode: *mut bindings::inode| unsafe {
             (
@@ -172,7 +177,7 @@ impl<T> Inode<T> {
                 (&raw const (*inode).i_gid.val).read_volatile(),
             )
         };
-        self.mode() == other.mode() && owner(self.as_ptr()) == owner(other.as_ptr())
+        owner(self.as_ptr()) == owner(other.as_ptr())
     }
 
     /// The generation of the inode number: another one when the number is used again.

@@ -33,7 +33,10 @@ mod data;
 mod meta;
 mod mvdown;
 
-pub(crate) use meta::DirTimes;
+pub(crate) use meta::{
+    share_inherited,
+    DirTimes, //
+};
 pub(crate) use mvdown::mvdown;
 
 use super::{

@@ -17,6 +17,7 @@ use super::super::{
         is_acl,
         OWN, //
     },
+    Inode,
     LowerDentry, //
 };
 use crate::fs::{
@@ -197,6 +198,35 @@ impl Tolerance {
         } else {
             Err(error)
         }
+    }
+}
+
+/// Something is about to be made in `slot`, an instance of the directory `dir`: sees that it takes
+/// over what `dir` shows, the group of a set-group-id directory and the default ACL. Only the top
+/// instance follows changes of them. The mounter's credentials are in force.
+pub(crate) fn share_inherited(dir: &Inode, slot: &Slot, _write: &WriteAccess<'_>) -> Result {
+    const SET_GID: u16 = 0o2000;
+    let shown = dir.stack()?.top();
+    if shown.branch().id == slot.branch().id {
+        return Ok(());
+    }
+    let (from, to) = (shown.inode()?, slot.inode()?);
+    let bit = from.mode() & SET_GID;
+    if to.mode() & SET_GID != bit || (bit != 0 && !to.has_owner_of(from)) {
+        Change::new()
+            .owner_of(from, shown.branch().root.mount.idmap())
+            .mode((to.mode() & !SET_GID) | bit)
+            .apply(&slot.branch().root.mount, slot.dentry())?;
+    }
+    if !acl::supported(slot.dentry()) {
+        return Ok(());
+    }
+    let acl = |slot: &Slot| Acl::of(slot.path(), Which::Default);
+    match (acl(shown)?, acl(slot)?) {
+        (None, None) => Ok(()),
+        (Some(new), Some(old)) if new.is(&old) => Ok(()),
+        (Some(new), _) => new.apply(slot.path(), Which::Default),
+        (None, Some(_)) => acl::remove(slot.path(), Which::Default),
     }
 }
 

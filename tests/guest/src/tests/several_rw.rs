@@ -2,7 +2,7 @@
 
 //! Several writable branches: which one an operation uses (policy `tdp`).
 
-use crate::harness::{prelude::*, sys::RenameFlags};
+use crate::harness::{acl::acl, prelude::*, sys::RenameFlags};
 
 cases! {
     BASIC: policy_top_down_parent, new_objects_go_where_their_directory_is,
@@ -10,7 +10,8 @@ cases! {
         removal_happens_where_things_are, renames_between_them, links_between_them,
         exchanges_of_directories, directories_over_an_upper_one, times_of_directories,
         read_only_between_them, rename_below_a_read_only_directory, renames_into_a_directory_of_the_lower_one,
-        each_has_its_bases, the_upper_one_hides_what_the_lower_one_gets;
+        each_has_its_bases, the_upper_one_hides_what_the_lower_one_gets,
+        new_objects_inherit_what_is_shown;
 }
 
 /// Top rw, middle rw, bottom ro.
@@ -323,5 +324,74 @@ fn the_upper_one_hides_what_the_lower_one_gets(cx: &Ctx) -> Result<()> {
         assert_eq!(names(u.root())?, set(["d", "g"]));
         u.again()?;
     }
+    Ok(())
+}
+
+/// What is made in an instance that is not the top one gets the group and the ACL that the
+/// directory shows, whatever that instance had.
+fn new_objects_inherit_what_is_shown(cx: &Ctx) -> Result<()> {
+    const NONE: u32 = u32::MAX;
+    let (access, default) = ("system.posix_acl_access", "system.posix_acl_default");
+    let rights = acl(&[
+        (1, 7, NONE),
+        (2, 7, 1001),
+        (4, 5, NONE),
+        (0x10, 7, NONE),
+        (0x20, 0, NONE),
+    ]);
+    let kind = cx.layout.upper();
+    let other = || {
+        let dirs = Tree::new()
+            .dir("marked")
+            .dir("plain")
+            .mode(0o2775)
+            .owner(0, 9);
+        dirs.xattr(default, acl(&[(1, 7, NONE), (4, 7, NONE), (0x20, 7, NONE)]))
+            .dir("plain/on1")
+            .dir("marked/on1")
+    };
+    let u = cx
+        .union()
+        .on(kind, "rw", Tree::new().dir("marked").dir("plain"))
+        .on(kind, "rw", other())
+        .opt("create=rr")
+        .mount()?;
+    sys::chown(u.at("marked"), None, Some(50))?;
+    sys::chmod(u.at("marked"), 0o2775)?;
+    sys::set_xattr(u.at("marked"), default, &rights)?;
+    for (dir, gid) in [("marked", 50), ("plain", 0)] {
+        for n in 0..4 {
+            let at = |what: &str| format!("{dir}/{what}{n}");
+            sys::write(u.at(&at("file")), "")?;
+            sys::mkdir(u.at(&at("dir")))?;
+            sys::mknod(u.at(&at("fifo")), FileType::Fifo, 0o600, 0)?;
+            for what in ["file", "dir", "fifo"].map(at) {
+                let stat = sys::lstat(u.at(&what))?;
+                assert_eq!(stat.st_gid, gid, "{what}");
+                let acl = sys::get_xattr(u.at(&what), access);
+                assert_eq!(acl.is_ok(), dir == "marked", "{what}");
+                if sys::kind(&stat) == FileType::Directory {
+                    let marked = dir == "marked";
+                    assert_eq!(sys::mode(&stat) & 0o2000 != 0, marked, "{what}");
+                    let acl = sys::get_xattr(u.at(&what), default).ok();
+                    assert_eq!(acl, marked.then(|| rights.clone()), "{what}");
+                }
+            }
+        }
+        let count = |branch| Ok::<_, anyhow::Error>(names(u.br(branch, dir))?.len());
+        assert!(count(0)? >= 4 && count(1)? >= 5, "all are on one branch");
+    }
+    // An unnamed file, and the device that a rename leaves behind.
+    for n in 0..2 {
+        let file = sys::open_mode(u.at("marked"), OFlags::TMPFILE | OFlags::RDWR, 0o600)?;
+        assert_eq!(sys::fstat(&file)?.st_gid, 50, "unnamed file {n}");
+    }
+    sys::rename_with(
+        u.at("marked/on1"),
+        u.at("marked/on2"),
+        RenameFlags::WHITEOUT,
+    )?;
+    assert_eq!(sys::lstat(u.at("marked/on1"))?.st_gid, 50);
+    sys::get_xattr(u.at("marked/on1"), access)?;
     Ok(())
 }
