@@ -173,6 +173,12 @@ impl BackingFile {
         unsafe { Inode::<Foreign>::from_raw((*self.as_ptr()).f_inode) }.stamp()
     }
 
+    /// Makes sure that its stamp shows the next change, if that is possible, and says whether it is.
+    pub(super) fn watch(&self) -> bool {
+        // SAFETY: An open file holds its inode; `f_inode` never changes.
+        unsafe { Inode::<Foreign>::from_raw((*self.as_ptr()).f_inode) }.watch()
+    }
+
     /// Takes over flags that the user changed by F_SETFL since the file was opened. Appending is
     /// left to requests, which can do without it (RWF_NOAPPEND), unless the object is append-only.
     #[inline]

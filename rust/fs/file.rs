@@ -584,10 +584,12 @@ impl<T: Mountable> Table<T> {
                 let this = File::<T>::from_raw(file);
                 let _locked = this.inode().lock();
                 let real = Self::real_for_write(file)?;
-                let before = real.stamp();
+                let (before, shows) = (real.stamp(), real.watch());
                 let ret = T::cred(this.inode().sb())
                     .scope(|| bindings::vfs_fallocate(real.as_ptr(), mode, offset, len));
-                Self::remove_privs(this, ret == 0 || real.stamp() != before)?;
+                // Where there is a hole already nothing may have changed.
+                let changed = real.stamp() != before || (ret == 0 && !shows);
+                Self::remove_privs(this, changed)?;
                 Self::modified(this);
                 to_result(ret)
             }

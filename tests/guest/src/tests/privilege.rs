@@ -17,9 +17,10 @@ use crate::harness::{
 /// The file system that everybody is compared with.
 const EXT4: &[Layout] = &[Layout::Ext4];
 
-// The rules are the VFS's, and the same on all file systems; each case costs a copy-up, which on
-// a disk waits for the journal.
+// The rules are the VFS's, and nearly all the same on all file systems; each case costs a copy-up,
+// which on a disk waits for the journal.
 cases! {
+    WRITABLE: of_allocated_space;
     EXT4: of_changed_data, under_protection;
     ONCE: of_changed_attributes, of_new_objects, of_directories;
 }
@@ -133,6 +134,37 @@ fn of_changed_data(cx: &Ctx) -> Result<()> {
         }),
     ];
     as_native(cx, &table(&MODES, &[ROOT, OWNER, OTHER], actions))
+}
+
+/// Some file systems take what changes nothing for no change.
+fn of_allocated_space(cx: &Ctx) -> Result<()> {
+    fn fallocate(f: &Path, mode: FallocateFlags, offset: u64, len: u64) -> Res<String> {
+        let fd = sys::open_rw(f)?;
+        let result = rustix::fs::fallocate(&fd, mode, offset, len);
+        done(sys::on_fd("fallocate", result))
+    }
+    const HOLE: FallocateFlags = FallocateFlags::PUNCH_HOLE.union(FallocateFlags::KEEP_SIZE);
+    let actions: &[Action] = &[
+        ("hole in data", |f| fallocate(f, HOLE, 2, 5)),
+        ("hole behind the end", |f| fallocate(f, HOLE, 8640, 154)),
+        ("hole in a hole", |f| {
+            done(sys::truncate(f, 1 << 20))?;
+            let mode = sys::mode(&sys::lstat(f)?);
+            sys::chmod(f, mode | 0o2000)?;
+            fallocate(f, HOLE, 1 << 16, 1 << 16)
+        }),
+        ("space that is there", |f| {
+            fallocate(f, FallocateFlags::KEEP_SIZE, 0, 5)
+        }),
+        ("zeros", |f| {
+            let zero = FallocateFlags::ZERO_RANGE | FallocateFlags::KEEP_SIZE;
+            fallocate(f, zero, 0, 5)
+        }),
+        ("odd collapse", |f| {
+            fallocate(f, FallocateFlags::COLLAPSE_RANGE, 1, 3)
+        }),
+    ];
+    as_native(cx, &table(&MODES, &[ROOT, OWNER], actions))
 }
 
 fn of_changed_attributes(cx: &Ctx) -> Result<()> {
