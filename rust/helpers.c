@@ -647,6 +647,19 @@ int ruaufs_helper_getattr(const struct path *path, struct kstat *stat,
 	return 0;
 }
 
+/*
+ * The device that stat(2) shows for @path.
+ */
+int ruaufs_helper_device(const struct path *path, dev_t *device)
+{
+	struct kstat stat;
+	int err = vfs_getattr_nosec(path, &stat, STATX_INO,
+				    AT_STATX_DONT_SYNC);
+
+	*device = stat.dev;
+	return err;
+}
+
 struct posix_acl *ruaufs_helper_real_acl(const struct path *path, int type)
 {
 	if (!IS_POSIXACL(d_inode(path->dentry)))

@@ -113,6 +113,7 @@ void ruaufs_helper_set_owner(struct iattr *attr, const struct inode *from,
 int ruaufs_helper_getattr(const struct path *path, struct kstat *stat,
 			  u32 request, unsigned int flags, struct inode *inode,
 			  struct mnt_idmap *idmap);
+int ruaufs_helper_device(const struct path *path, dev_t *device);
 struct posix_acl *ruaufs_helper_real_acl(const struct path *path, int type);
 bool ruaufs_helper_same_acl(const struct posix_acl *a,
 			    const struct posix_acl *b);

@@ -102,6 +102,17 @@ impl Stat<'_> {
     }
 }
 
+/// The device that stat(2) shows for `path`, which differs between objects of some file systems.
+pub(crate) fn device(path: PathRef<'_>) -> Result<u32> {
+    path.dentry.positive()?;
+    let raw = path.raw();
+    let mut device = 0;
+    // SAFETY: The path is valid; its dentry, to which there is a reference, is not negative and so
+    // never becomes it.
+    to_result(unsafe { bindings::ruaufs_helper_device(&raw, &mut device) })?;
+    Ok(device)
+}
+
 /// `struct iattr`: a change of attributes.
 pub(crate) struct Change(bindings::iattr);
 

@@ -172,8 +172,8 @@ fn slice(bytes: &[u8], at: u32, len: u16) -> &[u8] {
 pub(crate) struct Layer {
     /// Its names.
     pub(crate) listing: Listing,
-    /// The slot of the branch's file system, copied to the entries.
-    pub(crate) fs: u16,
+    /// The number space of the directory on the branch, copied to the entries.
+    pub(crate) space: u16,
     /// Whether its whiteouts count.
     pub(crate) honours_whiteouts: bool,
 }
@@ -194,8 +194,8 @@ pub(crate) struct Entry<'a> {
     pub(crate) name: &'a [u8],
     /// The inode number on the branch.
     pub(crate) ino: u64,
-    /// The slot of the branch's file system.
-    pub(crate) fs: u16,
+    /// Its number space.
+    pub(crate) space: u16,
     /// The type as in `struct dirent`.
     pub(crate) dtype: u8,
     /// The place in the directory, growing from entry to entry, with gaps.
@@ -213,8 +213,8 @@ struct Stored {
     cookie: u32,
     /// The length of the name.
     len: u16,
-    /// The slot of the branch's file system.
-    fs: u16,
+    /// Its number space.
+    space: u16,
     /// The type.
     dtype: u8,
 }
@@ -248,7 +248,7 @@ impl Snapshot {
         self.entries.get(i).map(|stored| Entry {
             name: self.name(stored),
             ino: stored.ino,
-            fs: stored.fs,
+            space: stored.space,
             dtype: stored.dtype,
             cookie: u64::from(stored.cookie),
         })
@@ -457,7 +457,7 @@ impl<'a> Merge<'a> {
                                 at: bytes.len() as u32,
                                 cookie,
                                 len: raw.len,
-                                fs: layer.fs,
+                                space: layer.space,
                                 dtype: raw.dtype,
                             };
                             bytes.extend_from_slice(layer.listing.name(raw), GFP_KERNEL)?;

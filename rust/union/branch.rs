@@ -98,6 +98,8 @@ pub(crate) struct Branch {
     pub(crate) access: Access,
     /// The number of its file system among those of the union.
     pub(crate) fs: u16,
+    /// Equal inode numbers on it may be of different objects ([`super::ino`]).
+    pub(crate) has_spaces: bool,
     /// The identity of its file system, also at other mounts, if that can be told.
     pub(crate) identity: Option<FsId>,
 }

@@ -49,7 +49,10 @@ use super::{
         self,
         Event, //
     },
-    ino::InoTable,
+    ino::{
+        InoTable,
+        Reserved, //
+    },
     inode,
     notify,
     plink,
@@ -78,7 +81,6 @@ use crate::logic::{
 };
 use kernel::{
     prelude::*,
-    rbtree::RBTreeNode,
     sync::{
         aref::ARef,
         Arc, //
@@ -289,6 +291,10 @@ impl CopyUp<'_> {
     fn run(&self, parent: Option<&Dentry>) -> Result {
         // What may fail for lack of memory comes before anything can be seen.
         let number = InoTable::reserve()?;
+        let ino = &self.sb.data().ino;
+        let original = ino.lower(self.source.branch(), self.source.dentry())?;
+        // Known from here on, which `install` relies upon.
+        ino.space(self.target, &self.target.work()?.orphans)?;
         let moves = self.sb.data().moves.reserve(self.inode)?;
         let parted = InoTable::reserve()?;
         let room = if self.inode.is_dir() {
@@ -333,7 +339,7 @@ impl CopyUp<'_> {
         }
         let installed = self.install(dentry, room, number, moves);
         if parts {
-            plink::part::part(self.inode, self.dentry, self.source, parted);
+            plink::part::part(self.inode, self.dentry, original, parted);
         }
         installed
     }
@@ -510,11 +516,11 @@ impl CopyUp<'_> {
         &self,
         published: ARef<LowerDentry>,
         room: inode::Room,
-        number: Option<RBTreeNode<(u16, u64), u64>>,
+        number: Option<Reserved>,
         moves: Option<export::Room>,
     ) -> Result {
         let info = self.sb.data();
-        let lower = published.inode().ok_or(EIO)?.ino();
+        let lower = info.ino.lower(self.target, &published)?;
         let slot = Slot::new(self.target.clone(), published);
         if let Some(moves) = moves {
             info.moves.copied(moves, self.inode, &slot);
@@ -522,8 +528,7 @@ impl CopyUp<'_> {
         let stack = room.fill(info.table(), slot)?;
         // A lower instance of a directory is never what it is known by.
         if let Some(number) = number.filter(|_| !self.goes_down()) {
-            info.ino
-                .keep(number, self.target.fs, lower, self.inode.ino());
+            info.ino.keep(number, lower, self.inode.ino());
         }
         self.inode.publish(stack);
         notify::watch_or_log(self.inode);

@@ -18,6 +18,7 @@ use super::{
         MAX_BRANCHES, //
     },
     dirren,
+    ino::HAS_SPACES,
     plink,
     sb::Shape,
     whiteout::{
@@ -42,6 +43,7 @@ use crate::logic::{
         BranchSpec,
         Perm, //
     },
+    ino,
     options::Settings,
     whname, //
 };
@@ -355,6 +357,7 @@ impl<'a> Draft<'a> {
                 root,
                 access,
                 fs: old.fs,
+                has_spaces: old.has_spaces,
                 identity: old.identity,
             },
             GFP_KERNEL,
@@ -476,7 +479,8 @@ impl<'a> Draft<'a> {
             identity: plink::identity(&root)?,
             id: self.new_id(),
             shown: path.clone(),
-            fs: self.fs_of(path),
+            fs: self.fs_of(wanted)?,
+            has_spaces: HAS_SPACES.contains(&path.mount.type_name().to_bytes()),
             root,
             access,
         };
@@ -564,16 +568,27 @@ impl<'a> Draft<'a> {
         id
     }
 
-    /// The number of the file system that `path` is on.
-    fn fs_of(&mut self, path: &Path) -> u16 {
+    /// The number of the file system that the directory is on.
+    fn fs_of(&mut self, wanted: &Wanted) -> Result<u16> {
+        let path = &wanted.path;
         let known = Iterator::chain(self.table.order.iter(), self.removed.iter())
             .find(|branch| core::ptr::eq(branch.root.mount.sb_ptr(), path.mount.sb_ptr()));
         if let Some(other) = known {
-            return other.fs;
+            return Ok(other.fs);
         }
         let fs = self.table.next_fs;
+        if fs == ino::FURTHER {
+            return Err(self.refuse(
+                wanted,
+                ENOSPC,
+                fmt!(
+                    "no inode numbers are left, as {} file systems came and went",
+                    fs
+                ),
+            ));
+        }
         self.table.next_fs = fs.saturating_add(1);
-        fs
+        Ok(fs)
     }
 
     /// Ends it: says what is unusual about the branches.

@@ -242,7 +242,8 @@ fn tag(branch: &Branch) -> Result<u32> {
 
 /// The branch that `object` speaks of.
 fn branch_of<'a>(table: &'a BranchTable, object: &Object<'_>) -> Result<&'a Arc<Branch>> {
-    let mut found = None;
+    let mut alike = None;
+    let mut unclear = false;
     for branch in table.order.iter() {
         if tag(branch)? != object.tag {
             continue;
@@ -250,13 +251,10 @@ fn branch_of<'a>(table: &'a BranchTable, object: &Object<'_>) -> Result<&'a Arc<
         if branch.id.number() == object.branch {
             return Ok(branch);
         }
-        if found.replace(branch).is_some() {
-            // Two that look the same: only the identity can tell.
-            found = None;
-            break;
-        }
+        // Of several that look the same only the identity can tell.
+        unclear = alike.replace(branch).is_some();
     }
-    found.ok_or(ESTALE)
+    alike.filter(|_| !unclear).ok_or(ESTALE)
 }
 
 /// Appends the handle of `lower`, the instance `slot`, to `out`. `words` is for use on the way.
@@ -343,9 +341,8 @@ impl<'a> Found<'a> {
                 }
             }
         })?;
-        let number = lower.inode().ok_or(ESTALE)?.ino();
         Ok(Found {
-            number: sb.data().ino.number(branch.fs, number)?,
+            number: sb.data().ino.number_of(branch, &lower)?,
             sb,
             branch: branch.clone(),
             lower,
@@ -398,9 +395,8 @@ impl<'a> Found<'a> {
             }
             names.push(here.name()?, GFP_KERNEL)?;
             here = here.parent();
-            let number = here.inode().ok_or(ESTALE)?.ino();
             let dir = Found {
-                number: self.sb.data().ino.number(self.branch.fs, number)?,
+                number: self.sb.data().ino.number_of(&self.branch, &here)?,
                 sb: self.sb,
                 branch: self.branch.clone(),
                 lower: here.clone(),
@@ -436,12 +432,9 @@ fn named(branch: &Branch, dir: &LowerDentry, inode: &LowerInode) -> Result<ARef<
     for by_number in [true, false] {
         let mut names = KVVec::new();
         KernelFile::dir(branch.at(dir), true)?.each_entry(&mut |name, number, _| {
-            let wanted = if by_number {
-                number == inode.ino()
-            } else {
-                !matches!(name, b"." | b"..")
-            };
-            if wanted {
+            // Next to the root of a subvolume `..` may have any number.
+            let child = !matches!(name, b"." | b"..");
+            if child && (number == inode.ino() || !by_number) {
                 let mut copy = KVec::new();
                 copy.extend_from_slice(name, GFP_KERNEL)?;
                 names.push(copy, GFP_KERNEL)?;
@@ -519,8 +512,8 @@ impl Operations for Union {
         let stack = inode.stack()?;
         let origin = ino::unpack(inode.ino());
         let is_origin = |slot: &Slot| {
-            let lower = slot.inode().ok()?;
-            (Some((slot.branch().fs, lower.ino())) == origin).then_some(())
+            let lower = info.ino.lower(slot.branch(), slot.dentry()).ok()?;
+            (Some((lower.space, lower.number)) == origin).then_some(())
         };
         // A directory may have got another instance on top since.
         let slot = stack

@@ -472,7 +472,7 @@ fn get_dir(sb: &SuperBlock, top: Slot, slots: KVec<Slot>) -> Result<ARef<Inode>>
     let branch = top.branch().clone();
     let lower: ARef<LowerDentry> = top.dentry().clone();
     let lower_inode = lower.inode().ok_or(ESTALE)?;
-    let number = sb.data().ino.number(branch.fs, lower_inode.ino())?;
+    let number = sb.data().ino.number_of(&branch, &lower)?;
     let stack = StackSpace::new()?.fill(top, slots)?;
     let nlink = link_count(&stack)?;
     let mut stack = Some(stack);
@@ -540,7 +540,7 @@ fn get_other(sb: &SuperBlock, found: Slot) -> Result<ARef<Inode>> {
         let branch = slot.branch().clone();
         let lower: ARef<LowerDentry> = slot.dentry().clone();
         let lower_inode = lower.inode().ok_or(ESTALE)?;
-        let number = info.ino.number(branch.fs, lower_inode.ino())?;
+        let number = info.ino.number_of(&branch, &lower)?;
         let links = lower_inode.nlink();
         let nlink = names.map_or(links, |(_, count)| count.max(1));
         let mut stack = Some(StackSpace::new()?.fill(slot, KVec::new())?);

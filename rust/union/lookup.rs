@@ -226,8 +226,8 @@ pub(crate) fn lookup(dir: &Inode, entry: Entry<'_, Union>, tie: Tie<'_, Union>) 
         drop(lock);
         if waited {
             // Its copy was taken away behind our back, and goes on elsewhere with the number.
-            info.ino
-                .retire(InoTable::reserve()?, first.branch().fs, found.ino());
+            let lower = info.ino.lower(first.branch(), first.dentry())?;
+            info.ino.retire(InoTable::reserve()?, lower);
         } else {
             // It was promoted since, or is about to be.
             drop(inode.promotion_lock());

@@ -95,6 +95,7 @@ fn remove(dentry: &Dentry, inode: &Inode, source: &Slot) -> Result {
     let info = dentry.sb().data();
     let branch = source.branch();
     let number = InoTable::reserve()?;
+    let retired = info.ino.lower(branch, source.dentry())?;
     // The name does not change as long as it is held.
     let lock = inode.promotion_lock();
     if dentry.is_unhashed() {
@@ -124,7 +125,7 @@ fn remove(dentry: &Dentry, inode: &Inode, source: &Slot) -> Result {
         Ok::<(), Error>(())
     })?;
     if lower.nlink() == 0 {
-        info.ino.retire(number, branch.fs, lower.ino());
+        info.ino.retire(number, retired);
     }
     drop(write);
     drop(lock);

@@ -62,7 +62,10 @@ use super::{
         Slot, //
     },
     copyup,
-    ino::InoTable,
+    ino::{
+        InoTable,
+        Lower, //
+    },
     sb::SbInfo,
     whiteout,
     Dentry,
@@ -228,13 +231,21 @@ pub(crate) fn adopt(info: &SbInfo) -> Result {
                 .iter()
                 .find(|other| other.identity == Some(origin.fs));
             if let Some(home) = home {
-                let number = info.ino.number(home.fs, origin.ino)?;
-                info.ino
-                    .keep(InoTable::reserve()?, branch.fs, *file, number);
+                let number = info.ino.number(numbered(info, home, origin.ino)?)?;
+                let copy = numbered(info, branch, *file)?;
+                info.ino.keep(InoTable::reserve()?, copy, number);
             }
         }
     }
     Ok(())
+}
+
+/// The object with the number `ino` of a branch, in the number space of the branch's root.
+fn numbered(info: &SbInfo, branch: &Branch, ino: u64) -> Result<Lower> {
+    Ok(Lower {
+        space: info.ino.space(branch, &branch.root.dentry)?,
+        number: ino,
+    })
 }
 
 /// What is known of an object that was found under some name.
@@ -317,6 +328,7 @@ pub(crate) fn add(
 ) -> Result<ARef<LowerDentry>> {
     let info = sb.data();
     let file = copy.inode().ok_or(EIO)?.ino();
+    let lower = info.ino.lower(branch, copy)?;
     let number = InoTable::reserve()?;
     let room = Room::new()?;
     let note = match origin::of(info.table(), source)? {
@@ -350,7 +362,7 @@ pub(crate) fn add(
         }
     })?;
     // Before anybody can find it by the note.
-    info.ino.keep(number, branch.fs, file, inode.ino());
+    info.ino.keep(number, lower, inode.ino());
     if let Some(note) = note {
         let entry = Entry {
             number: inode.ino(),
@@ -387,7 +399,9 @@ pub(crate) fn undo(
     let info = sb.data();
     if let Some(lower) = link.inode() {
         take_out(inode, branch, lower.ino(), write);
-        info.ino.forget(branch.fs, lower.ino());
+        if let Ok(lower) = info.ino.lower(branch, link) {
+            info.ino.forget(lower);
+        }
     }
     inode.set_plinked(false);
     info.plinks.let_go(inode);

@@ -19,6 +19,7 @@ use super::{
         BranchTable,
         Slot, //
     },
+    ino::Lower,
     ioctl::{
         read,
         write, //
@@ -210,7 +211,14 @@ pub(super) fn numbers(file: &File<Union>, arg: usize) -> Result<isize> {
         } else if entry.is_dot_dot() {
             parent
         } else {
-            info.ino.number(branch.fs, entry.ino)?
+            let instance = inode.slot_on(branch.id)?;
+            info.ino.number(Lower {
+                space: info.ino.space(
+                    branch,
+                    instance.map_or(&branch.root.dentry, |slot| slot.dentry()),
+                )?,
+                number: entry.ino,
+            })?
         };
         write(at, &entry.ino.to_ne_bytes())?;
         at = at.wrapping_add(RduEntry::record_len(entry.name_len));

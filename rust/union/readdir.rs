@@ -20,6 +20,8 @@ use super::{
         Slot,
         Stack, //
     },
+    ino::Lower,
+    sb::SbInfo,
     Inode,
     SuperBlock,
     Union, //
@@ -89,8 +91,8 @@ enum Source {
 struct One {
     file: KernelFile,
     _listed: Listed,
-    /// The number of its file system among those of the union.
-    fs: u16,
+    /// The number space of its entries.
+    space: u16,
     /// Its whiteouts are shown (`shwh`).
     shwh: bool,
 }
@@ -132,7 +134,7 @@ fn open_slot(slot: &Slot) -> Result<KernelFile> {
 }
 
 /// Reads the names in all instances. The mounter's credentials are in force.
-fn layers(stack: &Stack) -> Result<KVec<Layer>> {
+fn layers(info: &SbInfo, stack: &Stack) -> Result<KVec<Layer>> {
     let mut layers = KVec::with_capacity(stack.len(), GFP_KERNEL)?;
     for slot in stack.iter() {
         let mut listing = Names::new();
@@ -150,10 +152,11 @@ fn layers(stack: &Stack) -> Result<KVec<Layer>> {
             Err(error) if error == ENOENT && !layers.is_empty() => {}
             other => other?,
         }
+        let space = info.ino.space(slot.branch(), slot.dentry())?;
         layers.push(
             Layer {
                 listing,
-                fs: slot.branch().fs,
+                space,
                 honours_whiteouts: slot.branch().access.honours_whiteouts(),
             },
             GFP_KERNEL,
@@ -173,7 +176,7 @@ fn stamps(stack: &Stack) -> Result<KVec<Stamp>> {
 
 /// `ENOTEMPTY` if the directory shows any name. The mounter's credentials are in force.
 pub(crate) fn check_empty(inode: &Inode) -> Result {
-    let layers = layers(inode.stack()?)?;
+    let layers = layers(inode.sb().data(), inode.stack()?)?;
     if merge::merge(&layers, false)?.is_empty() {
         Ok(())
     } else {
@@ -184,7 +187,7 @@ pub(crate) fn check_empty(inode: &Inode) -> Result {
 /// `ENOTEMPTY` if the directory shows anything from its `skip`-th instance on. The mounter's
 /// credentials are in force.
 pub(crate) fn check_empty_below(inode: &Inode, skip: usize) -> Result {
-    let layers = layers(inode.stack()?)?;
+    let layers = layers(inode.sb().data(), inode.stack()?)?;
     let (above, below) = layers.split_at_checked(skip).ok_or(EINVAL)?;
     let all = merge::merge(&layers, false)?;
     let above = merge::merge(above, false)?;
@@ -232,7 +235,8 @@ fn listing(inode: &Inode) -> Result<Arc<Listing>> {
         }
     }
     let read = Instant::now();
-    let layers = inode.sb().data().cred.scope(|| layers(stack))?;
+    let info = inode.sb().data();
+    let layers = info.cred.scope(|| layers(info, stack))?;
     let made = Arc::new(
         Listing {
             names: merge::merge(&layers, shwh)?,
@@ -262,7 +266,10 @@ fn emit(sb: &SuperBlock, listing: &Listing, out: &mut Emitter<'_>) -> Result {
         out.set_pos(position(entry.cookie));
     }
     while let Some(entry) = next {
-        let number = info.ino.number(entry.fs, entry.ino)?;
+        let number = info.ino.number(Lower {
+            space: entry.space,
+            number: entry.ino,
+        })?;
         if !out.emit(entry.name, number, entry.dtype) {
             return Ok(());
         }
@@ -321,7 +328,7 @@ impl Operations for Union {
                     let one = One {
                         file,
                         _listed: Listed::new(inode),
-                        fs: branch.fs,
+                        space: info.ino.space(branch, stack.top().dentry())?,
                         shwh: info.settings().shwh && branch.access.honours_whiteouts(),
                     };
                     Source::One(Arc::new(one, GFP_KERNEL)?)
@@ -347,7 +354,7 @@ impl Operations for Union {
                 let parent = parent.object()?.ino();
                 let mut failed = Ok(());
                 let result = info.cred.scope(|| {
-                    pass_through(&one.file, out, &mut |name, lower| match name {
+                    pass_through(&one.file, out, &mut |name, number| match name {
                         b"." => Some(own),
                         b".." => Some(parent),
                         _ if whname::is_reserved(name) && !(one.shwh && whname::is_mark(name)) => {
@@ -355,7 +362,10 @@ impl Operations for Union {
                         }
                         _ => info
                             .ino
-                            .number(one.fs, lower)
+                            .number(Lower {
+                                space: one.space,
+                                number,
+                            })
                             .map_err(|error| failed = Err(error))
                             .ok(),
                     })

@@ -42,7 +42,11 @@ use super::{
         Outcome, //
     },
     index::View,
-    ino::InoTable,
+    ino::{
+        InoTable,
+        Lower,
+        Reserved, //
+    },
     inode,
     lookup::{
         self,
@@ -76,7 +80,6 @@ use crate::logic::{
 use crate::mount_error;
 use kernel::{
     prelude::*,
-    rbtree::RBTreeNode,
     sync::{
         aref::ARef,
         Arc, //
@@ -312,8 +315,9 @@ fn check_free(context: &Context<'_>, sb: &SuperBlock, outcome: &Outcome) -> Resu
 struct Renewed {
     inode: ARef<Inode>,
     stack: KBox<Stack>,
-    /// Memory to remember its inode number under its new top instance.
-    number: RBTreeNode<(u16, u64), u64>,
+    /// Memory to remember its inode number under its new top instance, and that.
+    number: Reserved,
+    lower: Lower,
 }
 
 /// Where the instances of a directory are to be found.
@@ -389,8 +393,10 @@ impl<'a> Plan<'a> {
         if same {
             return Ok(At::Inode);
         }
+        let top = slots.first().ok_or(EIO)?;
         let renewed = Renewed {
             inode: inode.into(),
+            lower: self.sb.data().ino.lower(top.branch(), top.dentry())?,
             stack: inode::stack_of(slots)?,
             number: InoTable::reserve()?,
         };
@@ -539,11 +545,12 @@ impl<'a> Plan<'a> {
             inode,
             stack,
             number,
+            lower,
         } in self.renewed
         {
-            let (fs, lower) = (stack.top().branch().fs, stack.top_inode().ino());
-            if inode.ino() != ino::ROOT && ino::pack(fs, lower) != Some(inode.ino()) {
-                info.ino.keep(number, fs, lower, inode.ino());
+            let computed = ino::pack(lower.space, lower.number);
+            if inode.ino() != ino::ROOT && computed != Some(inode.ino()) {
+                info.ino.keep(number, lower, inode.ino());
             }
             inode.publish(stack);
             // Those that find no place here are refreshed at their next use.

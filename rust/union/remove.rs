@@ -274,6 +274,9 @@ fn cleanup_last(inode: &Inode) {
         plink::remove(inode);
     }
     if top.branch().work.is_some() {
-        info.ino.forget(top.branch().fs, stack.top_inode().ino());
+        match info.ino.lower(top.branch(), top.dentry()) {
+            Ok(lower) => info.ino.forget(lower),
+            Err(error) => pr_warn!("the inode number of a removed object: {:?}\n", error),
+        }
     }
 }

@@ -272,6 +272,9 @@ impl Move<'_> {
         let (number, retired) = (InoTable::reserve()?, InoTable::reserve()?);
         let room = inode::Room::alone()?;
         let info = copy.sb.data();
+        let upper = copy.source;
+        let gone = info.ino.lower(upper.branch(), upper.dentry())?;
+        info.ino.space(copy.target, &copy.target.work()?.orphans)?;
         let moves = info.moves.reserve_again(copy.inode)?;
         let staged = copy.stage()?;
         let lock = info.replace.lock();
@@ -283,10 +286,8 @@ impl Move<'_> {
         let result = match moved {
             Ok(None) => Ok(()),
             Ok(Some(lower)) => {
-                let upper = copy.source;
-                let gone = upper.inode()?.ino();
                 let result = copy.install(lower, room, Some(number), moves);
-                info.ino.retire(retired, upper.branch().fs, gone);
+                info.ino.retire(retired, gone);
                 result.map_err(Refused::from)
             }
             Err(error) => {

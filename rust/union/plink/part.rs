@@ -25,13 +25,14 @@
 
 use super::super::{
     branch::Slot,
+    ino::{
+        Lower,
+        Reserved, //
+    },
     Dentry,
     Inode, //
 };
-use kernel::{
-    prelude::*,
-    rbtree::RBTreeNode, //
-};
+use kernel::prelude::*;
 
 /// What is remembered with a name that parted, a word of the machine: no look-up counts so far.
 // CAST: It is not wider.
@@ -42,18 +43,10 @@ pub(crate) fn parts(inode: &Inode, source: &Slot) -> Result<bool> {
     Ok(!inode.is_dir() && !inode.is_plinked() && source.inode()?.nlink() > 1)
 }
 
-/// `inode`, which stood for `source`, is the copy of the name `own` now.
-pub(crate) fn part(
-    inode: &Inode,
-    own: &Dentry,
-    source: &Slot,
-    number: RBTreeNode<(u16, u64), u64>,
-) {
-    let Ok(original) = source.inode() else {
-        return;
-    };
+/// `inode`, which stood for `original`, is the copy of the name `own` now.
+pub(crate) fn part(inode: &Inode, own: &Dentry, original: Lower, number: Reserved) {
     let ino = &inode.sb().data().ino;
-    ino.retire(number, source.branch().fs, original.ino());
+    ino.retire(number, original);
     while let Some(name) = inode.other_name(own) {
         name.set_seen(PARTED);
         name.unhash();

@@ -34,6 +34,7 @@ mod mount;
 mod mvdown;
 mod nfs;
 mod notify;
+mod numbers;
 mod open_files;
 mod options;
 mod plink_maint;
@@ -82,6 +83,7 @@ pub(crate) fn all() -> Vec<Case> {
         idmap::cases(),
         file::cases(),
         handle::cases(),
+        numbers::cases(),
         nfs::cases(),
         mapping::cases(),
         data::cases(),

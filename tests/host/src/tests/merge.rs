@@ -39,7 +39,7 @@ fn layers(names: &[Names]) -> Vec<Layer> {
         assert_eq!(listing.len(), names.len());
         Layer {
             listing,
-            fs: l as u16 + 100,
+            space: l as u16 + 100,
             honours_whiteouts: *honours,
         }
     };
@@ -64,7 +64,7 @@ fn listed(snapshot: &Snapshot) -> Vec<(String, usize)> {
         .map(|i| {
             let entry = snapshot.get(i).unwrap();
             let name = String::from_utf8(entry.name.to_vec()).unwrap();
-            (name, usize::from(entry.fs) - 100)
+            (name, usize::from(entry.space) - 100)
         })
         .collect()
 }
@@ -172,12 +172,12 @@ fn entries_carry_what_the_top_instance_has() {
     let snapshot = merge(&layers(&names), false).unwrap();
     let a = snapshot.get(snapshot.contains(b"a").unwrap()).unwrap();
     assert_eq!(
-        (a.name, a.ino, a.fs, a.dtype),
+        (a.name, a.ino, a.space, a.dtype),
         (&b"a"[..], 0, 100, dtype("a", 0))
     );
     let b = snapshot.get(0).unwrap();
     assert_eq!(
-        (b.name, b.ino, b.fs, b.dtype),
+        (b.name, b.ino, b.space, b.dtype),
         (&b"b"[..], 1000, 101, dtype("b", 1))
     );
     assert_eq!(snapshot.get(2), None);
@@ -212,7 +212,7 @@ fn names_of_any_length() {
     }
     let layer = Layer {
         listing,
-        fs: 0,
+        space: 0,
         honours_whiteouts: true,
     };
     let snapshot = merge(&[layer], false).unwrap();
@@ -231,7 +231,7 @@ fn bounds() {
     other.push(b"a", 0, 0).unwrap();
     let layer = |listing| Layer {
         listing,
-        fs: 0,
+        space: 0,
         honours_whiteouts: true,
     };
     let two = [layer(listing), layer(other)];
@@ -340,7 +340,7 @@ proptest! {
                 };
             }
             let listed = snapshot.contains(name.as_bytes());
-            let listed = listed.map(|i| usize::from(snapshot.get(i).unwrap().fs) - 100);
+            let listed = listed.map(|i| usize::from(snapshot.get(i).unwrap().space) - 100);
             prop_assert_eq!(listed, top, "{}", name);
         }
     }
@@ -382,7 +382,7 @@ proptest! {
                 for name in names {
                     listing.push(name, 1, 2).unwrap();
                 }
-                Layer { listing, fs: 0, honours_whiteouts: *honours_whiteouts }
+                Layer { listing, space: 0, honours_whiteouts: *honours_whiteouts }
             })
             .collect();
         let snapshot = merge(&layers, show).unwrap();
@@ -408,7 +408,7 @@ fn large_directories() {
     };
     let layer = |listing| Layer {
         listing,
-        fs: 0,
+        space: 0,
         honours_whiteouts: true,
     };
     let layers = [layer(listing(50_000, 200_000)), layer(listing(0, 150_000))];
