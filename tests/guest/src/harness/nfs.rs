@@ -9,7 +9,6 @@
 //! wait: nothing but a daemon of its own could tell it that there is nobody to wait for.
 
 use std::{
-    ffi::CString,
     fs,
     net::TcpListener,
     os::fd::AsRawFd,
@@ -168,15 +167,10 @@ impl Nfs {
 
     /// The client's mount. Nothing is cached longer than a call.
     fn mount(&self) -> Result<()> {
-        let mount = |version: &str| {
-            let common = "addr=127.0.0.1,clientaddr=127.0.0.1,proto=tcp,sec=sys,actimeo=0";
-            let data = CString::new(format!("{common},vers={version}"))?;
-            let none = MountFlags::empty();
-            rustix::mount::mount("127.0.0.1:/", &self.mount, "nfs4", none, data.as_c_str())
-                .with_context(|| format!("the client's mount, version {version}"))
-        };
-        // The debug kernel is built without 4.2.
-        mount("4.2").or_else(|_| mount("4.1"))
+        let data = c"addr=127.0.0.1,clientaddr=127.0.0.1,proto=tcp,sec=sys,actimeo=0,vers=4.2";
+        let none = MountFlags::empty();
+        rustix::mount::mount("127.0.0.1:/", &self.mount, "nfs4", none, data)
+            .context("the client's mount")
     }
 
     /// A path in the client's mount.
