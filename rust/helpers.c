@@ -197,10 +197,34 @@ loff_t ruaufs_helper_i_size_read(const struct inode *inode)
 	return i_size_read(inode);
 }
 
-/* Owner and times of @from, through its mount's idmap, onto our inode. */
+/*
+ * Owner and times of @from, through its mount's idmap, onto our inode.
+ *
+ * Ours gets the mark that the VFS sets on times which were seen if the next
+ * change of @from might have the same change time, or if @changed: @from was
+ * changed by us, and what others may have changed before is not copied.  The
+ * mark has no other use here, as our file systems are not FS_MGTIME.  So ours
+ * differs from all times that @from can have, until ruaufs_helper_confirm_attr()
+ * or the next copy.
+ */
 void ruaufs_helper_copy_attr(struct inode *to, struct inode *from,
-			     struct mnt_idmap *from_idmap)
+			     struct mnt_idmap *from_idmap, bool changed)
 {
+	/* Before all else: what changes meanwhile moves it. */
+	u32 nsec = smp_load_acquire(&from->i_ctime_nsec);
+	struct timespec64 ctime = {
+		.tv_sec = inode_get_ctime_sec(from),
+		.tv_nsec = nsec & ~I_CTIME_QUERIED,
+	};
+	bool doubt = changed;
+
+	/* Coarse times that cannot be marked are taken as they are. */
+	if (!doubt && is_mgtime(from) && !(nsec & I_CTIME_QUERIED)) {
+		struct timespec64 now = current_time(from);
+
+		doubt = timespec64_compare(&now, &ctime) <= 0;
+	}
+
 	spin_lock(&to->i_lock);
 	to->i_uid = vfsuid_into_kuid(i_uid_into_vfsuid(from_idmap, from));
 	to->i_gid = vfsgid_into_kgid(i_gid_into_vfsgid(from_idmap, from));
@@ -209,7 +233,11 @@ void ruaufs_helper_copy_attr(struct inode *to, struct inode *from,
 	to->i_mode = from->i_mode;
 	inode_set_atime_to_ts(to, inode_get_atime(from));
 	inode_set_mtime_to_ts(to, inode_get_mtime(from));
-	inode_set_ctime_to_ts(to, inode_get_ctime(from));
+	inode_set_ctime_to_ts(to, ctime);
+	if (doubt)
+		WRITE_ONCE(to->i_ctime_nsec, ctime.tv_nsec | I_CTIME_QUERIED);
+	/* Owners cannot be compared then. */
+	to->i_private = from_idmap == &nop_mnt_idmap ? NULL : from_idmap;
 	to->i_blocks = from->i_blocks;
 	to->i_bytes = from->i_bytes;
 	i_size_write(to, i_size_read(from));
@@ -279,10 +307,11 @@ void ruaufs_helper_lower_flags(struct inode *inode)
 	mutex_unlock(&ruaufs_lift_lock);
 }
 
-void ruaufs_helper_copy_flags(struct inode *to, const struct inode *from)
+#define RUAUFS_COPIED_FLAGS \
+	(S_SYNC | S_IMMUTABLE | S_APPEND | S_NOATIME | S_CASEFOLD)
+
+static unsigned int ruaufs_flags_to_copy(const struct inode *from)
 {
-	const unsigned int mask = S_SYNC | S_IMMUTABLE | S_APPEND | S_NOATIME |
-				  S_CASEFOLD;
 	unsigned int seq, flags;
 
 	do {
@@ -291,7 +320,63 @@ void ruaufs_helper_copy_flags(struct inode *to, const struct inode *from)
 		if (READ_ONCE(ruaufs_lift_inode) == from)
 			flags |= READ_ONCE(ruaufs_lift_flags);
 	} while (read_seqcount_retry(&ruaufs_lift_seq, seq));
-	inode_set_flags(to, flags & mask, mask);
+	return flags & RUAUFS_COPIED_FLAGS;
+}
+
+void ruaufs_helper_copy_flags(struct inode *to, const struct inode *from)
+{
+	inode_set_flags(to, ruaufs_flags_to_copy(from), RUAUFS_COPIED_FLAGS);
+}
+
+/* Whether all that was copied from @from, or is known of it, is so still. */
+static bool ruaufs_same_attr(const struct inode *to, const struct inode *from)
+{
+	unsigned int known = READ_ONCE(to->i_flags);
+
+	return !to->i_private && uid_eq(to->i_uid, from->i_uid) &&
+	       gid_eq(to->i_gid, from->i_gid) &&
+	       to->i_mode == from->i_mode && to->i_nlink == from->i_nlink &&
+	       i_size_read(to) == i_size_read(from) &&
+	       inode_get_mtime_sec(to) == inode_get_mtime_sec(from) &&
+	       inode_get_mtime_nsec(to) == inode_get_mtime_nsec(from) &&
+	       inode_get_atime_sec(to) == inode_get_atime_sec(from) &&
+	       inode_get_atime_nsec(to) == inode_get_atime_nsec(from) &&
+	       (known & RUAUFS_COPIED_FLAGS) == ruaufs_flags_to_copy(from) &&
+	       (!(known & S_NOSEC) || READ_ONCE(from->i_flags) & S_NOSEC) &&
+	       (!IS_POSIXACL(from) ||
+		(!READ_ONCE(to->i_acl) && !READ_ONCE(from->i_acl) &&
+		 (!S_ISDIR(to->i_mode) || !READ_ONCE(from->i_default_acl))));
+}
+
+/*
+ * If the change time of @to has the mark of ruaufs_helper_copy_attr(): whether
+ * nothing else has changed since.  Then the mark is taken away, and the next
+ * change of @from is sure to show, as far as it can.  Does not sleep; a walk
+ * under RCU may ask.
+ */
+bool ruaufs_helper_confirm_attr(struct inode *to, struct inode *from)
+{
+	struct timespec64 ctime;
+	struct kstat seen;
+	bool same;
+
+	if (!(READ_ONCE(to->i_ctime_nsec) & I_CTIME_QUERIED))
+		return false;
+	if (is_mgtime(from)) {
+		fill_mg_cmtime(&seen, STATX_CTIME, from);
+		ctime = seen.ctime;
+	} else {
+		ctime = inode_get_ctime(from);
+	}
+	/* Before the comparison: what changes after it moves the time. */
+	smp_mb();
+	spin_lock(&to->i_lock);
+	same = to->i_ctime_nsec == (ctime.tv_nsec | I_CTIME_QUERIED) &&
+	       to->i_ctime_sec == ctime.tv_sec && ruaufs_same_attr(to, from);
+	if (same)
+		WRITE_ONCE(to->i_ctime_nsec, ctime.tv_nsec);
+	spin_unlock(&to->i_lock);
+	return same;
 }
 
 bool ruaufs_helper_is_posixacl(const struct inode *inode)

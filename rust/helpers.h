@@ -40,7 +40,8 @@ void ruaufs_helper_inode_unlock(struct inode *inode);
 bool ruaufs_helper_inode_is_new(struct inode *inode);
 loff_t ruaufs_helper_i_size_read(const struct inode *inode);
 void ruaufs_helper_copy_attr(struct inode *to, struct inode *from,
-			     struct mnt_idmap *from_idmap);
+			     struct mnt_idmap *from_idmap, bool changed);
+bool ruaufs_helper_confirm_attr(struct inode *to, struct inode *from);
 bool ruaufs_helper_set_nlink(struct inode *inode, unsigned int nlink,
 			     bool revive);
 void ruaufs_helper_forget_nosec(struct inode *inode);

@@ -216,20 +216,29 @@ impl<T> Inode<T> {
         unsafe { bindings::ruaufs_helper_is_posixacl(self.as_ptr()) }
     }
 
+    /// The seconds of the change time.
+    #[inline]
+    fn change_seconds(&self) -> i64 {
+        // SAFETY: A racy read of one word. A torn pair with the nanoseconds can only make times
+        // differ that would be equal a moment later, or be equal to one that was true a moment ago.
+        unsafe { (&raw const (*self.as_ptr()).i_ctime_sec).read_volatile() }
+    }
+
+    /// The nanoseconds of the change time, with the mark that the VFS or, in an inode of ours,
+    /// [`Inode::copy_attr`] left.
+    #[inline]
+    fn marked_nanoseconds(&self) -> u32 {
+        // SAFETY: As above.
+        unsafe { (&raw const (*self.as_ptr()).i_ctime_nsec).read_volatile() }
+    }
+
     /// The change time, for comparison.
     #[inline]
     fn change_time(&self) -> (i64, u32) {
-        let inode = self.as_ptr();
-        // SAFETY: Racy reads of single words. A torn pair can only make times differ that would be
-        // equal a moment later, or be equal to one that was true a moment ago.
-        unsafe {
-            (
-                (&raw const (*inode).i_ctime_sec).read_volatile(),
-                // The rest of the word is a note of the VFS's.
-                (&raw const (*inode).i_ctime_nsec).read_volatile()
-                    & !bindings::RUAUFS_I_CTIME_QUERIED,
-            )
-        }
+        (
+            self.change_seconds(),
+            self.marked_nanoseconds() & !bindings::RUAUFS_I_CTIME_QUERIED,
+        )
     }
 
     /// Change time and version, for comparison.
@@ -405,10 +414,29 @@ impl<T: FileSystem> Inode<T> {
     }
 
     /// Copies owner, mode, times and size of `from`, as seen through the mount of `idmap`.
+    ///
+    /// Where times are coarse, two changes within one tick may look like one. If the next change
+    /// of `from` might not show, our change time is marked, and [`Inode::attr_moved`] holds until
+    /// [`Inode::confirm_attr`] takes the mark away or attributes are copied again.
     pub(crate) fn copy_attr(&self, from: &Inode, idmap: IdMap<'_>) {
+        self.copy_attr_after(from, idmap, false);
+    }
+
+    /// As [`Inode::copy_attr`], after a change by us, which may hide that others made one before:
+    /// our change time is marked.
+    pub(crate) fn copy_changed_attr(&self, from: &Inode, idmap: IdMap<'_>) {
+        self.copy_attr_after(from, idmap, true);
+    }
+
+    fn copy_attr_after(&self, from: &Inode, idmap: IdMap<'_>, changed: bool) {
         // SAFETY: Both inodes are valid; the helper takes `i_lock` of ours.
         unsafe {
-            bindings::ruaufs_helper_copy_attr(self.as_ptr(), from.as_ptr(), idmap.as_ptr());
+            bindings::ruaufs_helper_copy_attr(
+                self.as_ptr(),
+                from.as_ptr(),
+                idmap.as_ptr(),
+                changed,
+            );
         }
     }
 
@@ -418,10 +446,32 @@ impl<T: FileSystem> Inode<T> {
         unsafe { bindings::ruaufs_helper_copy_flags(self.as_ptr(), from.as_ptr()) };
     }
 
-    /// Whether attributes of `from` moved since they were copied. May be asked under RCU.
+    /// Whether attributes of `from` moved since they were copied, or may have without a trace. May
+    /// be asked under RCU.
     #[inline]
     pub(crate) fn attr_moved(&self, from: &Inode) -> bool {
-        self.change_time() != from.change_time() || self.mode() != from.mode()
+        // A marked time is no time of a branch's. Word by word: there are few registers to spare.
+        self.change_seconds() != from.change_seconds()
+            || self.marked_nanoseconds()
+                != from.marked_nanoseconds() & !bindings::RUAUFS_I_CTIME_QUERIED
+            || self.mode() != from.mode()
+    }
+
+    /// Attributes may have moved: whether `from` is as it was when they were copied, which is
+    /// relied on from now on. May be asked under RCU.
+    #[cold]
+    pub(crate) fn confirm_attr(&self, from: &Inode) -> bool {
+        // SAFETY: Both inodes are valid, or freed only when RCU read sections have ended; the helper
+        // does not sleep, and what it changes are marks on times.
+        unsafe { bindings::ruaufs_helper_confirm_attr(self.as_ptr(), from.as_ptr()) }
+    }
+
+    /// Whether times, mode or size of `from` are others than those that were copied: after a write
+    /// by us, which changes nothing else.
+    pub(crate) fn differs_by_write(&self, from: &Inode) -> bool {
+        self.change_time() != from.change_time()
+            || self.mode() != from.mode()
+            || self.size() != from.size()
     }
 
     /// Sets the link count that stat(2) shows.
@@ -551,7 +601,8 @@ impl<T: super::Mountable> New<T> {
     pub(crate) fn finish(self, from: &Inode, idmap: IdMap<'_>, nlink: u32) -> ARef<Inode<T>> {
         let inode = self.0.clone();
         let ptr = inode.as_ptr();
-        from.watch();
+        // The change time is not marked as seen: the first write to what was just created would
+        // have to note times once more. Whoever looks next refreshes.
         inode.copy_attr(from, idmap);
         inode.copy_flags(from);
         // SAFETY: By the type invariant nobody else uses the inode, so plain writes are fine.

@@ -32,7 +32,7 @@ use kernel::prelude::*;
 pub(crate) fn getattr(inode: &Inode, stat: Stat<'_>, idmap: IdMap<'_>) -> Result {
     let stack = inode.stack()?;
     if inode.attr_moved(stack.top_inode()) {
-        inode.refresh_all()?;
+        inode.refresh_moved()?;
     }
     if inode.is_dir() {
         return getattr_dir(inode, stat, idmap);
@@ -72,6 +72,10 @@ fn getattr_remote(inode: &Inode, stat: Stat<'_>, idmap: IdMap<'_>) -> Result {
 pub(crate) fn setattr(dentry: &Dentry, mut request: Request<'_>, idmap: IdMap<'_>) -> Result {
     request.prepare(dentry, idmap)?;
     let inode = dentry.object()?;
+    // What others changed before would not show after this.
+    if inode.attr_moved(inode.stack()?.top_inode()) {
+        inode.refresh_moved()?;
+    }
     let wanted = request.size().map_or(Data::All, Data::Before);
     // The copy is made with its final size, or nearly: the branch would see no change then.
     let modified = request.size().is_some_and(|size| size != inode.size());

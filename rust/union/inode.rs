@@ -306,31 +306,33 @@ impl Inode {
         Ok(())
     }
 
-    /// Copies the attributes that a write changes.
+    /// Copies the attributes that a write changes. The change time is not marked as seen, or each
+    /// write would have to note one of its own; the next look at the object compares the rest.
     pub(crate) fn written(&self) -> Result {
         let stack = self.stack()?;
         let lower = stack.top_inode();
-        if self.attr_moved(lower) || self.size() != lower.size() {
-            self.copy_attr(lower, stack.top().branch().root.mount.idmap());
+        if self.differs_by_write(lower) {
+            self.copy_changed_attr(lower, stack.top().branch().root.mount.idmap());
         }
         Ok(())
     }
 
-    /// As [`Inode::refresh`], if the top instance was changed since.
-    #[inline]
-    pub(crate) fn refresh_if_moved(&self) -> Result {
-        if self.attr_moved(self.stack()?.top_inode()) {
-            return self.refresh_all();
+    /// As [`Inode::refresh`], if the top instance, which may have moved, was changed since.
+    #[cold]
+    pub(crate) fn refresh_moved(&self) -> Result {
+        if self.confirm_attr(self.stack()?.top_inode()) {
+            return Ok(());
         }
-        Ok(())
+        self.refresh_all()
     }
 
     /// As [`Inode::refresh`], after a change that was none of ours.
     #[cold]
     pub(crate) fn refresh_all(&self) -> Result {
+        self.refresh()?;
+        // After the change time was taken: what others find meanwhile may be from before it.
         self.forget_acls();
         self.forget_nosec();
-        self.refresh()?;
         self.copy_no_acl(self.stack()?.top_inode());
         Ok(())
     }

@@ -80,12 +80,12 @@ impl Operations for Union {
         if !walk.guard_holds(Some(top)) || !walk.still_named(&stack, &dirs, alone) {
             return Validity::Stale;
         }
-        if inode.attr_moved(top) {
+        if inode.attr_moved(top) && !inode.confirm_attr(top) {
             if walk.is_rcu() {
                 return Validity::NeedRef;
             }
             // Without a stack there is nothing to refresh from; the next use says so.
-            if inode.refresh_if_moved().is_err() {
+            if inode.refresh_all().is_err() {
                 return Validity::Stale;
             }
         }

@@ -2,7 +2,7 @@
 
 //! POSIX access control lists, in the binary form of `system.posix_acl_*`.
 
-use std::path::Path;
+use std::{fs, path::Path, time::SystemTime};
 
 use crate::harness::{
     acl::{acl, Entry},
@@ -12,7 +12,8 @@ use crate::harness::{
 cases! {
     BASIC: lower_ones_are_seen, set_and_removed, they_decide, default_is_inherited,
         chmod_changes_the_mask, copied_with_the_file, default_beats_umask, invalid_ones,
-        only_owners_may_set, mode_follows_the_acl, set_by_hand_on_what_is_known;
+        only_owners_may_set, mode_follows_the_acl, set_by_hand_on_what_is_known,
+        set_by_hand_on_what_was_just_made;
     WRITABLE: set_gid_goes_where_the_branch_says;
     EXT4: refused_one_keeps_set_gid;
 }
@@ -329,6 +330,35 @@ fn set_by_hand_on_what_is_known(cx: &Ctx) -> Result<()> {
         assert_eq!(users::as_user(1001, 1001, || text(&file))?, "f");
     }
     cx.changed_by_hand(&u.br(1, ""))?;
+    Ok(())
+}
+
+/// Within the tick of the clock in which the union made or wrote the object, or just before.
+fn set_by_hand_on_what_was_just_made(cx: &Ctx) -> Result<()> {
+    let u = cx.union().rw(Tree::new()).opt("acl").mount()?;
+    let deny = acl(&[user_obj(7), user(1001, 0), group_obj(5), mask(5), other(5)]);
+    for round in 0..60 {
+        let (file, dir) = (format!("f{round}"), format!("d{round}"));
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY;
+        let fd = sys::open_mode(u.at(&file), flags, 0o755)?;
+        if round % 4 == 1 {
+            sys::pwrite_fd(&fd, b"data", 0)?;
+        }
+        sys::set_xattr(u.br(0, &file), ACCESS, &deny)?;
+        match round % 4 {
+            2 => sys::pwrite_fd(&fd, b"data", 0)?,
+            3 => fs::File::from(fd.try_clone()?).set_modified(SystemTime::UNIX_EPOCH)?,
+            _ => {}
+        }
+        users::as_user(1001, 1001, || {
+            errno(sys::open_ro(u.at(&file)), Errno::ACCESS);
+        });
+        sys::mkdir_mode(u.at(&dir), 0o755)?;
+        sys::set_xattr(u.br(0, &dir), ACCESS, &deny)?;
+        users::as_user(1001, 1001, || {
+            errno(sys::lstat(u.at(&dir).join("absent")), Errno::ACCESS);
+        });
+    }
     Ok(())
 }
 
