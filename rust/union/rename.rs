@@ -107,6 +107,7 @@ pub(crate) fn rename(
     whname::check(from.1.name)?;
     whname::check(to.1.name)?;
     let (from, to) = (End::new(from), End::new(to));
+    let same_dir = core::ptr::eq(from.dir, to.dir);
     let exchange = flags & EXCHANGE != 0;
     let info = from.dir.sb().data();
     let object = from.dentry.object()?;
@@ -126,9 +127,12 @@ pub(crate) fn rename(
         Ok::<_, Error>((parts, victim_parts))
     })?;
     bring(&from, &branch)?;
-    copyup::promote_to(&to.dentry.parent(), &branch)?;
-    copyup::promote_shown(&from.dentry.parent())?;
-    copyup::promote_shown(&to.dentry.parent())?;
+    let parent = to.dentry.parent();
+    copyup::promote_to(&parent, &branch)?;
+    copyup::promote_shown(&parent)?;
+    if !same_dir {
+        copyup::promote_shown(&from.dentry.parent())?;
+    }
     match victim {
         Some(_) if exchange => bring(&to, &branch)?,
         Some(victim) => plink::gather(to.dentry, victim),
@@ -141,8 +145,8 @@ pub(crate) fn rename(
     };
 
     // What may fail for lack of memory comes before the first change.
-    let mut room = Some(inode::Room::alone()?);
-    let mut victim_room = Some(inode::Room::alone()?);
+    let mut room = room_for(Some(object))?;
+    let mut victim_room = room_for(victim)?;
     let lock = object.promotion_lock();
     let moving = object.moving();
     let victim_moving = victim.map(Inode::moving);
@@ -230,10 +234,19 @@ pub(crate) fn rename(
         log(dirren::settle(object));
     }
     log(object.refresh());
-    for dir in [from.dir, to.dir] {
-        dir.changed_on(&branch);
+    from.dir.changed_on(&branch);
+    if !same_dir {
+        to.dir.changed_on(&branch);
     }
     Ok(())
+}
+
+/// Memory for what [`settle`] makes of `object`.
+fn room_for(object: Option<&Inode>) -> Result<Option<inode::Room>> {
+    match object {
+        Some(object) if object.is_dir() => inode::Room::alone().map(Some),
+        _ => Ok(None),
+    }
 }
 
 /// A rename that was done is not undone for what comes after it.
@@ -335,8 +348,13 @@ struct Job<'a> {
 impl Job<'_> {
     /// Whether `name` shows something from below the instance `slot` of `dir`.
     fn shows_below(&self, dir: &Inode, slot: &Slot, name: &[u8]) -> Result<bool> {
-        let at = dir.stack()?.position(slot.branch().id).ok_or(ESTALE)?;
-        lookup::visible(&View::of(dir)?, at.saturating_add(1), name)
+        self.shows_below_in(&View::of(dir)?, slot, name)
+    }
+
+    /// As [`Job::shows_below`], in a directory of which it is known already what is known.
+    fn shows_below_in(&self, dir: &View<'_>, slot: &Slot, name: &[u8]) -> Result<bool> {
+        let at = dir.stack().position(slot.branch().id).ok_or(ESTALE)?;
+        lookup::visible(dir, at.saturating_add(1), name)
     }
 
     /// `false` if the whiteout of the new name is still there.
@@ -353,7 +371,11 @@ impl Job<'_> {
         let new_whiteout = to.whiteouted(at, self.to.name)?;
         // The device node that is left hides what is below, too.
         let old_below = self.flags & WHITEOUT == 0
-            && self.shows_below(self.from.dir, self.old, self.from.name)?;
+            && if core::ptr::eq(self.from.dir, self.to.dir) {
+                self.shows_below_in(&to, self.old, self.from.name)?
+            } else {
+                self.shows_below(self.from.dir, self.old, self.from.name)?
+            };
         if object.is_dir() && parts == Parts::Left {
             let below = new_whiteout
                 || info.settings().diropq == Diropq::Always
