@@ -78,13 +78,13 @@ host-test: setup
 	@scripts/test.sh host
 
 vm-test: setup
-	@scripts/test.sh guest $(T)
+	@scripts/test.sh guest "$(T)"
 
 test-programs: setup
-	@scripts/test-programs.sh $(T)
+	@scripts/test-programs.sh "$(T)"
 
 test-debug: setup
-	@scripts/test.sh debug $(T)
+	@scripts/test.sh debug "$(T)"
 
 test-debug-selftest: setup
 	@scripts/debug-selftest.sh

@@ -237,22 +237,18 @@ fn unknown_options(cx: &Ctx) -> Result<()> {
 fn wrong_values(cx: &Ctx) -> Result<()> {
     let (fs, rw, ro) = ground(cx)?;
     let list = format!("br={rw}=rw:{ro}=ro");
-    for option in [
-        "udba=bogus",
-        "create=bogus",
-        "create=mfs:99999",
-        "cpup=bogus",
-        "diropq=x",
-        "rdcache=3601",
-        "rdcache=x",
-        "rdblk=100",
-        "rdhash=x",
-        "dirwh=x",
-        "dirwh=-1",
-        "udba=",
-        "rdcache=",
-    ] {
-        let (key, _) = option.split_once('=').expect("a value");
+    let wrong = "\
+        udba=bogus create=bogus create=mfs:99999 cpup=bogus diropq=x rdcache=3601 rdcache=x \
+        rdblk=100 rdhash=x dirwh=x dirwh=-1 udba= rdcache= udba create create= create=mfsrr \
+        create=tdmfs create=tdmfs:x create=pmfsrr: create=mfs:-1 create=pmfs:3601 \
+        create=rr:1 create_policy=bogus cpup cpup= copyup=mfs copyup_policy=bogus diropq \
+        diropq= rdcache=-1 rdblk rdblk=x rdblk=254 rdblk=4194305 rdhash= rdhash=-1 \
+        rdhash=524289 dirwh dirwh=2147483648 fhsm_sec fhsm_sec=x fhsm_sec=-1 \
+        fhsm_sec=2147483648 xino xino= trunc_xino= itrunc_xino itrunc_xino=x noxino=1 \
+        list_plink=1 plink=1 nodirren=x verbose=1 add append append= prepend= del del= mod \
+        mod=";
+    for option in wrong.split_whitespace() {
+        let key = option.split('=').next().unwrap_or(option);
         refused(cx, &[&list, option], E::INVAL, &[&[key]]);
     }
     fs.umount()

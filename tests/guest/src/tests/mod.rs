@@ -6,6 +6,7 @@ mod acl;
 mod attr;
 mod bad_input;
 mod clients;
+mod clients_containers;
 mod concurrency;
 mod coo;
 mod copyup;
@@ -114,6 +115,7 @@ pub(crate) fn all() -> Vec<Case> {
         notify::cases(),
         remount::cases(),
         clients::cases(),
+        clients_containers::cases(),
         remount_soak::cases(),
         index::cases(),
         bad_input::cases(),
