@@ -856,6 +856,23 @@ int ruaufs_helper_copy_fileattr(const struct path *from,
 	return vfs_fileattr_set(mnt_idmap(to->mnt), to->dentry, &new);
 }
 
+/* Makes what @path leads to changeable, if its flags forbid that. */
+int ruaufs_helper_unbind(const struct path *path)
+{
+	const u32 mask = FS_APPEND_FL | FS_IMMUTABLE_FL;
+	struct file_kattr fa = { .flags_valid = true };
+	int err;
+
+	if (!IS_APPEND(d_inode(path->dentry)) &&
+	    !IS_IMMUTABLE(d_inode(path->dentry)))
+		return 0;
+	err = vfs_fileattr_get(path->dentry, &fa);
+	if (err)
+		return err;
+	fileattr_fill_flags(&fa, fa.flags & ~mask);
+	return vfs_fileattr_set(mnt_idmap(path->mnt), path->dentry, &fa);
+}
+
 /* security_file_ioctl() takes a file: open one for the check, as ioctl does. */
 static int ruaufs_check_fileattr(const struct path *path, unsigned int cmd)
 {

@@ -124,6 +124,7 @@ bool ruaufs_helper_sgid_must_go(struct mnt_idmap *idmap, struct inode *inode);
 int ruaufs_helper_cap_for_trusted(void);
 void ruaufs_helper_fill_mgtime(struct kstat *stat, u32 request,
 			       struct inode *from);
+int ruaufs_helper_unbind(const struct path *path);
 int ruaufs_helper_copy_fileattr(const struct path *from,
 				const struct path *to);
 int ruaufs_helper_fileattr_get(const struct path *path,

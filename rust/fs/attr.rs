@@ -200,6 +200,15 @@ pub(crate) fn copy_flags(from: PathRef<'_>, to: PathRef<'_>) -> Result {
     to_result(unsafe { bindings::ruaufs_helper_copy_fileattr(&from.raw(), &to.raw()) })
 }
 
+/// Takes the flags that forbid changes (append-only, immutable) away from a foreign object. The
+/// caller holds write access to the mount.
+pub(crate) fn unbind(path: PathRef<'_>) -> Result {
+    path.dentry.positive()?;
+    // SAFETY: The path is valid; its dentry, to which there is a reference, is not negative and so
+    // never becomes it.
+    to_result(unsafe { bindings::ruaufs_helper_unbind(&path.raw()) })
+}
+
 /// `struct iattr` as a setattr callback gets it.
 pub(crate) struct Request<'a>(&'a mut bindings::iattr);
 

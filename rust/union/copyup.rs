@@ -333,6 +333,7 @@ impl CopyUp<'_> {
         };
         drop(write);
         drop(lock);
+        self.free_source();
         let parts = plink::part::parts(self.inode, self.source)?;
         if parts {
             self.inode.set_parted();
@@ -549,6 +550,27 @@ impl CopyUp<'_> {
             verbose: self.sb.data().settings().verbose,
         };
         meta::copy(self.source, self.target, to, &tolerance, write)
+    }
+
+    /// A directory's flags are shown, and changed, of its top instance. On the one that was it, if
+    /// it is still written, they would outlive those.
+    fn free_source(&self) {
+        let branch = self.source.branch();
+        if !self.inode.is_dir() || self.goes_down() || !branch.writable() {
+            return;
+        }
+        let result = || -> Result {
+            let write = branch.want_write()?;
+            attr::unbind(self.source.path())?;
+            drop(write);
+            Ok(())
+        };
+        if let Err(error) = result() {
+            pr_warn!(
+                "a directory's lower instance keeps its flags: {:?}\n",
+                error
+            );
+        }
     }
 
     /// Whether a directory gets an instance below its top one: one that nobody sees.

@@ -12,7 +12,7 @@ use crate::harness::prelude::*;
 
 cases! {
     WRITABLE: immutable_directory, append_only_directory, names_of_a_file;
-    BASIC: flagged_on_a_lower_branch;
+    BASIC: flagged_on_a_lower_branch, flags_go_up_with_a_directory;
 }
 
 const BITS: IFlags = IFlags::IMMUTABLE.union(IFlags::APPEND);
@@ -150,4 +150,30 @@ fn flagged_on_a_lower_branch(cx: &Ctx) -> Result<()> {
     sys::write(u.at("d/new"), "new")?;
     u.umount()?;
     chattr(branch.join("d"), IFlags::empty())
+}
+
+/// The instance that a directory had before it got another one above goes on being written.
+fn flags_go_up_with_a_directory(cx: &Ctx) -> Result<()> {
+    let kind = cx.layout.upper();
+    for bit in [IFlags::APPEND, IFlags::IMMUTABLE] {
+        let u = cx
+            .union()
+            .on(kind, "rw", Tree::new().file("c/new", ""))
+            .on(kind, "rw", Tree::new().file("d/f", "").file("d/e/g", ""))
+            .mount()?;
+        chattr(u.at("d"), bit)?;
+        // Neither adds a name to an immutable directory.
+        match bit {
+            IFlags::APPEND => sys::rename(u.at("c/new"), u.at("d/new"))?,
+            _ => sys::rename(u.at("c/new"), u.at("d/e/new"))?,
+        }
+        assert!(flags(u.at("d"))?.contains(bit), "{bit:?}");
+        errno(sys::unlink(u.at("d/f")), Errno::PERM);
+        assert!(exists(u.br(0, "d")), "it got an instance on the top branch");
+        chattr(u.at("d"), IFlags::empty())?;
+        sys::unlink(u.at("d/f"))?;
+        std::fs::remove_dir_all(u.at("d"))?;
+        errno(sys::lstat(u.at("d")), Errno::NOENT);
+    }
+    Ok(())
 }
