@@ -97,7 +97,7 @@ fn merging() {
     let layers: Vec<Layer> = (0..3)
         .map(|fs| Layer {
             listing: listing().unwrap(),
-            fs,
+            space: fs,
             honours_whiteouts: true,
         })
         .collect();
