@@ -3,8 +3,8 @@
 //! Whiteouts and opaque marks, and what else a writable branch keeps at its root.
 //!
 //! On disk all of it is as aufs has it: `.wh.NAME` and `.wh..wh..opq` are hard
-//! links of `.wh..wh.aufs`, or empty files of their own where the base has no
-//! links left or the branch is `nolwh`.
+//! links of `.wh..wh.aufs`, or empty files of their own where that cannot have
+//! another link or the branch is `nolwh`.
 
 #![forbid(unsafe_code)]
 
@@ -56,8 +56,9 @@ fn make_mark(branch: &Branch, dir: &LowerDentry, name: &[u8], write: &WriteAcces
     if let Some(base) = &branch.work()?.base {
         match Creating::new(at, name, write)?.link(base) {
             Ok(_) => return Ok(()),
-            // As many as the file system allows; or somebody removed the base.
-            Err(error) if error == EMLINK || error == ENOENT => {}
+            // As many as the file system allows; somebody removed the base; there are no links
+            // there (vfat), or none from here (a subvolume of btrfs).
+            Err(error) if [EMLINK, ENOENT, EPERM, EXDEV].contains(&error) => {}
             Err(error) => return Err(error),
         }
     }

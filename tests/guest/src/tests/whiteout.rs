@@ -4,7 +4,12 @@
 
 use std::os::unix::fs::MetadataExt;
 
-use crate::harness::prelude::*;
+use rustix::fs::IFlags;
+
+use crate::harness::{
+    prelude::*,
+    scratch::{self, Private},
+};
 
 cases! {
     WIDE: honoured_on_rw_and_ro_wh, ignored_but_hidden_on_plain_ro, foreign_ones_count,
@@ -12,7 +17,9 @@ cases! {
     BASIC: hides_from_its_branch_down, of_a_directory, rr_wh_is_as_ro_wh,
         format_on_disk, base_files, base_files_are_kept, link_to_the_base, opaque_root,
         made_by_mkdir_over_whiteout, not_made_by_a_fresh_mkdir, whiteout_of_a_long_name,
-        nothing_whiteouted_that_is_not_below, of_something_on_a_plain_ro_top;
+        nothing_whiteouted_that_is_not_below, of_something_on_a_plain_ro_top,
+        base_that_cannot_be_linked;
+    ONCE: in_a_subvolume;
 }
 
 fn honoured_on_rw_and_ro_wh(cx: &Ctx) -> Result<()> {
@@ -441,4 +448,41 @@ fn of_something_on_a_plain_ro_top(cx: &Ctx) -> Result<()> {
         "but what is seen there can be written"
     );
     Ok(())
+}
+
+/// Whiteouts are files of their own then.
+fn base_that_cannot_be_linked(cx: &Ctx) -> Result<()> {
+    let low = Tree::new().file("f", "").file("d/g", "");
+    let u = cx.union().rw(Tree::new()).ro(low).mount()?;
+    let chattr = |flags| -> Result<()> {
+        let base = sys::open_ro(u.br(0, ".wh..wh.aufs"))?;
+        Ok(rustix::fs::ioctl_setflags(&base, flags)?)
+    };
+    chattr(IFlags::IMMUTABLE)?;
+    let removed = sys::unlink(u.at("f")).and_then(|()| sys::unlink(u.at("d/g")));
+    chattr(IFlags::empty())?;
+    removed?;
+    for name in ["f", "d/g"] {
+        errno(sys::lstat(u.at(name)), Errno::NOENT);
+    }
+    assert_eq!(sys::lstat(u.br(0, ".wh.f"))?.st_nlink, 1);
+    Ok(())
+}
+
+/// The base is in another subvolume than the directory.
+fn in_a_subvolume(cx: &Ctx) -> Result<()> {
+    let disk = Private::disk(Kind::Btrfs, &cx.name(), 256 << 20)?;
+    let sub = disk.path().join("sub");
+    scratch::run(
+        "btrfs",
+        &["-q", "subvolume", "create", &sub.to_string_lossy()],
+    )?;
+    let low = cx.branch(Kind::Tmpfs, "ro", &Tree::new().file("sub/f", "f"))?;
+    let u = cx.union().at(disk.path(), "rw").at(&low, "ro").mount()?;
+    sys::unlink(u.at("sub/f"))?;
+    assert!(names(u.at("sub"))?.is_empty());
+    sys::rmdir(u.at("sub"))?;
+    errno(sys::lstat(u.at("sub")), Errno::NOENT);
+    u.umount()?;
+    disk.umount()
 }
