@@ -8,7 +8,7 @@ use rustix::fs::SeekFrom;
 
 use crate::harness::{
     prelude::*,
-    scratch,
+    scratch::{self, Private},
     snapshot::{Scope, Snapshot},
 };
 
@@ -21,7 +21,7 @@ cases! {
         under_a_file_size_limit, symbolic_links_and_nodes, with_many_open_descriptors,
         of_a_running_programs_data, descriptor_for_writing_from_before, after_remount,
         an_empty_file, a_large_file, directories_only_by_attribute;
-    ONCE: between_file_systems;
+    ONCE: between_file_systems, into_a_subvolume;
 }
 
 fn everything_of_a_file(cx: &Ctx) -> Result<()> {
@@ -544,4 +544,29 @@ fn between_file_systems(cx: &Ctx) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// What is copied cannot get from the root of the branch to its place. It stays as it is.
+fn into_a_subvolume(cx: &Ctx) -> Result<()> {
+    let disk = Private::disk(Kind::Btrfs, &cx.name(), 256 << 20)?;
+    let sub = disk.path().join("sub");
+    scratch::run(
+        "btrfs",
+        &["-q", "subvolume", "create", &sub.to_string_lossy()],
+    )?;
+    sys::write(sub.join("own"), "o")?;
+    let tree = Tree::new().file("sub/f", "f").file("sub/d/g", "g");
+    let low = cx.branch(Kind::Tmpfs, "ro", &tree)?;
+    let u = cx.union().at(disk.path(), "rw").at(&low, "ro").mount()?;
+    errno(sys::append(u.at("sub/f"), "+"), Errno::XDEV);
+    errno(sys::write(u.at("sub/d/new"), ""), Errno::XDEV);
+    assert_eq!(text(u.at("sub/f"))?, "f");
+    sys::append(u.at("sub/own"), "+")?;
+    sys::write(u.at("sub/new"), "n")?;
+    sys::unlink(u.at("sub/f"))?;
+    assert_eq!(names(u.at("sub"))?, set(["d", "new", "own"]));
+    let left = names(disk.path().join(".wh..wh.orph"))?;
+    assert!(left.is_empty(), "{left:?}");
+    u.umount()?;
+    disk.umount()
 }
