@@ -44,6 +44,7 @@ use super::{
         Branch,
         Slot, //
     },
+    draft::text,
     export,
     fhsm::{
         self,
@@ -333,7 +334,6 @@ impl CopyUp<'_> {
         };
         drop(write);
         drop(lock);
-        self.free_source();
         let parts = plink::part::parts(self.inode, self.source)?;
         if parts {
             self.inode.set_parted();
@@ -341,6 +341,9 @@ impl CopyUp<'_> {
         let installed = self.install(dentry, room, number, moves);
         if parts {
             plink::part::part(self.inode, self.dentry, original, parted);
+        }
+        if installed.is_ok() {
+            self.free_source();
         }
         installed
     }
@@ -567,7 +570,9 @@ impl CopyUp<'_> {
         };
         if let Err(error) = result() {
             pr_warn!(
-                "a directory's lower instance keeps its flags: {:?}\n",
+                "branch {}: directory {:?} keeps its flags below its copy: {:?}\n",
+                text(&branch.shown.to_bytes().unwrap_or_default()),
+                text(&self.dentry.name().unwrap_or_default()),
                 error
             );
         }

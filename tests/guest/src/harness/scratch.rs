@@ -232,3 +232,9 @@ impl Drop for Private {
         }
     }
 }
+
+/// Makes a subvolume of btrfs.
+pub(crate) fn subvolume(path: &Path) -> Result<()> {
+    let path = path.to_string_lossy();
+    run("btrfs", &["-q", "subvolume", "create", &path])
+}

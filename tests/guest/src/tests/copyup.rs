@@ -550,10 +550,7 @@ fn between_file_systems(cx: &Ctx) -> Result<()> {
 fn into_a_subvolume(cx: &Ctx) -> Result<()> {
     let disk = Private::disk(Kind::Btrfs, &cx.name(), 256 << 20)?;
     let sub = disk.path().join("sub");
-    scratch::run(
-        "btrfs",
-        &["-q", "subvolume", "create", &sub.to_string_lossy()],
-    )?;
+    scratch::subvolume(&sub)?;
     sys::write(sub.join("own"), "o")?;
     let tree = Tree::new().file("sub/f", "f").file("sub/d/g", "g");
     let low = cx.branch(Kind::Tmpfs, "ro", &tree)?;

@@ -10,7 +10,7 @@ use std::{
 
 use rustix::fs::SeekFrom;
 
-use crate::harness::{prelude::*, watchdog};
+use crate::harness::{acl::acl, prelude::*, watchdog};
 
 cases! {
     WRITABLE: positions_while_names_come_and_go, names_up_to_the_limit;
@@ -241,18 +241,13 @@ fn setgid_through_copy_up(cx: &Ctx) -> Result<()> {
 
 fn default_acl_and_umask(cx: &Ctx) -> Result<()> {
     // user::rwx, user:1001:rwx, group::r-x, mask::rwx, other::---
-    let mut acl = 2u32.to_le_bytes().to_vec();
-    for (tag, perm, id) in [
-        (1u16, 7u16, u32::MAX),
+    let acl = acl(&[
+        (1, 7, u32::MAX),
         (2, 7, 1001),
         (4, 5, u32::MAX),
         (0x10, 7, u32::MAX),
         (0x20, 0, u32::MAX),
-    ] {
-        acl.extend(tag.to_le_bytes());
-        acl.extend(perm.to_le_bytes());
-        acl.extend(id.to_le_bytes());
-    }
+    ]);
     let default = "system.posix_acl_default";
     let u = cx
         .union()

@@ -74,13 +74,6 @@ fn btrfs(cx: &Ctx) -> Result<Private> {
     Private::disk(Kind::Btrfs, &cx.name(), 256 << 20)
 }
 
-fn subvolume(path: &Path) -> Result<()> {
-    scratch::run(
-        "btrfs",
-        &["-q", "subvolume", "create", &path.to_string_lossy()],
-    )
-}
-
 fn two_subvolumes(cx: &Ctx) -> Result<()> {
     let disk = btrfs(cx)?;
     let tree = |name: &str| {
@@ -90,7 +83,7 @@ fn two_subvolumes(cx: &Ctx) -> Result<()> {
     };
     for name in ["a", "b", "c"] {
         let path = disk.path().join(name);
-        subvolume(&path)?;
+        scratch::subvolume(&path)?;
         tree(name).build(&path)?;
     }
     let (a, b, c) = (
@@ -118,7 +111,7 @@ fn a_subvolume_in_a_branch(cx: &Ctx) -> Result<()> {
     let low = disk.path().join("low");
     sys::mkdir(&low)?;
     for name in ["one", "two"] {
-        subvolume(&low.join(name))?;
+        scratch::subvolume(&low.join(name))?;
         Tree::new().files("f", 10).build(&low.join(name))?;
     }
     Tree::new().files("g", 10).build(&low)?;

@@ -473,10 +473,7 @@ fn base_that_cannot_be_linked(cx: &Ctx) -> Result<()> {
 fn in_a_subvolume(cx: &Ctx) -> Result<()> {
     let disk = Private::disk(Kind::Btrfs, &cx.name(), 256 << 20)?;
     let sub = disk.path().join("sub");
-    scratch::run(
-        "btrfs",
-        &["-q", "subvolume", "create", &sub.to_string_lossy()],
-    )?;
+    scratch::subvolume(&sub)?;
     let low = cx.branch(Kind::Tmpfs, "ro", &Tree::new().file("sub/f", "f"))?;
     let u = cx.union().at(disk.path(), "rw").at(&low, "ro").mount()?;
     sys::unlink(u.at("sub/f"))?;
