@@ -14,7 +14,7 @@
 #include <linux/fiemap.h>
 #include <linux/fileattr.h>
 #include <linux/fs.h>
-#include <linux/fsnotify_backend.h>
+#include <linux/fsnotify.h>
 #include <linux/mount.h>
 #include <linux/mutex.h>
 #include <linux/namei.h>
@@ -129,12 +129,13 @@ int ruaufs_helper_srcu_init(struct srcu_struct *srcu, int depth)
 	return init_srcu_struct_fast(srcu);
 }
 
-unsigned long ruaufs_helper_srcu_lock(struct srcu_struct *srcu)
+notrace unsigned long ruaufs_helper_srcu_lock(struct srcu_struct *srcu)
 {
 	return (__force unsigned long)srcu_read_lock_fast(srcu);
 }
 
-void ruaufs_helper_srcu_unlock(struct srcu_struct *srcu, unsigned long section)
+notrace void ruaufs_helper_srcu_unlock(struct srcu_struct *srcu,
+				       unsigned long section)
 {
 	srcu_read_unlock_fast(srcu, (__force struct srcu_ctr __percpu *)section);
 }
@@ -550,6 +551,76 @@ size_t ruaufs_helper_iov_iter_count(const struct iov_iter *iter)
 	return iov_iter_count(iter);
 }
 
+/* The request for @real that does what @iocb, for a file of ours, wants. */
+static __always_inline struct kiocb request_below(const struct kiocb *iocb,
+						  struct file *real)
+{
+	const int passed = IOCB_HIPRI | IOCB_DSYNC | IOCB_SYNC | IOCB_APPEND;
+
+	return (struct kiocb) {
+		.ki_filp = real,
+		.ki_pos = iocb->ki_pos,
+		.ki_flags = real->f_iocb_flags | (iocb->ki_flags & passed),
+		.ki_ioprio = iocb->ki_ioprio,
+	};
+}
+
+/*
+ * As backing_file_read_iter(), for a request that completes at once, with fewer
+ * calls on the way: what the VFS checked of the request for the file of ours is
+ * not checked again, as both were opened alike.  The LSM and fanotify are asked
+ * about @real, too.
+ */
+ssize_t ruaufs_helper_read(struct file *real, struct kiocb *iocb,
+			   struct iov_iter *to, const struct cred *cred)
+{
+	size_t count = iov_iter_count(to);
+	ssize_t ret;
+
+	if (unlikely(!count))
+		return 0;
+	scoped_with_creds(cred) {
+		ret = rw_verify_area(READ, real, &iocb->ki_pos, count);
+		if (likely(!ret)) {
+			struct kiocb below = request_below(iocb, real);
+
+			ret = real->f_op->read_iter(&below, to);
+			iocb->ki_pos = below.ki_pos;
+		}
+	}
+	if (likely(ret >= 0))
+		fsnotify_access(real);
+	return ret;
+}
+
+/*
+ * As backing_file_write_iter(), in the same way.  The inode of the file of ours
+ * is locked.
+ */
+ssize_t ruaufs_helper_write(struct file *real, struct kiocb *iocb,
+			    struct iov_iter *from, const struct cred *cred)
+{
+	size_t count = iov_iter_count(from);
+	ssize_t ret = file_remove_privs(iocb->ki_filp);
+
+	if (unlikely(ret))
+		return ret;
+	scoped_with_creds(cred) {
+		ret = rw_verify_area(WRITE, real, &iocb->ki_pos, count);
+		if (likely(!ret)) {
+			struct kiocb below = request_below(iocb, real);
+
+			file_start_write(real);
+			ret = real->f_op->write_iter(&below, from);
+			if (likely(ret > 0))
+				fsnotify_modify(real);
+			file_end_write(real);
+			iocb->ki_pos = below.ki_pos;
+		}
+	}
+	return ret;
+}
+
 long ruaufs_helper_get_write_access(struct inode *inode)
 {
 	return get_write_access(inode);
@@ -685,9 +756,6 @@ static int branch_getattr(const struct path *path, struct kstat *stat,
 	struct inode *inode = d_inode(path->dentry);
 	struct mnt_idmap *idmap = mnt_idmap(path->mnt);
 
-	/* What the VFS adds for a block device is not to be had otherwise. */
-	if (S_ISBLK(inode->i_mode))
-		return vfs_getattr_nosec(path, stat, request, flags);
 	/* Ours is SB_NOATIME, as the branch keeps the times of access. */
 	if (likely(!(inode->i_sb->s_flags & SB_NOATIME)))
 		stat->result_mask |= STATX_ATIME;
@@ -703,19 +771,10 @@ static int branch_getattr(const struct path *path, struct kstat *stat,
 	return 0;
 }
 
-/*
- * What the file system says of @path, into a @stat that vfs_getattr_nosec() has
- * prepared, and over it what is ours: device, number, link count and owner of
- * @inode.  One call for all, as stat is hot.
- */
-int ruaufs_helper_getattr(const struct path *path, struct kstat *stat,
-			  u32 request, unsigned int flags, struct inode *inode,
-			  struct mnt_idmap *idmap)
+/* Puts over @stat what is ours: device, number, link count, owner of @inode. */
+static __always_inline void fill_ours(struct kstat *stat, struct inode *inode,
+				      struct mnt_idmap *idmap)
 {
-	int err = branch_getattr(path, stat, request, flags);
-
-	if (unlikely(err))
-		return err;
 	if (unlikely(inode->i_flags & (S_IMMUTABLE | S_APPEND)))
 		generic_fill_statx_attr(inode, stat);
 	stat->attributes_mask |= KSTAT_ATTR_VFS_FLAGS;
@@ -725,11 +784,43 @@ int ruaufs_helper_getattr(const struct path *path, struct kstat *stat,
 	if (likely(idmap == &nop_mnt_idmap)) {
 		stat->uid = inode->i_uid;
 		stat->gid = inode->i_gid;
-		return 0;
+		return;
 	}
 	stat->uid = vfsuid_into_kuid(i_uid_into_vfsuid(idmap, inode));
 	stat->gid = vfsgid_into_kgid(i_gid_into_vfsgid(idmap, inode));
-	return 0;
+}
+
+/*
+ * What the file system says of @path, into a @stat that vfs_getattr_nosec() has
+ * prepared, and over it what is ours.  One call for all, as stat is hot.  @path
+ * is no block device.
+ */
+int ruaufs_helper_getattr_plain(const struct path *path, struct kstat *stat,
+				u32 request, unsigned int flags,
+				struct inode *inode, struct mnt_idmap *idmap)
+{
+	int err = branch_getattr(path, stat, request, flags);
+
+	if (likely(!err))
+		fill_ours(stat, inode, idmap);
+	return err;
+}
+
+/* As above, for any object. */
+int ruaufs_helper_getattr(const struct path *path, struct kstat *stat,
+			  u32 request, unsigned int flags, struct inode *inode,
+			  struct mnt_idmap *idmap)
+{
+	int err;
+
+	if (!S_ISBLK(inode->i_mode))
+		return ruaufs_helper_getattr_plain(path, stat, request, flags,
+						   inode, idmap);
+	/* What the VFS adds for a block device is not to be had otherwise. */
+	err = vfs_getattr_nosec(path, stat, request, flags);
+	if (!err)
+		fill_ours(stat, inode, idmap);
+	return err;
 }
 
 /*

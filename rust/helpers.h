@@ -81,6 +81,10 @@ void ruaufs_helper_put_cred(const struct cred *cred);
 int ruaufs_helper_change_flags(struct file *file, unsigned int flags);
 void ruaufs_helper_init_sync_kiocb(struct kiocb *iocb, struct file *file);
 size_t ruaufs_helper_iov_iter_count(const struct iov_iter *iter);
+ssize_t ruaufs_helper_read(struct file *real, struct kiocb *iocb,
+			   struct iov_iter *to, const struct cred *cred);
+ssize_t ruaufs_helper_write(struct file *real, struct kiocb *iocb,
+			    struct iov_iter *from, const struct cred *cred);
 long ruaufs_helper_get_write_access(struct inode *inode);
 int ruaufs_helper_deny_write_access(struct inode *inode);
 void ruaufs_helper_allow_write_access(struct inode *inode);
@@ -114,6 +118,9 @@ void ruaufs_helper_set_owner(struct iattr *attr, const struct inode *from,
 int ruaufs_helper_getattr(const struct path *path, struct kstat *stat,
 			  u32 request, unsigned int flags, struct inode *inode,
 			  struct mnt_idmap *idmap);
+int ruaufs_helper_getattr_plain(const struct path *path, struct kstat *stat,
+				u32 request, unsigned int flags,
+				struct inode *inode, struct mnt_idmap *idmap);
 int ruaufs_helper_device(const struct path *path, dev_t *device);
 struct posix_acl *ruaufs_helper_real_acl(const struct path *path, int type);
 bool ruaufs_helper_same_acl(const struct posix_acl *a,

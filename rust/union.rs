@@ -162,6 +162,10 @@ impl fs::inode_ops::Operations for Union {
     }
 
     #[inline]
+    fn plain_source(inode: &Inode) -> Result<Option<PathRef<'_>>> {
+        attr::plain_source(inode)
+    }
+
     fn getattr(inode: &Inode, stat: fs_attr::Stat<'_>, idmap: IdMap<'_>) -> Result {
         attr::getattr(inode, stat, idmap)
     }

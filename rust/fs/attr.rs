@@ -74,10 +74,9 @@ impl Stat<'_> {
         }
     }
 
-    /// Fills in what the foreign file system says of `path`, then puts what is ours over it:
-    /// device, number, link count and owner of `inode`.
+    /// As [`Stat::fill_from`], for what is no block device.
     #[inline]
-    pub(crate) fn fill_from<T: FileSystem>(
+    pub(super) fn fill_plain<T: FileSystem>(
         self,
         path: PathRef<'_>,
         inode: &Inode<T>,
@@ -86,7 +85,7 @@ impl Stat<'_> {
         let raw = path.raw();
         // SAFETY: By the type invariant; all others are valid. The LSM was asked about our inode.
         let ret = unsafe {
-            bindings::ruaufs_helper_getattr(
+            bindings::ruaufs_helper_getattr_plain(
                 &raw,
                 self.stat.cast(),
                 self.request,
@@ -99,6 +98,28 @@ impl Stat<'_> {
             0 => Ok(()),
             error => to_result(error),
         }
+    }
+
+    /// Fills in what the foreign file system says of `path`, then puts what is ours over it:
+    /// device, number, link count and owner of `inode`.
+    pub(crate) fn fill_from<T: FileSystem>(
+        self,
+        path: PathRef<'_>,
+        inode: &Inode<T>,
+        idmap: IdMap<'_>,
+    ) -> Result {
+        let raw = path.raw();
+        // SAFETY: By the type invariant; all others are valid. The LSM was asked about our inode.
+        to_result(unsafe {
+            bindings::ruaufs_helper_getattr(
+                &raw,
+                self.stat.cast(),
+                self.request,
+                self.flags,
+                inode.as_ptr(),
+                idmap.as_ptr(),
+            )
+        })
     }
 }
 

@@ -2,20 +2,21 @@
 
 //! Backing files: files of a foreign file system that carry the I/O of ours.
 //!
-//! All I/O goes through `fs/backing-file.c`, which acts with given credentials,
-//! keeps notifications quiet, and lets `/proc/PID/maps` show our path.
+//! I/O goes through `fs/backing-file.c`, which acts with given credentials and
+//! lets `/proc/PID/maps` show our path. Plain reads and writes, which are hot, do
+//! what it does with fewer calls ([`BackingFile::is_plain`]).
 
 use super::{
     cred::Cred,
     file::File,
     inode::{
+        Address,
         Inode,
         Stamp, //
     },
     once::load_acquire,
     path::PathRef,
-    FileSystem,
-    Foreign, //
+    FileSystem, //
 };
 use crate::bindings;
 use core::ptr::{
@@ -141,11 +142,38 @@ impl BackingFile {
         unsafe { super::dentry::Dentry::from_raw((*self.as_ptr()).__bindgen_anon_1.f_path.dentry) }
     }
 
-    /// Whether it is a file of `inode`.
+    /// Its inode.
     #[inline]
-    pub(crate) fn is_of(&self, inode: &Inode) -> bool {
-        // SAFETY: `f_inode` never changes.
-        ptr::eq(unsafe { (*self.as_ptr()).f_inode }, inode.as_ptr())
+    pub(super) fn inode(&self) -> &Inode {
+        // SAFETY: An open file holds its inode; `f_inode` never changes.
+        unsafe { Inode::from_raw((*self.as_ptr()).f_inode) }
+    }
+
+    /// Whether it can carry out `request`, for a file of ours, by a plain call of its operations.
+    /// The rest is left to `fs/backing-file.c`: what completes later, and what may be refused.
+    #[inline]
+    pub(super) fn is_plain(&self, request: &bindings::kiocb) -> bool {
+        let unusual = bindings::RUAUFS_IOCB_DIRECT | bindings::RUAUFS_IOCB_NOWAIT;
+        let unusual_here = bindings::RUAUFS_IOCB_DIRECT | bindings::RUAUFS_IOCB_APPEND;
+        // SAFETY: The file is open; its flags are a single word, read racily as the VFS does.
+        let flags = unsafe { (*self.as_ptr()).f_iocb_flags };
+        request.ki_complete.is_none()
+            && request.ki_flags & unusual == 0
+            && flags as c_int & unusual_here == 0
+    }
+
+    /// Whether its file system reads by requests.
+    #[inline]
+    pub(super) fn reads(&self) -> bool {
+        // SAFETY: An open file has operations.
+        unsafe { (*(*self.as_ptr()).f_op).read_iter.is_some() }
+    }
+
+    /// Whether its file system writes by requests.
+    #[inline]
+    pub(super) fn writes(&self) -> bool {
+        // SAFETY: An open file has operations.
+        unsafe { (*(*self.as_ptr()).f_op).write_iter.is_some() }
     }
 
     /// Whether it takes requests that must not wait (RWF_NOWAIT).
@@ -169,14 +197,12 @@ impl BackingFile {
 
     /// Change time and version of its inode, for comparison.
     pub(super) fn stamp(&self) -> Stamp {
-        // SAFETY: An open file holds its inode; `f_inode` never changes.
-        unsafe { Inode::<Foreign>::from_raw((*self.as_ptr()).f_inode) }.stamp()
+        self.inode().stamp()
     }
 
     /// Makes sure that its stamp shows the next change, if that is possible, and says whether it is.
     pub(super) fn watch(&self) -> bool {
-        // SAFETY: An open file holds its inode; `f_inode` never changes.
-        unsafe { Inode::<Foreign>::from_raw((*self.as_ptr()).f_inode) }.watch()
+        self.inode().watch()
     }
 
     /// Takes over flags that the user changed by F_SETFL since the file was opened. Appending is
@@ -288,10 +314,10 @@ impl OpenFile {
         }
     }
 
-    /// The file that is one of `inode`.
+    /// The file whose inode lies there.
     #[inline]
-    pub(crate) fn of(&self, inode: &Inode) -> Option<&BackingFile> {
-        self.iter().find(|file| file.is_of(inode))
+    pub(crate) fn of(&self, inode: Address) -> Option<&BackingFile> {
+        self.iter().find(|file| file.inode().address() == inode)
     }
 
     /// Goes on with `real` after `known`. If somebody else did so before, `real` is closed again.

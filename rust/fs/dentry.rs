@@ -392,7 +392,6 @@ pub(crate) struct Seal(usize);
 
 impl Seal {
     const SEQ_SHIFT: u32 = 32;
-    const OWN_SHIFT: u32 = 16;
 
     /// The seal of a name that is absent: nothing but its guard tells.
     // CAST: Where a word is too small for it, it is none.
@@ -403,8 +402,8 @@ impl Seal {
     fn now<P>(stack: &RcuStack<'_, P>, dirs: &RcuStack<'_, P>) -> Self {
         let sequence = stack.top().sequence();
         let seal = u64::from(sequence) << Self::SEQ_SHIFT
-            | u64::from(stack.serial()) << Self::OWN_SHIFT
-            | u64::from(dirs.serial());
+            | u64::from(stack.serial())
+            | u64::from(dirs.serial() >> u16::BITS);
         // Where a word is too small for it, there are none: each check is a full one.
         Seal(usize::try_from(seal).unwrap_or(0))
     }

@@ -17,7 +17,10 @@ use super::{
     },
     cred::Cred,
     dentry::Dentry,
-    inode::Inode,
+    inode::{
+        Address,
+        Inode, //
+    },
     ioctl,
     sb::SuperBlock,
     FileSystem,
@@ -112,11 +115,11 @@ pub(crate) trait Operations: FileSystem {
     /// open(2) of a regular file.
     fn open(file: &File<Self>) -> Result<OpenFile>;
 
-    /// The backing file that carries reading now.
+    /// The backing file that carries reading now: of the foreign inode on top.
     fn real<'a>(file: &File<Self>, data: &'a OpenFile) -> Result<&'a BackingFile>;
 
-    /// The same, if it is open already.
-    fn opened<'a>(file: &File<Self>, data: &'a OpenFile) -> Result<Option<&'a BackingFile>>;
+    /// Where the foreign inode on top lies.
+    fn top_address(inode: &Inode<Self>) -> Address;
 
     /// The backing file that carries changes of the data now: an instance that may be written.
     fn real_for_write<'a>(file: &File<Self>, data: &'a OpenFile) -> Result<&'a BackingFile>;
@@ -126,6 +129,10 @@ pub(crate) trait Operations: FileSystem {
 
     /// The credentials that all I/O on branches uses.
     fn cred(sb: &SuperBlock<Self>) -> &Cred;
+
+    /// Whether [`Operations::modified`] is for each write, not only for those that change
+    /// attributes.
+    fn counts_writes(sb: &SuperBlock<Self>) -> bool;
 
     /// The data of the inode was changed through a backing file: refreshes its attributes.
     fn modified(inode: &Inode<Self>);
@@ -234,16 +241,41 @@ impl<T: Mountable> Table<T> {
     /// # Safety
     ///
     /// `file` must be an open file of `T`, no directory.
-    #[inline]
+    #[inline(always)] // Nearly always it is the one that is open.
     unsafe fn real<'a>(file: *mut bindings::file) -> Result<&'a BackingFile> {
         // SAFETY: By the caller's contract.
         let real = unsafe {
-            let file: &'a File<T> = File::from_raw(file);
-            let _reading = file.inode().sb().read();
-            T::real(file, file.data())?
+            match Self::opened(File::from_raw(file)) {
+                Some(real) => real,
+                None => Self::reopened(File::from_raw(file))?,
+            }
         };
         real.follow_flags(file)?;
         Ok(real)
+    }
+
+    /// The same, without the flags, where another instance is on top than at the last use.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Self::real`].
+    #[cold]
+    unsafe fn reopened(file: &File<T>) -> Result<&BackingFile> {
+        let _reading = file.inode().sb().read();
+        // SAFETY: By the caller's contract.
+        T::real(file, unsafe { file.data() })
+    }
+
+    /// The same, if it is open already: that takes no read section, as nothing is looked at which
+    /// the file does not hold.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Self::real`].
+    #[inline]
+    unsafe fn opened(file: &File<T>) -> Option<&BackingFile> {
+        // SAFETY: By the caller's contract.
+        unsafe { file.data() }.of(T::top_address(file.inode()))
     }
 
     /// As [`Self::real`], for a request that must not wait: `EAGAIN` if it had to.
@@ -255,8 +287,7 @@ impl<T: Mountable> Table<T> {
         // SAFETY: By the caller's contract.
         let real = unsafe {
             let file: &'a File<T> = File::from_raw(file);
-            let _reading = file.inode().sb().read();
-            T::opened(file, file.data())?
+            Self::opened(file)
         };
         let real = real.filter(|real| real.may_not_wait()).ok_or(EAGAIN)?;
         real.follow_flags(file)?;
@@ -280,6 +311,16 @@ impl<T: Mountable> Table<T> {
         Ok(real)
     }
 
+    /// The credentials for I/O on the backing file.
+    ///
+    /// # Safety
+    ///
+    /// `file` must be an open file of `T`.
+    unsafe fn cred<'a>(file: *mut bindings::file) -> &'a Cred {
+        // SAFETY: By the caller's contract; an open file holds its super block.
+        T::cred(unsafe { File::<T>::from_raw(file) }.inode().sb())
+    }
+
     /// What `fs/backing-file.c` wants to know.
     ///
     /// # Safety
@@ -288,7 +329,7 @@ impl<T: Mountable> Table<T> {
     unsafe fn ctx(file: *mut bindings::file) -> bindings::backing_file_ctx {
         bindings::backing_file_ctx {
             // SAFETY: By the caller's contract.
-            cred: T::cred(unsafe { File::<T>::from_raw(file) }.inode().sb()).as_ptr(),
+            cred: unsafe { Self::cred(file) }.as_ptr(),
             // The branch file itself keeps the access time.
             accessed: None,
             end_write: Some(Self::end_write),
@@ -299,6 +340,26 @@ impl<T: Mountable> Table<T> {
     fn modified(file: &File<T>) {
         let _reading = file.inode().sb().read();
         T::modified(file.inode());
+    }
+
+    /// A write of `file` through `real` has ended with `ret`. Many in a row change neither size
+    /// nor times.
+    #[inline]
+    fn written(file: &File<T>, real: &BackingFile, ret: isize) {
+        let inode = file.inode();
+        let shown = real.inode().address() == T::top_address(inode)
+            && !inode.differs_by_write(real.inode());
+        if !shown || ret < 0 || T::counts_writes(inode.sb()) {
+            Self::ended(file, ret);
+        }
+    }
+
+    /// As [`Self::written`], whatever it changed.
+    fn ended(file: &File<T>, ret: isize) {
+        Self::modified(file);
+        if ret == ENOSPC.to_errno() as isize {
+            T::full(file.inode());
+        }
     }
 
     /// Takes away set-id bits and capabilities from the locked inode of `file` if its data was
@@ -317,11 +378,7 @@ impl<T: Mountable> Table<T> {
     /// Called by `fs/backing-file.c` when a write is done, with the user's request.
     unsafe extern "C" fn end_write(iocb: *mut bindings::kiocb, ret: isize) {
         // SAFETY: The request holds the user's file.
-        let file = unsafe { File::<T>::from_raw((*iocb).ki_filp) };
-        Self::modified(file);
-        if ret == ENOSPC.to_errno() as isize {
-            T::full(file.inode());
-        }
+        Self::ended(unsafe { File::from_raw((*iocb).ki_filp) }, ret);
     }
 
     /// # Safety
@@ -392,6 +449,12 @@ impl<T: Mountable> Table<T> {
                 Self::real_at_once(file)
             };
             match real {
+                Ok(real) if real.is_plain(&*iocb) && real.reads() => bindings::ruaufs_helper_read(
+                    real.as_ptr(),
+                    iocb,
+                    iter,
+                    Self::cred(file).as_ptr(),
+                ),
                 Ok(real) => bindings::backing_file_read_iter(
                     real.as_ptr(),
                     iter,
@@ -423,6 +486,12 @@ impl<T: Mountable> Table<T> {
             }
             let _locked = File::<T>::from_raw(file).inode().lock();
             match Self::real_for_write(file) {
+                Ok(real) if real.is_plain(&*iocb) && real.writes() => {
+                    let cred = Self::cred(file).as_ptr();
+                    let ret = bindings::ruaufs_helper_write(real.as_ptr(), iocb, iter, cred);
+                    Self::written(File::from_raw(file), real, ret);
+                    ret
+                }
                 Ok(real) => bindings::backing_file_write_iter(
                     real.as_ptr(),
                     iter,

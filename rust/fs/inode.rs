@@ -84,6 +84,10 @@ impl Kind {
     }
 }
 
+/// Where an inode lies, for comparison with one that is held.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Address(pub(super) *mut bindings::inode);
+
 /// `struct inode`.
 ///
 /// # Invariants
@@ -139,6 +143,17 @@ impl<T> Inode<T> {
     pub(crate) fn mode(&self) -> u16 {
         // SAFETY: A racy read of one word, as all of the VFS does it.
         unsafe { (&raw const (*self.as_ptr()).i_mode).read_volatile() }
+    }
+
+    /// Whether it is a block device.
+    pub(crate) fn is_block_device(&self) -> bool {
+        u32::from(self.mode()) & bindings::S_IFMT == bindings::S_IFBLK
+    }
+
+    /// Where it lies.
+    #[inline]
+    pub(crate) fn address(&self) -> Address {
+        Address(self.as_ptr())
     }
 
     /// What behaviour follows from the type.

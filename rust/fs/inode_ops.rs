@@ -19,7 +19,10 @@ use super::{
         Inode,
         Kind, //
     },
-    path::IdMap,
+    path::{
+        IdMap,
+        PathRef, //
+    },
     xattr::Setting,
     Mountable, //
 };
@@ -150,7 +153,11 @@ pub(crate) trait Operations: super::FileSystem {
         idmap: IdMap<'_>,
     ) -> Result;
 
-    /// stat(2).
+    /// stat(2) of what is no directory: the foreign object that [`attr::Stat::fill_plain`] may ask,
+    /// if any; our attributes are fresh then.
+    fn plain_source(inode: &Inode<Self>) -> Result<Option<PathRef<'_>>>;
+
+    /// stat(2) of the rest.
     fn getattr(inode: &Inode<Self>, stat: attr::Stat<'_>, idmap: IdMap<'_>) -> Result;
 
     /// chmod(2), chown(2), truncate(2), utimensat(2).
@@ -179,7 +186,7 @@ pub(crate) trait Operations: super::FileSystem {
     fn with_flags_source(
         dentry: &Dentry<Self>,
         promote: bool,
-        f: &mut dyn FnMut(super::path::PathRef<'_>) -> Result,
+        f: &mut dyn FnMut(PathRef<'_>) -> Result,
     ) -> Result;
 }
 
@@ -216,7 +223,7 @@ struct Table<T>(PhantomData<T>);
 impl<T: Mountable> Table<T> {
     /// What all inodes have.
     const COMMON: bindings::inode_operations = bindings::inode_operations {
-        getattr: Some(Self::getattr),
+        getattr: Some(Self::getattr_file),
         setattr: Some(Self::setattr),
         listxattr: Some(Self::listxattr),
         update_time: Some(bindings::ruaufs_helper_update_time),
@@ -238,6 +245,7 @@ impl<T: Mountable> Table<T> {
         ..Self::SPECIAL
     };
     const DIR: bindings::inode_operations = bindings::inode_operations {
+        getattr: Some(Self::getattr),
         lookup: Some(Self::lookup),
         create: Some(Self::create),
         mkdir: Some(Self::mkdir),
@@ -508,6 +516,34 @@ impl<T: Mountable> Table<T> {
             let _reading = inode.sb().read();
             let stat = attr::Stat::from_raw(stat, request, flags);
             T::getattr(inode, stat, IdMap::from_raw(idmap))?;
+            Ok(0)
+        })
+    }
+
+    /// As `getattr`, for what is no directory.
+    ///
+    /// # Safety
+    ///
+    /// As for `getattr`.
+    unsafe extern "C" fn getattr_file(
+        idmap: *mut bindings::mnt_idmap,
+        path: *const bindings::path,
+        stat: *mut bindings::kstat,
+        request: u32,
+        flags: c_uint,
+    ) -> c_int {
+        // SAFETY: Valid by the contract of the callback; a looked-up path is positive.
+        from_result(|| unsafe {
+            let inode = Inode::<T>::from_raw((*(*path).dentry).d_inode);
+            let _reading = inode.sb().read();
+            let idmap = IdMap::from_raw(idmap);
+            // What is hot keeps its arguments in registers.
+            match T::plain_source(inode)? {
+                Some(source) => {
+                    attr::Stat::from_raw(stat, request, flags).fill_plain(source, inode, idmap)?
+                }
+                None => T::getattr(inode, attr::Stat::from_raw(stat, request, flags), idmap)?,
+            }
             Ok(0)
         })
     }

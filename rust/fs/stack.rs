@@ -30,7 +30,10 @@ use super::{
         Closed,
         Retired, //
     },
-    inode::Inode,
+    inode::{
+        Address,
+        Inode, //
+    },
     once::load_acquire, //
 };
 use crate::bindings;
@@ -51,7 +54,8 @@ use kernel::{
             Atomic,
             AtomicFlag,
             Full,
-            Relaxed, //
+            Relaxed,
+            Release, //
         },
     },
 };
@@ -81,6 +85,9 @@ impl<P> Slot<P> {
     }
 }
 
+/// The first [`Stack::serial`], and the step to the next one.
+const SERIAL_ONE: u32 = 1 << 16;
+
 /// The slots of an inode.
 ///
 /// # Invariants
@@ -91,8 +98,10 @@ pub(crate) struct Stack<P> {
     top_inode: *mut bindings::inode,
     /// A foreign file system wants to be asked about its dentries itself.
     remote: bool,
-    /// Counts the stacks of one cell, from 1.
-    serial: u16,
+    /// See [`Stack::is_plain`].
+    plain: bool,
+    /// Counts the stacks of one cell, from 1, in the upper half: that is where a seal has it.
+    serial: u32,
     top: ManuallyDrop<Slot<P>>,
     rest: KVec<ManuallyDrop<Slot<P>>>,
     previous: *mut Stack<P>,
@@ -111,13 +120,16 @@ impl<P> StackSpace<P> {
     /// A stack of `top` and the slots below it. `ESTALE` if `top` is negative, which only
     /// somebody else can have brought about.
     pub(crate) fn fill(self, top: Slot<P>, rest: KVec<Slot<P>>) -> Result<KBox<Stack<P>>> {
-        let top_inode = top.dentry.inode().ok_or(ESTALE)?.as_ptr();
+        let inode = top.dentry.inode().ok_or(ESTALE)?;
+        let top_inode = inode.as_ptr();
         let remote = top.dentry.is_remote() || rest.iter().any(|slot| slot.dentry.is_remote());
+        let plain = !remote && !inode.is_block_device();
         let (slots, len, capacity) = rest.into_raw_parts();
         Ok(self.0.write(Stack {
             top_inode,
             remote,
-            serial: 1,
+            plain,
+            serial: SERIAL_ONE,
             top: ManuallyDrop::new(top),
             // SAFETY: The parts of a vector that was just taken apart; `ManuallyDrop` has the
             // layout of what it wraps.
@@ -145,6 +157,13 @@ impl<P> Stack<P> {
     /// are not local.
     pub(crate) fn is_remote(&self) -> bool {
         self.remote
+    }
+
+    /// Whether the file system of the top slot alone knows what stat(2) shows of it, and does not
+    /// care who asks: it is local, and the object is no block device.
+    #[inline]
+    pub(crate) fn is_plain(&self) -> bool {
+        self.plain
     }
 
     /// The slots below the top one.
@@ -201,6 +220,8 @@ impl<P> Drop for Stack<P> {
 /// `current` is null or the head of a chain of stacks that the cell owns.
 pub(crate) struct StackCell<P> {
     current: Atomic<*mut Stack<P>>,
+    /// The inode of the current top slot, for comparison alone: that needs no read section.
+    top: Atomic<*mut bindings::inode>,
     _own: PhantomData<KBox<Stack<P>>>,
 }
 
@@ -214,8 +235,16 @@ impl<P> StackCell<P> {
     pub(crate) fn new() -> Self {
         StackCell {
             current: Atomic::new(ptr::null_mut()),
+            top: Atomic::new(ptr::null_mut()),
             _own: PhantomData,
         }
+    }
+
+    /// The inode of the current top slot, for comparison; null before the first stack was
+    /// published.
+    #[inline]
+    pub(crate) fn top_address(&self) -> Address {
+        Address(load_acquire(&self.top))
     }
 
     /// The current stack, or `None` before the first was published.
@@ -275,6 +304,7 @@ impl<P> StackCell<P> {
 
     /// Publishes `new`; the stack before it stays readable.
     pub(crate) fn publish(&self, new: KBox<Stack<P>>) {
+        let top = new.top_inode;
         let new = KBox::into_raw(new);
         let mut current = self.current.load(Acquire);
         loop {
@@ -283,14 +313,15 @@ impl<P> StackCell<P> {
             unsafe {
                 (*new).previous = current;
                 if let Some(current) = current.as_ref() {
-                    (*new).serial = current.serial.wrapping_add(1).max(1);
+                    (*new).serial = current.serial.wrapping_add(SERIAL_ONE).max(SERIAL_ONE);
                 }
             }
             match self.current.cmpxchg(current, new, Full) {
-                Ok(_) => return,
+                Ok(_) => break,
                 Err(other) => current = other,
             }
         }
+        self.top.store(top, Release);
     }
 
     /// The current stack, for a walk under RCU that holds no reference.
@@ -370,9 +401,10 @@ impl<P> RcuStack<'_, P> {
         unsafe { Dentry::from_raw(self.0.top.dentry.as_ptr()) }
     }
 
-    /// Tells the stack from those before and after it in the same inode; never 0.
+    /// Tells the stack from those before and after it in the same inode; never 0. The lower half
+    /// is 0.
     #[inline]
-    pub(super) fn serial(&self) -> u16 {
+    pub(super) fn serial(&self) -> u32 {
         self.0.serial
     }
 

@@ -27,55 +27,37 @@ use crate::fs::{
 };
 use kernel::prelude::*;
 
-/// stat(2).
+/// stat(2) of what is no directory: the instance to ask, if that is all.
 #[inline]
-pub(crate) fn getattr(inode: &Inode, stat: Stat<'_>, idmap: IdMap<'_>) -> Result {
-    let stack = inode.stack()?;
-    if inode.attr_moved(stack.top_inode()) {
-        inode.refresh_moved()?;
-    }
-    if inode.is_dir() {
-        return getattr_dir(inode, stat, idmap);
-    }
-    if stack.is_remote() {
-        return getattr_remote(inode, stat, idmap);
-    }
-    // Blocks and the time of birth are known to the branch alone. Local file systems do not care
-    // who asks.
-    stat.fill_from(stack.top().path(), inode, idmap)
+pub(crate) fn plain_source(inode: &Inode) -> Result<Option<PathRef<'_>>> {
+    let stack = inode.noticed()?;
+    Ok(stack.is_plain().then(|| stack.top().path()))
 }
 
-/// As [`getattr`], for a directory. Its size means nothing, and programs ask for it all the time.
-#[inline(never)]
-fn getattr_dir(inode: &Inode, mut stat: Stat<'_>, idmap: IdMap<'_>) -> Result {
-    let stack = inode.stack()?;
-    if stat.is_basic() {
+/// stat(2).
+pub(crate) fn getattr(inode: &Inode, mut stat: Stat<'_>, idmap: IdMap<'_>) -> Result {
+    let stack = inode.noticed()?;
+    // The size of a directory means nothing, and programs ask for the rest all the time.
+    if inode.is_dir() && stat.is_basic() {
         stat.fill(inode, idmap);
         stat.mark_times(stack.top_inode());
         return Ok(());
     }
+    // Blocks and the time of birth are known to the branch alone. Local file systems do not care
+    // who asks.
+    let fill = || stat.fill_from(stack.top().path(), inode, idmap);
     if stack.is_remote() {
-        return getattr_remote(inode, stat, idmap);
+        inode.sb().data().cred.scope(fill)
+    } else {
+        fill()
     }
-    stat.fill_from(stack.top().path(), inode, idmap)
-}
-
-/// As [`getattr`], for a file system that asks who wants to know.
-#[inline(never)]
-fn getattr_remote(inode: &Inode, stat: Stat<'_>, idmap: IdMap<'_>) -> Result {
-    let top = inode.stack()?.top();
-    let cred = &inode.sb().data().cred;
-    cred.scope(|| stat.fill_from(top.path(), inode, idmap))
 }
 
 /// chmod(2), chown(2), truncate(2), utimensat(2).
 pub(crate) fn setattr(dentry: &Dentry, mut request: Request<'_>, idmap: IdMap<'_>) -> Result {
     request.prepare(dentry, idmap)?;
     let inode = dentry.object()?;
-    // What others changed before would not show after this.
-    if inode.attr_moved(inode.stack()?.top_inode()) {
-        inode.refresh_moved()?;
-    }
+    inode.noticed()?;
     let wanted = request.size().map_or(Data::All, Data::Before);
     // The copy is made with its final size, or nearly: the branch would see no change then.
     let modified = request.size().is_some_and(|size| size != inode.size());
@@ -112,14 +94,13 @@ pub(crate) fn with_flags_source(
     f: &mut dyn FnMut(PathRef<'_>) -> Result,
 ) -> Result {
     let inode = dentry.object()?;
-    if promote {
-        copyup::promote(dentry, Data::All)?;
-    }
-    let top = inode.stack()?.top();
     let cred = &inode.sb().data().cred;
     if !promote {
-        return cred.scope(|| f(top.path()));
+        return cred.scope(|| f(inode.stack()?.top().path()));
     }
+    inode.noticed()?;
+    copyup::promote(dentry, Data::All)?;
+    let top = inode.stack()?.top();
     let write = top.branch().want_write()?;
     let result = cred.scope(|| f(top.path()));
     drop(write);

@@ -49,6 +49,7 @@ use crate::fs::{
         Retired, //
     },
     inode::{
+        Address,
         Got,
         Private, //
     },
@@ -165,6 +166,12 @@ impl InodeInfo {
     #[inline]
     pub(crate) fn rcu_stack(&self) -> Option<crate::fs::stack::RcuStack<'_, Arc<Branch>>> {
         self.stack.rcu()
+    }
+
+    /// Where the top instance lies.
+    #[inline]
+    pub(crate) fn top_address(&self) -> Address {
+        self.stack.top_address()
     }
 
     /// Whether a rename is under way.
@@ -315,6 +322,17 @@ impl Inode {
             self.copy_changed_attr(lower, stack.top().branch().root.mount.idmap());
         }
         Ok(())
+    }
+
+    /// Its instances, after what others changed on the top one was taken over: before attributes
+    /// are shown, and before a change by us, which would hide theirs.
+    #[inline]
+    pub(crate) fn noticed(&self) -> Result<&Stack> {
+        let stack = self.stack()?;
+        if self.attr_moved(stack.top_inode()) {
+            self.refresh_moved()?;
+        }
+        Ok(stack)
     }
 
     /// As [`Inode::refresh`], if the top instance, which may have moved, was changed since.

@@ -34,7 +34,8 @@ use crate::fs::{
         Operations,
         O_NOATIME,
         O_TRUNC, //
-    }, //
+    },
+    inode::Address, //
 };
 use crate::logic::branch_spec::Perm;
 use kernel::{
@@ -57,7 +58,13 @@ fn open_slot(file: &File<Union>, slot: &Slot) -> Result<ARef<BackingFile>> {
 fn follow<'a>(file: &File<Union>, data: &'a OpenFile) -> Result<&'a BackingFile> {
     let known = data.newest();
     data.go_on(known, open_slot(file, file.inode().stack()?.top())?)?;
-    Union::opened(file, data)?.ok_or(ESTALE)
+    opened(file, data)?.ok_or(ESTALE)
+}
+
+/// The backing file that is open of the instance on top.
+#[inline]
+fn opened<'a>(file: &File<Union>, data: &'a OpenFile) -> Result<Option<&'a BackingFile>> {
+    Ok(data.of(file.inode().stack()?.top_inode().address()))
 }
 
 /// How much of a file's data is wanted by who opens it.
@@ -91,15 +98,10 @@ impl Operations for Union {
 
     #[inline]
     fn real<'a>(file: &File<Union>, data: &'a OpenFile) -> Result<&'a BackingFile> {
-        match Self::opened(file, data)? {
+        match opened(file, data)? {
             Some(real) => Ok(real),
             None => follow(file, data),
         }
-    }
-
-    #[inline]
-    fn opened<'a>(file: &File<Union>, data: &'a OpenFile) -> Result<Option<&'a BackingFile>> {
-        Ok(data.of(file.inode().stack()?.top_inode()))
     }
 
     #[inline]
@@ -108,6 +110,11 @@ impl Operations for Union {
             copyup::promote(file.dentry(), Data::All)?;
         }
         Self::real(file, data)
+    }
+
+    #[inline]
+    fn top_address(inode: &Inode) -> Address {
+        inode.data().top_address()
     }
 
     fn real_for_sync<'a>(
@@ -122,6 +129,10 @@ impl Operations for Union {
 
     fn cred(sb: &SuperBlock) -> &Cred {
         &sb.data().cred
+    }
+
+    fn counts_writes(sb: &SuperBlock) -> bool {
+        sb.data().fhsm.as_ref().is_some()
     }
 
     fn modified(inode: &Inode) {
