@@ -69,6 +69,7 @@ pub(crate) fn set(dentry: &Dentry, name: &CStr, setting: Setting<'_>) -> Result 
         let top = inode.stack()?.top();
         cred.scope(|| xattr::get(top.path(), name, &mut []))?;
     }
+    inode.noticed()?;
     copyup::promote(dentry, Data::All)?;
     let top = inode.stack()?.top();
     let write = top.branch().want_write()?;
@@ -126,6 +127,7 @@ pub(crate) fn set_acl(dentry: &Dentry, request: acl::Request, idmap: IdMap<'_>) 
             Err(EACCES)
         };
     }
+    inode.noticed()?;
     if !acl::may_change(inode, idmap) {
         return Err(EPERM);
     }

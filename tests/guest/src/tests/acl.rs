@@ -2,7 +2,7 @@
 
 //! POSIX access control lists, in the binary form of `system.posix_acl_*`.
 
-use std::{fs, path::Path, time::SystemTime};
+use std::{fs, os::fd::OwnedFd, path::Path, time::SystemTime};
 
 use crate::harness::{
     acl::{acl, Entry},
@@ -13,7 +13,7 @@ cases! {
     BASIC: lower_ones_are_seen, set_and_removed, they_decide, default_is_inherited,
         chmod_changes_the_mask, copied_with_the_file, default_beats_umask, invalid_ones,
         only_owners_may_set, mode_follows_the_acl, set_by_hand_on_what_is_known,
-        set_by_hand_on_what_was_just_made;
+        set_by_hand_on_what_was_just_made, set_by_hand_before_a_change_through_a_descriptor;
     WRITABLE: set_gid_goes_where_the_branch_says;
     EXT4: refused_one_keeps_set_gid;
 }
@@ -358,6 +358,39 @@ fn set_by_hand_on_what_was_just_made(cx: &Ctx) -> Result<()> {
         users::as_user(1001, 1001, || {
             errno(sys::lstat(u.at(&dir).join("absent")), Errno::ACCESS);
         });
+    }
+    Ok(())
+}
+
+/// No walk notices it before the change does.
+fn set_by_hand_before_a_change_through_a_descriptor(cx: &Ctx) -> Result<()> {
+    use rustix::fs::{fchmod, fsetxattr, ioctl_getflags, ioctl_setflags, IFlags, XattrFlags};
+    let u = cx.union().rw(Tree::new()).opt("acl").mount()?;
+    let deny = acl(&[user_obj(7), user(1001, 0), group_obj(5), mask(5), other(5)]);
+    let changes: [(&str, fn(&OwnedFd) -> Result<()>); 3] = [
+        ("attribute", |fd| {
+            let set = fsetxattr(fd, "trusted.x", b"1", XattrFlags::empty());
+            Ok(sys::on_fd("fsetxattr", set)?)
+        }),
+        ("flags", |fd| {
+            let flags = sys::on_fd("FS_IOC_GETFLAGS", ioctl_getflags(fd))?;
+            let set = ioctl_setflags(fd, flags | IFlags::NODUMP);
+            Ok(sys::on_fd("FS_IOC_SETFLAGS", set)?)
+        }),
+        ("mode", |fd| {
+            Ok(sys::on_fd("fchmod", fchmod(fd, 0o755.into()))?)
+        }),
+    ];
+    for (name, change) in changes {
+        let path = u.at(name);
+        sys::write(&path, "data")?;
+        sys::chmod(&path, 0o755)?;
+        let fd = sys::open_rw(&path)?;
+        // That it has none is known now.
+        users::as_user(1001, 1001, || text(&path))?;
+        sys::set_xattr(u.br(0, name), ACCESS, &deny)?;
+        change(&fd).context(name)?;
+        users::as_user(1001, 1001, || errno(text(&path), Errno::ACCESS));
     }
     Ok(())
 }
