@@ -261,12 +261,28 @@ impl<T> Inode<T> {
     pub(crate) fn stamp(&self) -> Stamp {
         Stamp {
             ctime: self.change_time(),
-            // Looking at the version sets the bit; reading a directory of ext4 does.
-            // SAFETY: A racy read of one word.
-            version: unsafe {
-                (&raw const (*self.as_ptr()).i_version.counter).read_volatile()
-                    & !bindings::RUAUFS_I_VERSION_QUERIED
-            },
+            version: self.version(),
+        }
+    }
+
+    /// Whether its stamp is `stamp`.
+    #[inline]
+    pub(crate) fn has_stamp(&self, stamp: &Stamp) -> bool {
+        // Word by word, as most that differ do so in the first.
+        let (seconds, nanoseconds) = stamp.ctime;
+        self.change_seconds() == seconds
+            && self.marked_nanoseconds() & !bindings::RUAUFS_I_CTIME_QUERIED == nanoseconds
+            && self.version() == stamp.version
+    }
+
+    /// The version, for comparison.
+    #[inline]
+    fn version(&self) -> i64 {
+        // Looking at the version sets the bit; reading a directory of ext4 does.
+        // SAFETY: A racy read of one word.
+        unsafe {
+            (&raw const (*self.as_ptr()).i_version.counter).read_volatile()
+                & !bindings::RUAUFS_I_VERSION_QUERIED
         }
     }
 

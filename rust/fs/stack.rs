@@ -5,6 +5,7 @@
 //! # Terms
 //!
 //! - *slot*: one foreign dentry with what the file system says about its place.
+//! - [`Slots`]: those of an object that were found, topmost first.
 //! - [`Stack`]: the slots of an inode, topmost first; never changed once published.
 //! - [`StackCell`]: the place in an inode where the current stack is published.
 //!
@@ -61,17 +62,44 @@ use kernel::{
 };
 
 /// One foreign dentry and its place `P`.
+///
+/// # Invariants
+///
+/// `inode` is null or the inode of `dentry`, which has it as long as there are references
+/// ([`Dentry::inode`]).
 #[derive(Clone)]
 pub(crate) struct Slot<P> {
     // Dropped first: what keeps its file system mounted may be the place.
     dentry: ARef<Dentry>,
+    /// What most readers want, without a walk through the dentry.
+    inode: *mut bindings::inode,
     place: P,
 }
+
+// SAFETY: What is shared are a dentry, its inode and a place.
+unsafe impl<P: Send> Send for Slot<P> {}
+// SAFETY: As above.
+unsafe impl<P: Sync> Sync for Slot<P> {}
 
 impl<P> Slot<P> {
     /// A slot for a positive dentry.
     pub(crate) fn new(place: P, dentry: ARef<Dentry>) -> Self {
-        Slot { place, dentry }
+        // INVARIANT: `dentry` is a reference.
+        Slot {
+            inode: dentry.inode().map_or(ptr::null_mut(), Inode::as_ptr),
+            place,
+            dentry,
+        }
+    }
+
+    /// The inode of the foreign dentry. `ESTALE` if somebody took it away before the slot was made.
+    #[inline]
+    pub(crate) fn inode(&self) -> Result<&Inode> {
+        if self.inode.is_null() {
+            return Err(ESTALE);
+        }
+        // SAFETY: By the type invariant; the reference is alive as long as the slot.
+        Ok(unsafe { Inode::from_raw(self.inode) })
     }
 
     /// What the file system says about its place.
@@ -85,6 +113,72 @@ impl<P> Slot<P> {
     }
 }
 
+/// The slots that were found of an object, topmost first. Most objects have one, for which no
+/// memory is taken.
+pub(crate) struct Slots<P> {
+    top: Option<Slot<P>>,
+    rest: KVec<Slot<P>>,
+}
+
+impl<P> Slots<P> {
+    /// None.
+    pub(crate) fn new() -> Self {
+        Slots {
+            top: None,
+            rest: KVec::new(),
+        }
+    }
+
+    /// One.
+    pub(crate) fn one(slot: Slot<P>) -> Self {
+        Slots {
+            top: Some(slot),
+            ..Self::new()
+        }
+    }
+
+    /// Adds one below the others.
+    pub(crate) fn push(&mut self, slot: Slot<P>) -> Result {
+        match self.top {
+            None => self.top = Some(slot),
+            Some(_) => self.rest.push(slot, GFP_KERNEL)?,
+        }
+        Ok(())
+    }
+
+    /// The topmost one.
+    pub(crate) fn first(&self) -> Option<&Slot<P>> {
+        self.top.as_ref()
+    }
+
+    /// The lowest one.
+    pub(crate) fn last(&self) -> Option<&Slot<P>> {
+        self.rest.last().or(self.top.as_ref())
+    }
+
+    /// All, topmost first.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Slot<P>> {
+        Iterator::chain(self.top.iter(), self.rest.iter())
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.rest
+            .len()
+            .saturating_add(usize::from(!self.is_empty()))
+    }
+
+    /// Whether there is none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.top.is_none()
+    }
+
+    /// The topmost one and the others, if there is one.
+    pub(crate) fn split(self) -> Option<(Slot<P>, KVec<Slot<P>>)> {
+        Some((self.top?, self.rest))
+    }
+}
+
 /// The first [`Stack::serial`], and the step to the next one.
 const SERIAL_ONE: u32 = 1 << 16;
 
@@ -92,10 +186,9 @@ const SERIAL_ONE: u32 = 1 << 16;
 ///
 /// # Invariants
 ///
-/// The references of the slots are alive, unless the stack was released by its [`StackCell`].
+/// The references of the slots are alive, unless the stack was released by its [`StackCell`]. The
+/// top one has an inode.
 pub(crate) struct Stack<P> {
-    /// The inode of the top slot: what most readers want, without a walk through the dentry.
-    top_inode: *mut bindings::inode,
     /// A foreign file system wants to be asked about its dentries itself.
     remote: bool,
     /// See [`Stack::is_plain`].
@@ -120,13 +213,12 @@ impl<P> StackSpace<P> {
     /// A stack of `top` and the slots below it. `ESTALE` if `top` is negative, which only
     /// somebody else can have brought about.
     pub(crate) fn fill(self, top: Slot<P>, rest: KVec<Slot<P>>) -> Result<KBox<Stack<P>>> {
-        let inode = top.dentry.inode().ok_or(ESTALE)?;
-        let top_inode = inode.as_ptr();
+        let inode = top.inode()?;
         let remote = top.dentry.is_remote() || rest.iter().any(|slot| slot.dentry.is_remote());
         let plain = !remote && !inode.is_block_device();
         let (slots, len, capacity) = rest.into_raw_parts();
+        // INVARIANT: Slots that are not dropped have their references.
         Ok(self.0.write(Stack {
-            top_inode,
             remote,
             plain,
             serial: SERIAL_ONE,
@@ -148,9 +240,15 @@ impl<P> Stack<P> {
 
     /// The inode of the top slot.
     pub(crate) fn top_inode(&self) -> &Inode {
-        // SAFETY: The top slot's dentry is positive (checked when made) and stays so while we
-        // hold a reference to it; inodes are freed after a grace period.
-        unsafe { Inode::from_raw(self.top_inode) }
+        // SAFETY: By the invariants of both types; inodes are freed after a grace period.
+        unsafe { Inode::from_raw(self.top.inode) }
+    }
+
+    /// Tells the stack from those before and after it in the same inode; never 0. The lower half
+    /// is 0.
+    #[inline]
+    pub(crate) fn serial(&self) -> u32 {
+        self.serial
     }
 
     /// Whether a foreign file system wants to be asked about its dentries itself, as those do that
@@ -299,12 +397,12 @@ impl<P> StackCell<P> {
     /// Whether the top slot leads to `inode`, or did at any time. Does not sleep.
     pub(crate) fn ever_led_to(&self, inode: &Inode) -> bool {
         self.history()
-            .any(|stack| ptr::eq(stack.top_inode, inode.as_ptr()))
+            .any(|stack| ptr::eq(stack.top.inode, inode.as_ptr()))
     }
 
     /// Publishes `new`; the stack before it stays readable.
     pub(crate) fn publish(&self, new: KBox<Stack<P>>) {
-        let top = new.top_inode;
+        let top = new.top.inode;
         let new = KBox::into_raw(new);
         let mut current = self.current.load(Acquire);
         loop {
@@ -391,7 +489,7 @@ impl<P> RcuStack<'_, P> {
     pub(crate) fn top_inode(&self) -> &Inode {
         // SAFETY: Inodes are freed after a grace period, and the walk began before the stack's
         // references were given up, else it had not found our inode.
-        unsafe { Inode::from_raw(self.0.top_inode) }
+        unsafe { Inode::from_raw(self.0.top.inode) }
     }
 
     /// The top dentry, for comparison and plain reads.
@@ -401,8 +499,7 @@ impl<P> RcuStack<'_, P> {
         unsafe { Dentry::from_raw(self.0.top.dentry.as_ptr()) }
     }
 
-    /// Tells the stack from those before and after it in the same inode; never 0. The lower half
-    /// is 0.
+    /// As [`Stack::serial`].
     #[inline]
     pub(super) fn serial(&self) -> u32 {
         self.0.serial

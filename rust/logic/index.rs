@@ -191,6 +191,7 @@ impl Index {
 }
 
 /// The sightings of one name, topmost branch first.
+#[derive(Clone)]
 pub(crate) struct Sightings<'a> {
     index: &'a Index,
     next: u32,

@@ -143,6 +143,8 @@ impl Branch {
 
 /// One branch's instance of an object.
 pub(crate) type Slot = stack::Slot<Arc<Branch>>;
+/// The instances of an object that were found, topmost first.
+pub(crate) type Slots = stack::Slots<Arc<Branch>>;
 /// The instances of an object, topmost first.
 pub(crate) type Stack = stack::Stack<Arc<Branch>>;
 
@@ -155,11 +157,6 @@ impl Slot {
     /// The instance as seen through the branch's mount.
     pub(crate) fn path(&self) -> PathRef<'_> {
         self.branch().at(self.dentry())
-    }
-
-    /// The instance's inode. `ESTALE` if somebody took it away behind our back.
-    pub(crate) fn inode(&self) -> Result<&LowerInode> {
-        self.dentry().inode().ok_or(ESTALE)
     }
 }
 

@@ -11,7 +11,8 @@
 use super::{
     branch::{
         Branch,
-        Slot, //
+        Slot,
+        Slots, //
     },
     copyup,
     index::{
@@ -122,12 +123,8 @@ pub(crate) fn make(
     .inspect_err(|&error| note_full(info, error))?;
     drop(write);
     let (made, whiteouted) = made;
-    let find = || -> Result<ARef<Inode>> {
-        let mut slots = KVec::new();
-        slots.push(Slot::new(branch.clone(), made.clone()), GFP_KERNEL)?;
-        inode::get(sb, slots)
-    };
-    let inode = find().inspect_err(|_| {
+    let slots = Slots::one(Slot::new(branch.clone(), made));
+    let inode = inode::get(sb, slots).inspect_err(|_| {
         take_back(dir, slot, entry.name, whiteouted);
         entry.dentry.unhash();
     })?;
@@ -283,8 +280,7 @@ pub(crate) fn tmpfile(
             BackingFile::tmpfile(file, file.flags(), slot.path(), mode)
         })?;
     drop(write);
-    let mut slots = KVec::new();
-    slots.push(Slot::new(branch, ARef::from(real.dentry())), GFP_KERNEL)?;
-    let inode = inode::get(sb, slots)?;
+    let slot = Slot::new(branch, ARef::from(real.dentry()));
+    let inode = inode::get(sb, Slots::one(slot))?;
     Ok((inode, OpenFile::new(real)))
 }

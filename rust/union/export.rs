@@ -36,7 +36,8 @@ use super::{
     branch::{
         Branch,
         BranchTable,
-        Slot, //
+        Slot,
+        Slots, //
     },
     inode,
     Dentry,
@@ -419,10 +420,8 @@ impl<'a> Found<'a> {
         if lower.is_dir() || !trusted {
             return Err(ESTALE);
         }
-        let mut slots = KVec::new();
         let slot = Slot::new(self.branch.clone(), self.lower.clone());
-        slots.push(slot, GFP_KERNEL)?;
-        inode::get(self.sb, slots)
+        inode::get(self.sb, Slots::one(slot))
     }
 }
 

@@ -29,7 +29,6 @@
 
 use super::{
     branch::{
-        BranchId,
         Slot,
         Stack, //
     },
@@ -47,10 +46,7 @@ use crate::fs::{
     io::KernelFile, //
 };
 use crate::logic::{
-    branch_spec::{
-        Access,
-        Perm, //
-    },
+    branch_spec::Perm,
     index::{
         Builder,
         Index,
@@ -115,29 +111,24 @@ enum Cover {
 
 /// One instance when it was listed.
 struct Instance {
-    /// Which dentry it was: only compared. Addresses come again, identities do not.
-    dentry: usize,
-    branch: BranchId,
-    access: Access,
     cover: Cover,
+    /// The index holds only while the change stamp does.
+    checked: bool,
     stamp: Option<Stamp>,
 }
 
 impl Instance {
-    /// Whether it is `slot`, and what is covered as it was.
-    fn holds(&self, slot: &Slot, check: bool) -> bool {
-        let branch = slot.branch();
-        if self.dentry != address(slot) || self.branch != branch.id || self.access != branch.access
-        {
-            return false;
-        }
-        self.cover != Cover::All || !check || self.access.perm == Perm::Rr || self.unchanged(slot)
+    /// Whether what is covered of `slot`, which it is, is as it was.
+    #[inline]
+    fn holds(&self, slot: &Slot) -> bool {
+        !self.checked || self.unchanged(slot)
     }
 
     /// Whether the change stamp is what it was.
+    #[inline]
     fn unchanged(&self, slot: &Slot) -> bool {
-        match (self.stamp, slot.inode()) {
-            (Some(stamp), Ok(inode)) => stamp == inode.stamp(),
+        match (&self.stamp, slot.inode()) {
+            (Some(stamp), Ok(inode)) => inode.has_stamp(stamp),
             _ => false,
         }
     }
@@ -145,6 +136,11 @@ impl Instance {
 
 /// Where names are in the instances of a directory, which are those of one stack.
 pub(crate) struct DirIndex {
+    /// The stack ([`Stack::serial`]): with other instances, or another access to one of them, the
+    /// directory has another.
+    stack: u32,
+    /// Change stamps are compared.
+    check: bool,
     instances: KVec<Instance>,
     /// The instances that are asked for names: all but those covered.
     open: KVec<u16>,
@@ -156,12 +152,14 @@ pub(crate) struct DirIndex {
 impl DirIndex {
     /// Whether it may be used for `stack`.
     fn holds(&self, stack: &Stack, check: bool) -> bool {
-        self.instances.len() == stack.len()
-            && self
-                .instances
-                .iter()
-                .zip(stack.iter())
-                .all(|(known, slot)| known.holds(slot, check))
+        let Some((top, rest)) = self.instances.split_first() else {
+            return false;
+        };
+        // With many layers this loop is most of what a change of a name costs.
+        self.stack == stack.serial()
+            && self.check == check
+            && top.holds(stack.top())
+            && Iterator::zip(rest.iter(), stack.rest()).all(|(known, slot)| known.holds(slot))
     }
 
     /// Lists the instances of `stack`, those that can be covered.
@@ -195,29 +193,25 @@ impl DirIndex {
             if cover != Cover::All {
                 open.push(i, GFP_KERNEL)?;
             }
+            let checked = check && cover == Cover::All && access.perm != Perm::Rr;
             instances.push(
                 Instance {
-                    dentry: address(slot),
-                    branch: slot.branch().id,
-                    access: *access,
                     cover,
+                    checked,
                     stamp,
                 },
                 GFP_KERNEL,
             )?;
         }
         Ok(DirIndex {
+            stack: stack.serial(),
+            check,
             instances,
             open,
             names: names.finish()?,
             hidden: Atomic::new(false),
         })
     }
-}
-
-/// Which dentry `slot` has, for comparison only.
-fn address(slot: &Slot) -> usize {
-    core::ptr::from_ref(&**slot.dentry()).addr()
 }
 
 /// What it costs to list the instances of `stack`.
@@ -312,11 +306,12 @@ impl<'a> View<'a> {
     pub(crate) fn known(&self, name: &[u8]) -> Known<'_> {
         // Marks are asked for with `shwh` only, and not in it under their names.
         let index = self.index.as_deref().filter(|_| !whname::is_reserved(name));
+        let sightings = index.map(|index| index.names.find(name));
         Known {
             index,
             stack: self.stack,
-            entries: index.map(|index| index.names.find(name)),
-            whiteouts: index.map(|index| index.names.find(name)),
+            entries: sightings.clone(),
+            whiteouts: sightings,
         }
     }
 

@@ -21,6 +21,7 @@ use super::{
         BranchId,
         BranchTable,
         Slot,
+        Slots,
         Stack, //
     },
     fhsm::{
@@ -455,10 +456,10 @@ pub(crate) fn link_count(stack: &Stack) -> Result<u32> {
 }
 
 /// The union's inode for the instances `slots`, which are not empty: a cached one or a new one.
-pub(crate) fn get(sb: &SuperBlock, mut slots: KVec<Slot>) -> Result<ARef<Inode>> {
-    let top = slots.remove(0).map_err(|_| EIO)?;
+pub(crate) fn get(sb: &SuperBlock, slots: Slots) -> Result<ARef<Inode>> {
+    let (top, rest) = slots.split().ok_or(EIO)?;
     if top.inode()?.is_dir() {
-        get_dir(sb, top, slots)
+        get_dir(sb, top, rest)
     } else {
         get_other(sb, top)
     }
@@ -488,12 +489,12 @@ fn give_named(inode: &Inode, named: KBox<Stack>) -> Result {
 }
 
 /// As [`get`], for a directory with `top` and the instances below it.
-fn get_dir(sb: &SuperBlock, top: Slot, slots: KVec<Slot>) -> Result<ARef<Inode>> {
+fn get_dir(sb: &SuperBlock, top: Slot, rest: KVec<Slot>) -> Result<ARef<Inode>> {
     let branch = top.branch().clone();
     let lower: ARef<LowerDentry> = top.dentry().clone();
     let lower_inode = lower.inode().ok_or(ESTALE)?;
     let number = sb.data().ino.number_of(&branch, &lower)?;
-    let stack = StackSpace::new()?.fill(top, slots)?;
+    let stack = StackSpace::new()?.fill(top, rest)?;
     let nlink = link_count(&stack)?;
     let mut stack = Some(stack);
     let found = Inode::get(
@@ -544,10 +545,10 @@ fn same_slots(a: &Stack, b: &Stack) -> bool {
     a.len() == b.len()
 }
 
-/// A stack of these slots, topmost first, which are not empty.
-pub(crate) fn stack_of(mut slots: KVec<Slot>) -> Result<KBox<Stack>> {
-    let top = slots.remove(0).map_err(|_| EIO)?;
-    StackSpace::new()?.fill(top, slots)
+/// A stack of these slots, which are not empty.
+pub(crate) fn stack_of(slots: Slots) -> Result<KBox<Stack>> {
+    let (top, rest) = slots.split().ok_or(EIO)?;
+    StackSpace::new()?.fill(top, rest)
 }
 
 /// As [`get`], for a non-directory that was found as `found`.
@@ -647,12 +648,12 @@ impl Room {
 }
 
 /// The root inode, for the roots of all branches.
-pub(crate) fn get_root(sb: &SuperBlock, mut slots: KVec<Slot>) -> Result<ARef<Inode>> {
-    let top = slots.remove(0).map_err(|_| EIO)?;
+pub(crate) fn get_root(sb: &SuperBlock, slots: Slots) -> Result<ARef<Inode>> {
+    let (top, rest) = slots.split().ok_or(EIO)?;
     let branch = top.branch().clone();
     let lower: ARef<LowerDentry> = top.dentry().clone();
     let lower_inode = lower.inode().ok_or(ESTALE)?;
-    let stack = StackSpace::new()?.fill(top, slots)?;
+    let stack = StackSpace::new()?.fill(top, rest)?;
     let nlink = link_count(&stack)?;
     let mut stack = Some(stack);
     let fill = |inode: &Inode| {

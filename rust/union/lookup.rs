@@ -10,7 +10,10 @@
 #![forbid(unsafe_code)]
 
 use super::{
-    branch::Slot,
+    branch::{
+        Slot,
+        Slots, //
+    },
     dirren,
     index::View,
     ino::InoTable,
@@ -45,7 +48,7 @@ use kernel::{
 /// What the branches know of a name.
 pub(crate) struct Answer {
     /// The instances, topmost first; none if the name is absent.
-    pub(crate) slots: KVec<Slot>,
+    pub(crate) slots: Slots,
     /// The negative dentry of the topmost writable branch above the first instance.
     pub(crate) guard: Option<ARef<LowerDentry>>,
 }
@@ -70,13 +73,14 @@ pub(crate) enum Depth {
 pub(crate) fn probe(dir: &View<'_>, skip: usize, name: &[u8], depth: Depth) -> Result<Answer> {
     let stack = dir.stack();
     let mut answer = Answer {
-        slots: KVec::new(),
+        slots: Slots::new(),
         guard: None,
     };
     // Asked for with `shwh` only.
     let is_mark = whname::is_reserved(name);
-    // The places of `answer.slots` in `dir`, if they are directories.
-    let mut places: KVec<usize> = KVec::new();
+    // The place in `dir` of the last of `answer.slots`. Whether those before it are opaque was asked
+    // before it was taken.
+    let mut taken: Option<usize> = None;
     let mut known = dir.known(name);
     let mut found: Option<ARef<LowerDentry>> = None;
     let mut scan = Scan::new(stack.len().saturating_sub(skip));
@@ -114,8 +118,7 @@ pub(crate) fn probe(dir: &View<'_>, skip: usize, name: &[u8], depth: Depth) -> R
             Step::Marks(n) => {
                 let i = skip.saturating_add(n);
                 let whiteout = known.next_whiteout(i);
-                let taken = places.iter().position(|place| *place >= i);
-                let place = taken.and_then(|at| places.get(at)).copied();
+                let place = taken.filter(|place| *place >= i);
                 let next = whiteout.min(place.unwrap_or(stack.len()));
                 if next > i {
                     step = scan.clear_until(next.saturating_sub(skip));
@@ -127,9 +130,8 @@ pub(crate) fn probe(dir: &View<'_>, skip: usize, name: &[u8], depth: Depth) -> R
                     if whiteout == i && dir.marks().may_hold(slot)? {
                         marks = mark(slot.dentry(), &whname::whiteout(name)?)?;
                     }
-                    let inside = taken
-                        .filter(|_| marks == Marks::Absent && place == Some(i))
-                        .and_then(|at| answer.slots.get(at));
+                    let inside = answer.slots.last();
+                    let inside = inside.filter(|_| marks == Marks::Absent && place == Some(i));
                     if let Some(inside) = inside {
                         if dir.marks().may_hold(inside)? {
                             marks = mark(inside.dentry(), whname::OPAQUE)?;
@@ -141,12 +143,10 @@ pub(crate) fn probe(dir: &View<'_>, skip: usize, name: &[u8], depth: Depth) -> R
             Step::Take(n) => {
                 let i = skip.saturating_add(n);
                 let (slot, dentry) = stack.get(i).zip(found.take()).ok_or(EIO)?;
-                if depth == Depth::All && dentry.is_dir() {
-                    places.push(i, GFP_KERNEL)?;
-                }
+                taken = Some(i);
                 let slot = Slot::new(slot.branch().clone(), dentry);
                 if depth == Depth::First {
-                    answer.slots.push(slot, GFP_KERNEL)?;
+                    answer.slots.push(slot)?;
                     break;
                 }
                 let renamed = if slot.dentry().is_dir() {
@@ -154,11 +154,11 @@ pub(crate) fn probe(dir: &View<'_>, skip: usize, name: &[u8], depth: Depth) -> R
                 } else {
                     None
                 };
-                answer.slots.push(slot, GFP_KERNEL)?;
+                answer.slots.push(slot)?;
                 if let Some(parts) = renamed {
                     // It came from elsewhere: what has its name below is something else.
                     for part in parts {
-                        answer.slots.push(part, GFP_KERNEL)?;
+                        answer.slots.push(part)?;
                     }
                     break;
                 }

@@ -33,6 +33,7 @@ use super::{
         Branch,
         BranchTable,
         Slot,
+        Slots,
         Stack, //
     },
     dirren,
@@ -360,11 +361,11 @@ fn is_stale(table: &BranchTable, slot: &Slot) -> bool {
 }
 
 /// The instances of `stack` on branches of `table`.
-fn remaining(table: &BranchTable, stack: &Stack) -> Result<KVec<Slot>> {
-    let mut slots = KVec::new();
+fn remaining(table: &BranchTable, stack: &Stack) -> Result<Slots> {
+    let mut slots = Slots::new();
     for slot in stack.iter() {
         if let Some(branch) = table.get(slot.branch().id) {
-            slots.push(Slot::new(branch.clone(), slot.dentry().clone()), GFP_KERNEL)?;
+            slots.push(Slot::new(branch.clone(), slot.dentry().clone()))?;
         }
     }
     Ok(slots)
@@ -384,7 +385,7 @@ impl<'a> Plan<'a> {
     }
 
     /// Notes the new instances of `inode`, if they are others.
-    fn renew(&mut self, inode: &Inode, slots: KVec<Slot>) -> Result<At> {
+    fn renew(&mut self, inode: &Inode, slots: Slots) -> Result<At> {
         inode.mark(self.round);
         let current = inode.stack()?;
         let same = current.len() == slots.len()

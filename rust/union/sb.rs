@@ -8,7 +8,8 @@ use super::{
     branch::{
         Branch,
         BranchTable,
-        Slot, //
+        Slot,
+        Slots, //
     },
     debugfs,
     dirren,
@@ -232,11 +233,11 @@ impl SbInfo {
 
 /// The instances of the root: the roots of the branches of `table`, down to an opaque one. The
 /// mounter's credentials are in force.
-pub(crate) fn root_slots(table: &BranchTable) -> Result<KVec<Slot>> {
-    let mut slots = KVec::new();
+pub(crate) fn root_slots(table: &BranchTable) -> Result<Slots> {
+    let mut slots = Slots::new();
     for branch in table.order.iter() {
         let root = &branch.root.dentry;
-        slots.push(Slot::new(branch.clone(), root.clone()), GFP_KERNEL)?;
+        slots.push(Slot::new(branch.clone(), root.clone()))?;
         if whiteout::hides_below(branch, root, whname::OPAQUE)? {
             break;
         }
