@@ -201,6 +201,15 @@ impl BranchTable {
         self.order.iter().position(|branch| branch.id == id)
     }
 
+    /// Whether the branch `upper` is above the branch `lower`.
+    pub(crate) fn is_above(&self, upper: BranchId, lower: BranchId) -> bool {
+        let first = self
+            .order
+            .iter()
+            .find(|branch| branch.id == upper || branch.id == lower);
+        upper != lower && first.is_some_and(|branch| branch.id == upper)
+    }
+
     /// The branch `id`.
     pub(crate) fn get(&self, id: BranchId) -> Option<&Arc<Branch>> {
         self.order.iter().find(|branch| branch.id == id)

@@ -99,8 +99,7 @@ pub(crate) fn make(
     let write = branch.want_write()?;
     let made = with_name(dir, &entry, slot, &write, |whiteouted| {
         let at = slot.path();
-        info.cred
-            .scope(|| copyup::share_inherited(dir, slot, &write))?;
+        copyup::share_inherited(dir, slot, &write)?;
         let made = info
             .cred
             .scope_for_creation(dir, entry.dentry, mode, idmap, || {
@@ -272,8 +271,7 @@ pub(crate) fn tmpfile(
     let branch = branch_for(&file.dentry().parent(), wanted)?;
     let slot = dir.slot_on(branch.id)?.ok_or(ESTALE)?;
     let write = branch.want_write()?;
-    info.cred
-        .scope(|| copyup::share_inherited(dir, slot, &write))?;
+    copyup::share_inherited(dir, slot, &write)?;
     let real = info
         .cred
         .scope_for_creation(dir, file.dentry(), mode, idmap, || {

@@ -557,14 +557,16 @@ fn get_other(sb: &SuperBlock, found: Slot) -> Result<ARef<Inode>> {
     let found_inode = found.inode()?;
     loop {
         // Another name of it may have been copied up.
-        let Known { slot, names } = plink::resolve(info, found.clone())?;
-        let branch = slot.branch().clone();
-        let lower: ARef<LowerDentry> = slot.dentry().clone();
-        let lower_inode = lower.inode().ok_or(ESTALE)?;
-        let number = info.ino.number_of(&branch, &lower)?;
+        let known = plink::resolve(info, &found)?;
+        let (slot, names) = match &known {
+            Some(Known { slot, names }) => (slot, *names),
+            None => (&found, None),
+        };
+        let lower_inode = slot.inode()?;
+        let number = info.ino.number_of(slot.branch(), slot.dentry())?;
         let links = lower_inode.nlink();
         let nlink = names.map_or(links, |(_, count)| count.max(1));
-        let mut stack = Some(StackSpace::new()?.fill(slot, KVec::new())?);
+        let mut stack = Some(StackSpace::new()?.fill(slot.clone(), KVec::new())?);
         let got = Inode::get(
             sb,
             number,
@@ -590,16 +592,18 @@ fn get_other(sb: &SuperBlock, found: Slot) -> Result<ARef<Inode>> {
         )?;
         match got {
             Got::Cached(inode) => {
-                if let Some(stack) = stack.filter(|_| !lower.is_root()) {
+                if let Some(stack) = stack.filter(|_| !slot.dentry().is_root()) {
                     give_named(&inode, stack)?;
                 }
                 return Ok(inode);
             }
             Got::New(new) => {
                 // A copy-up may have begun and ended since we asked, and its inode be gone.
-                let now = plink::resolve(info, found.clone())?;
-                if now.slot.dentry().is(&*lower) {
-                    return Ok(new.finish(lower_inode, branch.root.mount.idmap(), nlink));
+                let now = plink::resolve(info, &found)?;
+                let now = now.as_ref().map_or(&found, |known| &known.slot);
+                if now.dentry().is(&**slot.dentry()) {
+                    let idmap = slot.branch().root.mount.idmap();
+                    return Ok(new.finish(lower_inode, idmap, nlink));
                 }
             }
         }

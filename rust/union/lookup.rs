@@ -15,7 +15,10 @@ use super::{
         Slots, //
     },
     dirren,
-    index::View,
+    index::{
+        Known,
+        View, //
+    },
     ino::InoTable,
     inode,
     Inode,
@@ -49,6 +52,9 @@ use kernel::{
 pub(crate) struct Answer {
     /// The instances, topmost first; none if the name is absent.
     pub(crate) slots: Slots,
+    /// The place of the last of them in the directory. It is the last that is one of the directory's
+    /// own: below may be parts of a renamed one.
+    pub(crate) place: Option<usize>,
     /// The negative dentry of the topmost writable branch above the first instance.
     pub(crate) guard: Option<ARef<LowerDentry>>,
 }
@@ -67,21 +73,34 @@ pub(crate) enum Depth {
 ///
 /// # Errors
 ///
+/// See [`probe_known`].
+pub(crate) fn probe(dir: &View<'_>, skip: usize, name: &[u8], depth: Depth) -> Result<Answer> {
+    probe_known(dir, &mut dir.known(name), skip, name, depth)
+}
+
+/// As [`probe`], with what is known of `name`. If it was asked before, `skip` is beyond what was
+/// found then.
+///
+/// # Errors
+///
 /// What a branch's look-up gives, except that names which are too long for a branch are absent
 /// there. `ESTALE` if a directory was taken away behind our back. `EIO` if a mark is not a regular
 /// file, which only somebody else can have made.
-pub(crate) fn probe(dir: &View<'_>, skip: usize, name: &[u8], depth: Depth) -> Result<Answer> {
+pub(crate) fn probe_known(
+    dir: &View<'_>,
+    known: &mut Known<'_>,
+    skip: usize,
+    name: &[u8],
+    depth: Depth,
+) -> Result<Answer> {
     let stack = dir.stack();
     let mut answer = Answer {
         slots: Slots::new(),
+        place: None,
         guard: None,
     };
     // Asked for with `shwh` only.
     let is_mark = whname::is_reserved(name);
-    // The place in `dir` of the last of `answer.slots`. Whether those before it are opaque was asked
-    // before it was taken.
-    let mut taken: Option<usize> = None;
-    let mut known = dir.known(name);
     let mut found: Option<ARef<LowerDentry>> = None;
     let mut scan = Scan::new(stack.len().saturating_sub(skip));
     let mut step = scan.step();
@@ -118,7 +137,8 @@ pub(crate) fn probe(dir: &View<'_>, skip: usize, name: &[u8], depth: Depth) -> R
             Step::Marks(n) => {
                 let i = skip.saturating_add(n);
                 let whiteout = known.next_whiteout(i);
-                let place = taken.filter(|place| *place >= i);
+                // Whether those taken before it are opaque was asked before it was taken.
+                let place = answer.place.filter(|place| *place >= i);
                 let next = whiteout.min(place.unwrap_or(stack.len()));
                 if next > i {
                     step = scan.clear_until(next.saturating_sub(skip));
@@ -143,7 +163,7 @@ pub(crate) fn probe(dir: &View<'_>, skip: usize, name: &[u8], depth: Depth) -> R
             Step::Take(n) => {
                 let i = skip.saturating_add(n);
                 let (slot, dentry) = stack.get(i).zip(found.take()).ok_or(EIO)?;
-                taken = Some(i);
+                answer.place = Some(i);
                 let slot = Slot::new(slot.branch().clone(), dentry);
                 if depth == Depth::First {
                     answer.slots.push(slot)?;
@@ -187,10 +207,21 @@ fn mark(dir: &LowerDentry, name: &[u8]) -> Result<Marks> {
 
 /// Whether `name` would be seen through the instances of `dir` from the `skip`-th on.
 pub(crate) fn visible(dir: &View<'_>, skip: usize, name: &[u8]) -> Result<bool> {
+    visible_known(dir, &mut dir.known(name), skip, name)
+}
+
+/// As [`visible`], with what is known of `name`, as for [`probe_known`].
+pub(crate) fn visible_known(
+    dir: &View<'_>,
+    known: &mut Known<'_>,
+    skip: usize,
+    name: &[u8],
+) -> Result<bool> {
     if skip >= dir.stack().len() {
         return Ok(false);
     }
-    Ok(!probe(dir, skip, name, Depth::First)?.slots.is_empty())
+    let answer = probe_known(dir, known, skip, name, Depth::First)?;
+    Ok(!answer.slots.is_empty())
 }
 
 /// Looks `entry` up in `dir`, for the VFS.

@@ -225,7 +225,10 @@ fn same(dir: &Inode, dentry: &Dentry, name: &[u8]) -> Result<bool> {
         }
         (Some(inode), Some(top)) => {
             inode.ever_led_to(top.inode()?)
-                || inode.ever_led_to(plink::resolve(info, top.clone())?.slot.inode()?)
+                || match plink::resolve(info, top)? {
+                    Some(known) => inode.ever_led_to(known.slot.inode()?),
+                    None => false,
+                }
         }
         _ => false,
     };

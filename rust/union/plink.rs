@@ -58,7 +58,6 @@ pub(crate) use {
 use super::{
     branch::{
         Branch,
-        BranchTable,
         Slot, //
     },
     copyup,
@@ -256,21 +255,25 @@ pub(crate) struct Known {
     pub(crate) names: Option<(What, u32)>,
 }
 
-/// The topmost instance of the non-directory that was found as `slot`.
-pub(crate) fn resolve(info: &SbInfo, slot: Slot) -> Result<Known> {
-    let mut known = Known { slot, names: None };
+/// What is noted of the non-directory that was found as `found`; `None` if nothing is noted at all:
+/// then it is what was found.
+pub(crate) fn resolve(info: &SbInfo, found: &Slot) -> Result<Option<Known>> {
     if !load_acquire(&info.plinks.noted) {
-        return Ok(known);
+        return Ok(None);
     }
+    let mut known = Known {
+        slot: found.clone(),
+        names: None,
+    };
     info.cred.scope(|| {
-        while let Some((branch, entry)) = noted(info.table(), &known.slot)? {
+        while let Some((branch, entry)) = noted(info, &known.slot)? {
             if entry.note.what == What::Hidden {
                 let links = known.slot.inode()?.nlink();
                 known.names = Some((What::Hidden, entry.note.names.count(links)));
-                return Ok(known);
+                return Ok(Some(known));
             }
             let Some(copy) = file_of(branch, &entry)? else {
-                return Ok(known);
+                return Ok(Some(known));
             };
             known.slot = Slot::new(branch.clone(), copy);
         }
@@ -278,12 +281,16 @@ pub(crate) fn resolve(info: &SbInfo, slot: Slot) -> Result<Known> {
         if let Some(entry) = known.slot.branch().plinks.by_copy(inode.ino()) {
             known.names = Some((What::Copy, entry.note.names.count(inode.nlink())));
         }
-        Ok(known)
+        Ok(Some(known))
     })
 }
 
 /// The entry for the instance `slot` on a branch above it.
-fn noted<'a>(table: &'a BranchTable, slot: &Slot) -> Result<Option<(&'a Arc<Branch>, Entry)>> {
+fn noted<'a>(info: &'a SbInfo, slot: &Slot) -> Result<Option<(&'a Arc<Branch>, Entry)>> {
+    if !load_acquire(&info.plinks.noted) {
+        return Ok(None);
+    }
+    let table = info.table();
     let at = table.index_of(slot.branch().id).ok_or(ESTALE)?;
     let above = || {
         let above = table.order.iter().take(at);
@@ -537,7 +544,7 @@ pub(crate) fn hide(inode: &Inode, left: u32, branch: &Branch) -> Result<bool> {
     info.cred.scope(|| {
         // Its branch counts the names that come and go there.
         let names = Names::beside(left, top.inode()?.nlink());
-        if let Some((branch, entry)) = noted(info.table(), top)? {
+        if let Some((branch, entry)) = noted(info, top)? {
             if let Some(file) = file_of(branch, &entry)? {
                 let note = Note {
                     names,
@@ -606,7 +613,7 @@ pub(crate) fn remove(inode: &Inode) {
     };
     let table = info.table();
     info.cred.scope(|| {
-        if let Ok(Some((branch, entry))) = noted(table, stack.top()) {
+        if let Ok(Some((branch, entry))) = noted(info, stack.top()) {
             if entry.note.what == What::Hidden {
                 branch.plinks.remove(&entry);
                 if let Ok(write) = branch.want_write() {

@@ -75,15 +75,13 @@ impl Removal {
     pub(crate) fn plan(parent: &Dentry, name: &[u8]) -> Result<Removal> {
         let table = parent.sb().data().table();
         let view = View::of(parent.object()?)?;
-        let stack = view.stack();
-        let found = lookup::probe(&view, 0, name, Depth::First)?;
-        let top = found.slots.first().ok_or(ENOENT)?;
-        let at = stack.position(top.branch().id).ok_or(ESTALE)?;
-        let on = |slot: &Slot| table.index_of(slot.branch().id);
-        let top_index = on(top).ok_or(ESTALE)?;
+        let known = &mut view.known(name);
+        let found = lookup::probe_known(&view, known, 0, name, Depth::First)?;
+        let (top, at) = found.slots.first().zip(found.place).ok_or(ENOENT)?;
+        let top_index = table.index_of(top.branch().id).ok_or(ESTALE)?;
         let target = target::above(parent, top)?;
-        let below =
-            lookup::visible(&view, at.saturating_add(1), name)? && !hidden_at(stack, at, name)?;
+        let below = lookup::visible_known(&view, known, at.saturating_add(1), name)?
+            && !hidden_at(view.stack(), at, name)?;
         let plan = policy::plan(&Facts {
             top: top_index,
             target: table.index_of(target.id),
@@ -99,7 +97,7 @@ impl Removal {
 
 /// Whether the `at`-th instance of `dir` has a whiteout of `name` already.
 fn hidden_at(dir: &Stack, at: usize, name: &[u8]) -> Result<bool> {
-    match dir.iter().nth(at) {
+    match dir.get(at) {
         Some(slot) if slot.branch().access.honours_whiteouts() => {
             whiteout::exists(slot.dentry(), name)
         }

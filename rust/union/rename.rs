@@ -185,8 +185,7 @@ pub(crate) fn rename(
     };
     let clean = if flags & WHITEOUT != 0 {
         // The device node that is left belongs to the caller.
-        info.cred
-            .scope(|| copyup::share_inherited(from.dir, old, &write))?;
+        copyup::share_inherited(from.dir, old, &write)?;
         info.cred
             .scope_for_creation(from.dir, from.dentry, DEVICE, idmap, work)
     } else {

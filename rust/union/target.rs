@@ -21,7 +21,10 @@ use crate::fs::dirop;
 use crate::logic::{
     copyup,
     create,
-    options::CreatePolicy,
+    options::{
+        CopyUpPolicy,
+        CreatePolicy, //
+    },
     whname, //
 };
 use kernel::{
@@ -135,9 +138,15 @@ pub(crate) fn above(dir: &Dentry, top: &Slot) -> Result<Arc<Branch>> {
     }
     let info = dir.sb().data();
     let table = info.table();
-    let at = table.index_of(top.branch().id).ok_or(ESTALE)?;
-    let facts = facts(dir.object()?)?;
+    let inode = dir.object()?;
     let cpup = info.settings().cpup;
+    let first = inode.stack()?.top().branch();
+    let is_above = table.is_above(first.id, top.branch().id);
+    if cpup == CopyUpPolicy::Tdp && first.writable() && is_above {
+        return Ok(first.clone());
+    }
+    let at = table.index_of(top.branch().id).ok_or(ESTALE)?;
+    let facts = facts(inode)?;
     info.cred
         .scope(|| pick(dir, facts, |facts| copyup::choose(cpup, facts, at)))
 }

@@ -203,13 +203,19 @@ impl Tolerance {
 
 /// Something is about to be made in `slot`, an instance of the directory `dir`: sees that it takes
 /// over what `dir` shows, the group of a set-group-id directory and the default ACL. Only the top
-/// instance follows changes of them. The mounter's credentials are in force.
-pub(crate) fn share_inherited(dir: &Inode, slot: &Slot, _write: &WriteAccess<'_>) -> Result {
-    const SET_GID: u16 = 0o2000;
+/// instance follows changes of them.
+pub(crate) fn share_inherited(dir: &Inode, slot: &Slot, write: &WriteAccess<'_>) -> Result {
     let shown = dir.stack()?.top();
     if shown.branch().id == slot.branch().id {
         return Ok(());
     }
+    let cred = &dir.sb().data().cred;
+    cred.scope(|| copy_inherited(shown, slot, write))
+}
+
+/// The same for two instances. The mounter's credentials are in force.
+fn copy_inherited(shown: &Slot, slot: &Slot, _write: &WriteAccess<'_>) -> Result {
+    const SET_GID: u16 = 0o2000;
     let (from, to) = (shown.inode()?, slot.inode()?);
     let bit = from.mode() & SET_GID;
     if to.mode() & SET_GID != bit || (bit != 0 && !to.has_owner_of(from)) {
