@@ -40,10 +40,12 @@ use kernel::{
     sync::aref::ARef, //
 };
 
-/// A dentry of ours together with its stable name.
+/// A dentry of ours together with its stable place.
 pub(crate) struct Entry<'a, T> {
     /// The dentry.
     pub(crate) dentry: &'a Dentry<T>,
+    /// That of the directory.
+    pub(crate) parent: &'a Dentry<T>,
     /// Its name.
     pub(crate) name: &'a [u8],
 }
@@ -263,13 +265,16 @@ impl<T: Mountable> Table<T> {
 
     /// # Safety
     ///
-    /// `dentry` must be a dentry of `T` whose name is stable for `'a`.
+    /// `dentry` must be a dentry of `T` whose name is stable for `'a`. The directory that it is in
+    /// now must be referenced for as long.
     unsafe fn entry<'a>(dentry: *mut bindings::dentry) -> Entry<'a, T> {
-        // SAFETY: By the caller's contract.
+        // SAFETY: By the caller's contract. Nobody moves it now.
         unsafe {
+            let parent = Dentry::from_raw((*dentry).d_parent);
             let dentry = Dentry::from_raw(dentry);
             Entry {
                 dentry,
+                parent,
                 name: dentry.name_unchecked(),
             }
         }
@@ -287,7 +292,7 @@ impl<T: Mountable> Table<T> {
         let dir = unsafe { Inode::<T>::from_raw(dir) };
         // Until the name and what it leads to are tied together.
         let _reading = dir.sb().enter();
-        // SAFETY: As above; the name is stable.
+        // SAFETY: As above; the name is stable, and its directory in use.
         let entry = unsafe { Self::entry(dentry) };
         let tie = Tie(entry.dentry);
         match T::lookup(dir, entry, tie) {
@@ -306,7 +311,8 @@ impl<T: Mountable> Table<T> {
         make: Make<'_>,
         mode: u16,
     ) -> Result {
-        // SAFETY: By the caller's contract; the name is stable as the parent is locked.
+        // SAFETY: By the caller's contract; the name is stable as the parent, which is in use, is
+        // locked.
         unsafe {
             let dir = Inode::<T>::from_raw(dir);
             let _reading = dir.sb().enter();

@@ -36,7 +36,7 @@ use kernel::{
 };
 
 /// The most branches a union may have: as an aufs built with `AUFS_BRANCH_MAX_511`. The slots of a
-/// directory that is in all of them take two pages.
+/// directory that is in all of them take three pages.
 pub(crate) const MAX_BRANCHES: usize = 511;
 
 /// The first identity, as aufs counts them.

@@ -93,8 +93,7 @@ pub(crate) fn make(
         name: Some(entry.name),
         is_dir: matches!(make, Make::Dir),
     };
-    let branch =
-        branch_for(&entry.dentry.parent(), wanted).inspect_err(|&error| note_full(info, error))?;
+    let branch = branch_for(entry.parent, wanted).inspect_err(|&error| note_full(info, error))?;
     let slot = dir.slot_on(branch.id)?.ok_or(ESTALE)?;
     let write = branch.want_write()?;
     let made = with_name(dir, &entry, slot, &write, |whiteouted| {
@@ -122,12 +121,12 @@ pub(crate) fn make(
     .inspect_err(|&error| note_full(info, error))?;
     drop(write);
     let (made, whiteouted) = made;
-    let slots = Slots::one(Slot::new(branch.clone(), made));
+    let slots = Slots::one(Slot::new(branch, made));
     let inode = inode::get(sb, slots).inspect_err(|_| {
         take_back(dir, slot, entry.name, whiteouted);
         entry.dentry.unhash();
     })?;
-    dir.changed_on(&branch);
+    dir.changed_on(slot.branch());
     Ok(inode)
 }
 
@@ -169,7 +168,7 @@ where
     let info = dir.sb().data();
     let view = View::of(dir)?;
     let at = view.stack().position(slot.branch().id).ok_or(ESTALE)?;
-    let whiteouted = info.cred.scope(|| view.whiteouted(at, entry.name))?;
+    let whiteouted = view.whiteouted(at, entry.name)?;
     // The guard waits for the name to appear; from here on that is our own doing.
     entry.dentry.set_guard(None);
     let result = make(whiteouted).and_then(|made| {
@@ -227,9 +226,8 @@ pub(crate) fn link(old: &Dentry, dir: &Inode, entry: Entry<'_, Union>) -> Result
     let own = target::above(&old.directory(), inode.stack()?.top())?;
     let branch = target::not_hidden(dir, entry.name, None, &own)?;
     copyup::promote_to(old, &branch)?;
-    let parent = entry.dentry.parent();
-    copyup::promote_to(&parent, &branch)?;
-    copyup::promote_shown(&parent)?;
+    copyup::promote_to(entry.parent, &branch)?;
+    copyup::promote_shown(entry.parent)?;
     let lock = inode.promotion_lock();
     plink::part::check(old)?;
     let slot = dir.slot_on(branch.id)?.ok_or(ESTALE)?;

@@ -230,7 +230,7 @@ fn price(stack: &Stack) -> usize {
 pub(crate) struct View<'a> {
     stack: &'a Stack,
     shape: &'a Shape,
-    marks: &'a Marks,
+    info: &'a SbInfo,
     index: Option<Arc<DirIndex>>,
 }
 
@@ -240,12 +240,14 @@ impl<'a> View<'a> {
         View {
             stack,
             shape,
-            marks: &info.marks,
+            info,
             index: None,
         }
     }
 
-    /// Of `dir`, as it is known already.
+    /// Of `dir`, as it is known already. One serves a whole operation: our own changes are kept out by
+    /// `i_rwsem` of `dir`, which the VFS holds; one that somebody else makes in a branch meanwhile
+    /// may as well come after it, and what is changed is looked up once more under the branch's lock.
     pub(crate) fn of(dir: &'a Inode) -> Result<Self> {
         let info = dir.sb().data();
         let stack = dir.stack()?;
@@ -289,7 +291,7 @@ impl<'a> View<'a> {
 
     /// What is known of marks in directories of branches.
     pub(crate) fn marks(&self) -> &'a Marks {
-        self.marks
+        &self.info.marks
     }
 
     /// The branches and options that count.
@@ -316,7 +318,7 @@ impl<'a> View<'a> {
     }
 
     /// Whether the instance `at`, on a writable branch, has a whiteout of `name` that must go when
-    /// the name is made. The mounter's credentials are in force.
+    /// the name is made.
     pub(crate) fn whiteouted(&self, at: usize, name: &[u8]) -> Result<bool> {
         let Some(slot) = self.stack.get(at) else {
             return Ok(false);
@@ -336,7 +338,12 @@ impl<'a> View<'a> {
                 && !known.saw_whiteout(at)
                 && known.next_name(at.saturating_add(1)) >= self.stack.len()
         });
-        Ok(!ours_alone && whiteout::exists(slot.dentry(), name)?)
+        if ours_alone {
+            return Ok(false);
+        }
+        self.info
+            .cred
+            .scope(|| whiteout::exists(slot.dentry(), name))
     }
 }
 

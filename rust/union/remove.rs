@@ -218,18 +218,18 @@ where
 {
     let cred = &dir.sb().data().cred;
     let inode = entry.dentry.object()?;
-    let parent = entry.dentry.parent();
-    copyup::promote_shown(&parent)?;
+    let parent = entry.parent;
+    copyup::promote_shown(parent)?;
     let (lock, removal) = loop {
         let lock = inode.promotion_lock();
         plink::part::check(entry.dentry)?;
-        let removal = cred.scope(|| Removal::plan(&parent, entry.name))?;
+        let removal = cred.scope(|| Removal::plan(parent, entry.name))?;
         if dir.slot_on(removal.branch.id)?.is_some() {
             break (lock, removal);
         }
         // Promotions take locks of their own, one at a time.
         drop(lock);
-        copyup::promote_to(&parent, &removal.branch)?;
+        copyup::promote_to(parent, &removal.branch)?;
     };
     let branch = &removal.branch;
     let slot = dir.slot_on(branch.id)?.ok_or(ESTALE)?;

@@ -74,6 +74,7 @@ const DEVICE: u16 = 0o020_000;
 /// One end of a rename.
 struct End<'a> {
     dir: &'a Inode,
+    parent: &'a Dentry,
     dentry: &'a Dentry,
     name: &'a [u8],
 }
@@ -82,6 +83,7 @@ impl<'a> End<'a> {
     fn new((dir, entry): (&'a Inode, Entry<'a, Union>)) -> Self {
         End {
             dir,
+            parent: entry.parent,
             dentry: entry.dentry,
             name: entry.name,
         }
@@ -127,11 +129,10 @@ pub(crate) fn rename(
         Ok::<_, Error>((parts, victim_parts))
     })?;
     bring(&from, &branch)?;
-    let parent = to.dentry.parent();
-    copyup::promote_to(&parent, &branch)?;
-    copyup::promote_shown(&parent)?;
+    copyup::promote_to(to.parent, &branch)?;
+    copyup::promote_shown(to.parent)?;
     if !same_dir {
-        copyup::promote_shown(&from.dentry.parent())?;
+        copyup::promote_shown(from.parent)?;
     }
     match victim {
         Some(_) if exchange => bring(&to, &branch)?,
@@ -302,7 +303,7 @@ fn common_branch(
     object: &Inode,
     victim: Option<&Inode>,
 ) -> Result<Arc<Branch>> {
-    let own = target::above(&from.dentry.parent(), object.stack()?.top())?;
+    let own = target::above(from.parent, object.stack()?.top())?;
     target::not_hidden(to.dir, to.name, victim, &own)
 }
 
