@@ -16,7 +16,6 @@
 #include <linux/fs.h>
 #include <linux/fsnotify.h>
 #include <linux/mount.h>
-#include <linux/mutex.h>
 #include <linux/namei.h>
 #include <linux/pagemap.h>
 #include <linux/pid.h>
@@ -267,45 +266,46 @@ void ruaufs_helper_forget_nosec(struct inode *inode)
 
 /*
  * Flags that forbid changes of a branch's directory, lifted in memory while the
- * union puts a name of its own making there; what is on disk keeps them.  One
- * at a time.  Who copies flags meanwhile gets those that were lifted.
+ * union puts a name of its own making there; what is on disk keeps them.  They
+ * wait in bits that the VFS does not use, so one access shows both.
  */
-#define RUAUFS_LIFTED (S_IMMUTABLE | S_APPEND)
+#define RUAUFS_FORBID (S_IMMUTABLE | S_APPEND)
+#define RUAUFS_LIFT_SHIFT 28
+#define RUAUFS_LIFTED ((unsigned int)RUAUFS_FORBID << RUAUFS_LIFT_SHIFT)
+static_assert((RUAUFS_LIFTED >> RUAUFS_LIFT_SHIFT) == RUAUFS_FORBID);
+static_assert(RUAUFS_LIFTED > S_ANON_INODE);
+
+/* The flags of @inode, lifted or not. */
+static unsigned int flags_of(const struct inode *inode)
+{
+	const unsigned int flags = READ_ONCE(inode->i_flags);
+
+	return flags | (flags & RUAUFS_LIFTED) >> RUAUFS_LIFT_SHIFT;
+}
 
 bool ruaufs_helper_is_protected(const struct inode *inode)
 {
-	return inode->i_flags & RUAUFS_LIFTED;
+	return flags_of(inode) & RUAUFS_FORBID;
 }
-
-static DEFINE_MUTEX(ruaufs_lift_lock);
-static seqcount_mutex_t ruaufs_lift_seq =
-	SEQCNT_MUTEX_ZERO(ruaufs_lift_seq, &ruaufs_lift_lock);
-static const struct inode *ruaufs_lift_inode;
-static unsigned int ruaufs_lift_flags;
 
 /* @inode is locked, so nobody else changes its flags.  True: lifted. */
 bool ruaufs_helper_lift_flags(struct inode *inode)
 {
-	const unsigned int flags = inode->i_flags & RUAUFS_LIFTED;
+	const unsigned int flags = inode->i_flags & RUAUFS_FORBID;
 
 	if (!flags)
 		return false;
-	mutex_lock(&ruaufs_lift_lock);
-	write_seqcount_begin(&ruaufs_lift_seq);
-	ruaufs_lift_inode = inode;
-	ruaufs_lift_flags = flags;
-	inode_set_flags(inode, 0, RUAUFS_LIFTED);
-	write_seqcount_end(&ruaufs_lift_seq);
+	inode_set_flags(inode, flags << RUAUFS_LIFT_SHIFT,
+			RUAUFS_FORBID | RUAUFS_LIFTED);
 	return true;
 }
 
 void ruaufs_helper_lower_flags(struct inode *inode)
 {
-	write_seqcount_begin(&ruaufs_lift_seq);
-	inode_set_flags(inode, ruaufs_lift_flags, RUAUFS_LIFTED);
-	ruaufs_lift_inode = NULL;
-	write_seqcount_end(&ruaufs_lift_seq);
-	mutex_unlock(&ruaufs_lift_lock);
+	const unsigned int flags = inode->i_flags & RUAUFS_LIFTED;
+
+	inode_set_flags(inode, flags >> RUAUFS_LIFT_SHIFT,
+			RUAUFS_FORBID | RUAUFS_LIFTED);
 }
 
 #define RUAUFS_COPIED_FLAGS \
@@ -313,15 +313,7 @@ void ruaufs_helper_lower_flags(struct inode *inode)
 
 static unsigned int ruaufs_flags_to_copy(const struct inode *from)
 {
-	unsigned int seq, flags;
-
-	do {
-		seq = read_seqcount_begin(&ruaufs_lift_seq);
-		flags = READ_ONCE(from->i_flags);
-		if (READ_ONCE(ruaufs_lift_inode) == from)
-			flags |= READ_ONCE(ruaufs_lift_flags);
-	} while (read_seqcount_retry(&ruaufs_lift_seq, seq));
-	return flags & RUAUFS_COPIED_FLAGS;
+	return flags_of(from) & RUAUFS_COPIED_FLAGS;
 }
 
 void ruaufs_helper_copy_flags(struct inode *to, const struct inode *from)

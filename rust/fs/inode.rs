@@ -694,7 +694,7 @@ impl Lifted {
     /// # Safety
     ///
     /// The inode must be valid, and its `i_rwsem` held exclusively by this task until the value is
-    /// dropped. At most one value may be alive in a task.
+    /// dropped.
     pub(super) unsafe fn new(inode: NonNull<bindings::inode>) -> Option<Self> {
         // SAFETY: By the caller's contract.
         let lifted = unsafe { bindings::ruaufs_helper_lift_flags(inode.as_ptr()) };
