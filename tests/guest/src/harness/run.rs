@@ -73,10 +73,13 @@ fn framed(name: &str, layout: Layout, run: fn(&Ctx) -> anyhow::Result<()>) -> Re
         Err(e) => vec![format!("the harness failed: {e:#}")],
     };
     watchdog::disarm(problems.is_empty());
-    match problems.is_empty() {
-        true => Ok(()),
-        false => Err(Failed::from(problems.join("\n"))),
+    if problems.is_empty() {
+        return Ok(());
     }
+    let report = problems.join("\n");
+    // At once, too: the report at the end is lost if a later test hangs, or somebody stops the run.
+    println!("\n{report}");
+    Err(Failed::from(report))
 }
 
 /// Runs a test; returns everything that is wrong.
