@@ -65,7 +65,7 @@ guest_tests() {
 		tools=(--file "$("$SRC/scripts/build-tools.sh")/bin/ruaufs")
 	fi
 	# See tests/guest/src/main.rs.
-	for name in SEED STEPS CASE SOAK FUZZ CUTS MINUTES OPS RUAUFS_TEST_TIMEOUT; do
+	for name in SEED STEPS CASE SOAK FUZZ CUTS MINUTES RUAUFS_TEST_TIMEOUT; do
 		[[ -z ${!name:-} ]] || environment+=(--env "$name=${!name}")
 	done
 	run "guest tests" "$SRC/scripts/vm.sh" "${options[@]}" "${environment[@]}" \

@@ -135,6 +135,7 @@ pub(crate) fn device(path: PathRef<'_>) -> Result<u32> {
 }
 
 /// `struct iattr`: a change of attributes.
+#[derive(Clone)]
 pub(crate) struct Change(bindings::iattr);
 
 impl Change {

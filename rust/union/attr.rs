@@ -10,7 +10,8 @@
 use super::{
     copyup::{
         self,
-        Data, //
+        Data,
+        Resize, //
     },
     Dentry,
     Inode, //
@@ -25,6 +26,7 @@ use crate::fs::{
         PathRef, //
     }, //
 };
+use core::cell::Cell;
 use kernel::prelude::*;
 
 /// stat(2) of what is no directory: the instance to ask, if that is all.
@@ -58,10 +60,25 @@ pub(crate) fn setattr(dentry: &Dentry, mut request: Request<'_>, idmap: IdMap<'_
     request.prepare(dentry, idmap)?;
     let inode = dentry.object()?;
     inode.noticed()?;
-    let wanted = request.size().map_or(Data::All, Data::Before);
-    // The copy is made with its final size, or nearly: the branch would see no change then.
-    let modified = request.size().is_some_and(|size| size != inode.size());
-    copyup::promote(dentry, wanted)?;
+    let mut change = request.for_branch(inode, idmap);
+    match request.size() {
+        Some(size) => {
+            // The copy is made with its final size, or nearly: the branch would see no change then.
+            if size != inode.size() {
+                change = change.modified();
+            }
+            let resize = Resize {
+                size,
+                change: change.clone(),
+                made: Cell::new(false),
+            };
+            copyup::promote(dentry, Data::Resized(&resize))?;
+            if resize.made.get() {
+                return settle(&request, inode);
+            }
+        }
+        None => copyup::promote(dentry, Data::All)?,
+    }
     let stack = inode.stack()?;
     let top = stack.top();
     let access = match request.size() {
@@ -69,10 +86,6 @@ pub(crate) fn setattr(dentry: &Dentry, mut request: Request<'_>, idmap: IdMap<'_
         None => None,
     };
     let write = top.branch().want_write()?;
-    let mut change = request.for_branch(inode, idmap);
-    if modified {
-        change = change.modified();
-    }
     let result = inode
         .sb()
         .data()
@@ -80,11 +93,16 @@ pub(crate) fn setattr(dentry: &Dentry, mut request: Request<'_>, idmap: IdMap<'_
         .scope(|| change.apply(&top.branch().root.mount, top.dentry()));
     drop(write);
     drop(access);
+    settle(&request, inode)?;
+    result
+}
+
+/// Our inode shows what was changed.
+fn settle(request: &Request<'_>, inode: &Inode) -> Result {
     if request.changes_mode() {
         inode.forget_acls();
     }
-    inode.refresh()?;
-    result
+    inode.refresh()
 }
 
 /// Runs `f` on the instance whose file flags `dentry` shows; with `promote` on a writable one.

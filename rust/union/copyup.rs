@@ -80,6 +80,7 @@ use crate::logic::{
     branch_spec::Attrs,
     whname, //
 };
+use core::cell::Cell;
 use kernel::{
     prelude::*,
     sync::{
@@ -89,12 +90,23 @@ use kernel::{
 };
 
 /// How much of a file's data is wanted in the copy.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Data {
+#[derive(Clone, Copy)]
+pub(crate) enum Data<'a> {
     /// All of it.
     All,
     /// Bytes before this one: the rest is about to be cut off.
     Before(i64),
+    /// What is left after a change of size.
+    Resized(&'a Resize),
+}
+
+/// A change of a file's size, with all that changes beside it. It is made to the staged copy: once
+/// others see that data is gone, nothing may fail any more.
+pub(crate) struct Resize {
+    pub(crate) size: i64,
+    pub(crate) change: attr::Change,
+    /// Whether it was made: not if there was no need of a copy.
+    pub(crate) made: Cell<bool>,
 }
 
 /// Makes sure that the object of `dentry` may be written.
@@ -104,7 +116,7 @@ pub(crate) enum Data {
 /// `EROFS` if there is no writable branch above it; `EPERM` for a whiteout, which `shwh` shows; what
 /// the branches give. `EINTR` if the task
 /// was killed.
-pub(crate) fn promote(dentry: &Dentry, wanted: Data) -> Result {
+pub(crate) fn promote(dentry: &Dentry, wanted: Data<'_>) -> Result {
     if dentry.sb().data().settings().shwh {
         // A whiteout is shown, not offered for change.
         whname::check(&dentry.name()?)?;
@@ -178,7 +190,7 @@ pub(crate) fn promote_to(dentry: &Dentry, target: &Arc<Branch>) -> Result {
 }
 
 /// As [`promote_to`], with as much data as is `wanted`.
-pub(crate) fn promote_data_to(dentry: &Dentry, target: &Arc<Branch>, wanted: Data) -> Result {
+pub(crate) fn promote_data_to(dentry: &Dentry, target: &Arc<Branch>, wanted: Data<'_>) -> Result {
     while !is_on(dentry.object()?, target)? {
         promote_step(dentry, target, wanted)?;
     }
@@ -198,7 +210,7 @@ fn is_on(inode: &Inode, target: &Branch) -> Result<bool> {
 
 /// Promotes the topmost ancestor of `dentry`, or `dentry` itself, that has no instance on
 /// `target`.
-fn promote_step(dentry: &Dentry, target: &Arc<Branch>, wanted: Data) -> Result {
+fn promote_step(dentry: &Dentry, target: &Arc<Branch>, wanted: Data<'_>) -> Result {
     let mut next: ARef<Dentry> = dentry.into();
     loop {
         // What has no name any more, or none that is known, is copied without one.
@@ -223,7 +235,7 @@ fn promote_one(
     parent: Option<&Dentry>,
     dentry: &Dentry,
     target: &Arc<Branch>,
-    wanted: Data,
+    wanted: Data<'_>,
 ) -> Result {
     let inode = dentry.object()?;
     let lock = inode.promotion_lock();
@@ -270,7 +282,7 @@ struct CopyUp<'a> {
     dentry: &'a Dentry,
     source: &'a Slot,
     target: &'a Arc<Branch>,
-    wanted: Data,
+    wanted: Data<'a>,
 }
 
 /// What became of a staged instance.
@@ -379,6 +391,7 @@ impl CopyUp<'_> {
             )?;
             let write = self.target.want_write()?;
             self.copy_meta(&dentry, &write)?;
+            self.resize(&dentry)?;
             drop(write);
             if dentry.inode().is_some_and(|copy| copy.size() != 0) {
                 file.sync()?;
@@ -420,7 +433,11 @@ impl CopyUp<'_> {
                 }
             }
             let write = self.target.want_write()?;
-            self.copy_meta(&staged.dentry, &write)
+            self.copy_meta(&staged.dentry, &write)?;
+            match kind {
+                Kind::Regular => self.resize(&staged.dentry),
+                _ => Ok(()), // A parent of the file.
+            }
         };
         if let Err(error) = fill() {
             if let Ok(write) = self.target.want_write() {
@@ -553,6 +570,16 @@ impl CopyUp<'_> {
             verbose: self.sb.data().settings().verbose,
         };
         meta::copy(self.source, self.target, to, &tolerance, write)
+    }
+
+    /// Makes the change of size that the copy is for. Its file system may be written.
+    fn resize(&self, copy: &LowerDentry) -> Result {
+        if let Data::Resized(resize) = self.wanted {
+            let change = resize.change.clone();
+            change.apply(&self.target.root.mount, copy)?;
+            resize.made.set(true);
+        }
+        Ok(())
     }
 
     /// A directory's flags are shown, and changed, of its top instance. On the one that was it, if

@@ -68,7 +68,7 @@ fn opened<'a>(file: &File<Union>, data: &'a OpenFile) -> Result<Option<&'a Backi
 }
 
 /// How much of a file's data is wanted by who opens it.
-pub(crate) fn wanted(file: &File<Union>) -> Data {
+pub(crate) fn wanted(file: &File<Union>) -> Data<'static> {
     if file.writable() && file.flags() & O_TRUNC != 0 {
         Data::Before(0)
     } else {

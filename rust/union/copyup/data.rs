@@ -62,12 +62,13 @@ pub(super) fn copy(
     target: &Branch,
     to: &KernelFile,
     to_dentry: &LowerDentry,
-    wanted: Data,
+    wanted: Data<'_>,
 ) -> Result {
     let size = source.inode()?.size();
     let size = match wanted {
         Data::All => size,
         Data::Before(end) => size.min(end),
+        Data::Resized(resize) => size.min(resize.size),
     };
     if size == 0 {
         return Ok(());
@@ -77,7 +78,7 @@ pub(super) fn copy(
         true => Place::Worker,
         false => Place::Here,
     };
-    let whole = wanted == Data::All;
+    let whole = matches!(wanted, Data::All);
     let same_fs = source.branch().fs == target.fs;
     if whole && same_fs && place.run(cred, || from.clone_to(to, size)).is_ok() {
         return Ok(());

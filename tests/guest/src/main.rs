@@ -19,9 +19,9 @@
 //! Arguments are libtest's: `ruaufs-guest-tests rename::`, `--list`, `--exact NAME`. Environment:
 //! `RUAUFS_TEST_TIMEOUT` seconds until a silent test counts as hung, `RUAUFS_TEST_DIR` where
 //! everything is mounted, `SEED` for what is random, `STEPS` for the model test, `SOAK` for changes
-//! of branches, `FUZZ` for random calls, `CUTS` for power cuts, `MINUTES` for the stress test,
-//! `OPS` for operations without memory. Tests run one after the other, since each is held
-//! responsible for the kernel log and the module's use count.
+//! of branches, `FUZZ` for random calls, `CUTS` for power cuts, `MINUTES` for the stress test.
+//! Tests run one after the other, since each is held responsible for the kernel log and the
+//! module's use count.
 //!
 //! The last line is `N passed, N failed`. Exit status: 0 passed, 1 failures, 2 no module,
 //! 3 a test hung.

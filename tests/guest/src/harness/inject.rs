@@ -3,7 +3,8 @@
 //! Failing allocations, by the kernel's fault injection (`/proc/PID/fail-nth`).
 //!
 //! Only allocations that the module makes, or others make below it, are counted: those with a
-//! frame of the module in their stack. The debug kernel has all that is needed.
+//! frame of the module in their stack. Those of kmemleak's notes, one for each object, are not:
+//! it has a reserve, and nothing would follow. The debug kernel has all that is needed.
 
 use std::fs;
 
@@ -23,6 +24,7 @@ pub(crate) struct Injector(());
 impl Injector {
     pub(crate) fn new() -> Result<Self> {
         let (start, end) = module_text()?;
+        let (notes, notes_end) = function("__alloc_object")?;
         for facility in ["failslab", "fail_page_alloc"] {
             let set = |file: &str, value: &str| {
                 let path = format!("{DEBUGFS}/{facility}/{file}");
@@ -34,6 +36,8 @@ impl Injector {
             set("stacktrace-depth", "32")?;
             set("require-start", &start)?;
             set("require-end", &end)?;
+            set("reject-start", &notes)?;
+            set("reject-end", &notes_end)?;
         }
         for (file, value) in [("ignore-gfp-highmem", "N"), ("min-order", "0")] {
             fs::write(format!("{DEBUGFS}/fail_page_alloc/{file}"), value)?;
@@ -67,4 +71,22 @@ fn module_text() -> Result<(String, String)> {
     let text = fs::read_to_string("/sys/module/ruaufs/sections/.text")?;
     let start = u64::from_str_radix(text.trim().trim_start_matches("0x"), 16)?;
     Ok((format!("{start:#x}"), format!("{:#x}", start + size)))
+}
+
+/// Where a function of the kernel lies.
+fn function(name: &str) -> Result<(String, String)> {
+    let symbols = fs::read_to_string("/proc/kallsyms")?;
+    let (mut start, mut all) = (None, Vec::new());
+    for line in symbols.lines() {
+        let mut fields = line.split_ascii_whitespace();
+        let address = u64::from_str_radix(fields.next().unwrap_or_default(), 16)?;
+        if fields.nth(1) == Some(name) {
+            start = Some(address);
+        }
+        all.push(address);
+    }
+    let start = start.with_context(|| format!("the kernel has no function {name}"))?;
+    let end = all.iter().filter(|address| **address > start).min();
+    let end = end.context("it is the last one")?;
+    Ok((format!("{start:#x}"), format!("{end:#x}")))
 }

@@ -4,7 +4,7 @@
 
 use std::{
     panic::{catch_unwind, AssertUnwindSafe},
-    sync::Mutex,
+    sync::{Arc, Mutex},
     thread,
     time::{Duration, Instant},
 };
@@ -17,11 +17,14 @@ use super::{
     watchdog,
 };
 
-/// A test function and the layouts it runs on.
+/// What a test does.
+pub(crate) type Run = dyn Fn(&Ctx) -> anyhow::Result<()> + Send + Sync;
+
+/// A test and the layouts it runs on.
 pub(crate) struct Case {
     pub(crate) name: String,
     pub(crate) layouts: &'static [Layout],
-    pub(crate) run: fn(&Ctx) -> anyhow::Result<()>,
+    pub(crate) run: Arc<Run>,
 }
 
 /// Declares `cases()` of a test module: `cases! { BASIC: one, two; WIDE: three; }`.
@@ -33,7 +36,7 @@ macro_rules! cases {
             vec![$($($crate::harness::run::Case {
                 name: format!("{module}::{}", stringify!($test)),
                 layouts: $layouts,
-                run: $test,
+                run: ::std::sync::Arc::new($test),
             }),+),+]
         }
     };
@@ -45,7 +48,8 @@ pub(crate) fn trials(case: Case) -> impl Iterator<Item = Trial> {
     let Case { name, layouts, run } = case;
     layouts.iter().map(move |layout| {
         let full = format!("{name} [{}]", layout.name());
-        Trial::test(full.clone(), move || framed(&full, *layout, run))
+        let run = run.clone();
+        Trial::test(full.clone(), move || framed(&full, *layout, &*run))
     })
 }
 
@@ -66,7 +70,7 @@ fn limit() -> Duration {
     Duration::from_secs(given.and_then(|s| s.parse().ok()).unwrap_or(240))
 }
 
-fn framed(name: &str, layout: Layout, run: fn(&Ctx) -> anyhow::Result<()>) -> Result<(), Failed> {
+fn framed(name: &str, layout: Layout, run: &Run) -> Result<(), Failed> {
     watchdog::arm(name, limit());
     let problems = match guarded(layout, run) {
         Ok(problems) => problems,
@@ -83,7 +87,7 @@ fn framed(name: &str, layout: Layout, run: fn(&Ctx) -> anyhow::Result<()>) -> Re
 }
 
 /// Runs a test; returns everything that is wrong.
-fn guarded(layout: Layout, run: fn(&Ctx) -> anyhow::Result<()>) -> anyhow::Result<Vec<String>> {
+fn guarded(layout: Layout, run: &Run) -> anyhow::Result<Vec<String>> {
     let log = Klog::from_now()?;
     let uses = module_uses()?;
     let cx = Ctx::new(layout)?;

@@ -371,13 +371,28 @@ pub(crate) fn ctime(stat: &Stat) -> Time {
     (stat.st_ctime as i64, stat.st_ctime_nsec as i64)
 }
 
+/// What `call` puts into a buffer. A small one comes first: the kernel allocates one of the same
+/// size each time.
+fn xattr_buffer(
+    call: impl Fn(&mut [u8]) -> rustix::io::Result<usize>,
+) -> rustix::io::Result<Vec<u8>> {
+    let mut buf = vec![0u8; 1024];
+    let n = match call(&mut buf) {
+        Err(Errno::RANGE) => {
+            buf.resize(65536, 0);
+            call(&mut buf)?
+        }
+        n => n?,
+    };
+    buf.truncate(n);
+    Ok(buf)
+}
+
 #[track_caller]
 pub(crate) fn get_xattr(path: impl AsRef<Path>, name: &str) -> Res<Vec<u8>> {
     let path = path.as_ref();
-    let mut buf = vec![0u8; 65536];
-    let n = at("lgetxattr", path, fs::lgetxattr(path, name, &mut buf[..]))?;
-    buf.truncate(n);
-    Ok(buf)
+    let value = xattr_buffer(|buf| fs::lgetxattr(path, name, buf));
+    at("lgetxattr", path, value)
 }
 
 #[track_caller]
@@ -406,9 +421,8 @@ pub(crate) fn remove_xattr(path: impl AsRef<Path>, name: &str) -> Res<()> {
 #[track_caller]
 pub(crate) fn list_xattr(path: impl AsRef<Path>) -> Res<BTreeSet<String>> {
     let path = path.as_ref();
-    let mut buf = vec![0u8; 65536];
-    let n = at("llistxattr", path, fs::llistxattr(path, &mut buf[..]))?;
-    Ok(buf[..n]
+    let names = xattr_buffer(|buf| fs::llistxattr(path, buf));
+    Ok(at("llistxattr", path, names)?
         .split(|b| *b == 0)
         .filter(|name| !name.is_empty())
         .map(|name| String::from_utf8_lossy(name).into_owned())

@@ -32,7 +32,7 @@ pub(crate) fn cases() -> Vec<Case> {
         signals::cases(),
         device::cases(),
         match inject::debug_kernel() {
-            true => memory::cases(),
+            true => memory::sweeps().chain(memory::cases()).collect(),
             false => Vec::new(),
         },
     ]

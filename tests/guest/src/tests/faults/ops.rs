@@ -26,10 +26,10 @@ pub(crate) struct Op {
 }
 
 impl Op {
-    /// Whether it makes a file and then opens it: if that fails, the file stays, as it does on any
-    /// file system.
-    pub(crate) fn opens_what_is_new(&self) -> bool {
-        self.name.starts_with("create")
+    /// Whether it makes a file, or an empty copy, and then opens it: if that fails, the file stays.
+    /// A new one does so on any file system; an emptied one is a limit of ours.
+    pub(crate) fn opens_last(&self) -> bool {
+        self.name.starts_with("create") || self.name.starts_with("empty")
     }
 }
 
@@ -210,6 +210,9 @@ impl Lowers {
 /// A time that is never reached: no time may differ.
 pub(crate) const NEVER: Time = (i64::MAX, 0);
 
+/// A time that was always reached: no time matters.
+pub(crate) const EVER: Time = (0, 0);
+
 /// A moment ago, with room for clocks that tick seldom.
 pub(crate) fn now() -> Time {
     (sys::now().0 - 1, 0)
@@ -275,6 +278,18 @@ impl State {
             branch: state.branch.clone(),
         };
         uncounted(self).check_done(&uncounted(expected), start)
+    }
+
+    /// Whether the union is the same as in `before`, to the times.
+    pub(crate) fn is(&self, before: &Self) -> bool {
+        before.view == self.view
+    }
+
+    /// Whether the writable branch holds the same as in `expected`, after the same operation since
+    /// `start`: then a new mount finds the same.
+    pub(crate) fn on_disk_as(&self, expected: &Self, start: Time) -> bool {
+        let diff = expected.branch.diff_but_times(&self.branch, start);
+        diff.is_empty()
     }
 
     /// Fails if anything is left behind in the writable branch.
