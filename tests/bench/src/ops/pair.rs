@@ -39,9 +39,15 @@ impl Work {
             Work::Create => "create",
         }
     }
-}
 
-const ITERATIONS: usize = 1000;
+    /// What each does in a sample: many of its time slices, whose number is chance.
+    fn iterations(self) -> usize {
+        match self {
+            Work::Read => 20_000,
+            Work::Create => 4000,
+        }
+    }
+}
 
 pub(crate) fn run(s: &Session<'_>) -> Result<()> {
     for (op, work) in [("pair.read", Work::Read), ("pair.create", Work::Create)] {
@@ -61,7 +67,7 @@ fn start(s: &Session<'_>, work: Work, id: usize) -> Result<Child> {
     let child = Command::new(env::current_exe()?)
         .args(["worker", work.name()])
         .arg(&s.path)
-        .args([id.to_string(), ITERATIONS.to_string()])
+        .args([id.to_string(), work.iterations().to_string()])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()?;
@@ -87,7 +93,7 @@ fn pair(s: &Session<'_>, work: Work, round: usize) -> Result<f64> {
     for child in &mut both {
         ensure!(child.wait()?.success(), "a process failed");
     }
-    Ok(count / (2 * ITERATIONS) as f64)
+    Ok(count / (2 * work.iterations()) as f64)
 }
 
 /// One of the two: says when it is ready, waits for the start, works, says when it is done.
