@@ -7,9 +7,10 @@ use std::{
     os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
     sync::Arc,
+    time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{ensure, Context, Result};
 use rustix::{
     fs::CWD,
     io::Errno,
@@ -340,6 +341,17 @@ impl Union {
         scratch::umount(&self.mnt).inspect_err(|_| {
             let _ = rustix::mount::unmount(&self.mnt, UnmountFlags::DETACH);
         })
+    }
+
+    /// Waits until nothing is left among the orphans of the first branch: directories with more marks
+    /// than `dirwh=` are removed by a kernel thread.
+    pub(crate) fn settle(&self) -> Result<()> {
+        let start = Instant::now();
+        while std::fs::read_dir(self.br(0, ".wh..wh.orph"))?.count() != 0 {
+            ensure!(start.elapsed() < Duration::from_secs(60), "still there");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
     }
 
     /// Unmounts and mounts the same again: nothing may depend on what was in memory.

@@ -168,6 +168,7 @@ fn removed_with_marks_inside(cx: &Ctx) -> Result<()> {
         0
     );
     drop(inside);
+    u.settle()?;
     for _ in 0..2 {
         assert_eq!(names(u.root())?, set(["e"]));
         assert!(!exists(u.br(0, "d")));

@@ -391,6 +391,7 @@ fn removed(cx: &Ctx) -> Result<()> {
     sys::rename(u.at("d"), u.at("new"))?;
     errno(sys::rmdir(u.at("new")), Errno::NOTEMPTY);
     std::fs::remove_dir_all(u.at("new"))?;
+    u.settle()?;
     for _ in 0..2 {
         assert_eq!(names(u.root())?, set(["other"]));
         assert_eq!(names(u.br(0, ".wh..wh.orph"))?, set([]));

@@ -2,8 +2,6 @@
 
 //! Removing directories that hold many whiteouts (`dirwh=`): at once, or by a kernel thread.
 
-use std::time::{Duration, Instant};
-
 use rustix::mount::MountFlags;
 
 use crate::harness::{prelude::*, union::remount2};
@@ -31,16 +29,6 @@ fn hollow(cx: &Ctx, option: &str, dirs: usize, whiteouts: usize) -> Result<Union
         .on(kind, "ro", low)
         .opt(option)
         .mount()
-}
-
-/// Waits until nothing is left to remove.
-fn settle(u: &Union) -> Result<()> {
-    let start = Instant::now();
-    while !names(u.br(0, ORPHANS))?.is_empty() {
-        assert!(start.elapsed() < Duration::from_secs(60), "still there");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    Ok(())
 }
 
 fn few_are_removed_at_once(cx: &Ctx) -> Result<()> {
@@ -72,7 +60,7 @@ fn many_are_removed_in_the_end(cx: &Ctx) -> Result<()> {
         // The name is free at once.
         sys::mkdir(u.at("d0"))?;
         sys::write(u.at("d0/new"), "new")?;
-        settle(&u)?;
+        u.settle()?;
         for _ in 0..2 {
             assert_eq!(names(u.at("d0"))?, set(["new"]), "{option}");
             u.again()?;
@@ -90,7 +78,7 @@ fn removed_by_rename(cx: &Ctx) -> Result<()> {
         if option == "dirwh=1000" {
             assert_eq!(names(u.br(0, ORPHANS))?, set([]));
         }
-        settle(&u)?;
+        u.settle()?;
         for _ in 0..2 {
             assert_eq!(names(u.root())?, set(["d0"]));
             assert_eq!(names(u.at("d0"))?, set(["f1"]));
@@ -136,5 +124,5 @@ fn several_at_a_time(cx: &Ctx) -> Result<()> {
         }
     });
     assert_eq!(names(u.root())?, set([]));
-    settle(&u)
+    u.settle()
 }
