@@ -367,7 +367,8 @@ fn set_by_hand_before_a_change_through_a_descriptor(cx: &Ctx) -> Result<()> {
     use rustix::fs::{fchmod, fsetxattr, ioctl_getflags, ioctl_setflags, IFlags, XattrFlags};
     let u = cx.union().rw(Tree::new()).opt("acl").mount()?;
     let deny = acl(&[user_obj(7), user(1001, 0), group_obj(5), mask(5), other(5)]);
-    let changes: [(&str, fn(&OwnedFd) -> Result<()>); 3] = [
+    type Change = fn(&OwnedFd) -> Result<()>;
+    let changes: [(&str, Change); 3] = [
         ("attribute", |fd| {
             let set = fsetxattr(fd, "trusted.x", b"1", XattrFlags::empty());
             Ok(sys::on_fd("fsetxattr", set)?)
