@@ -176,6 +176,12 @@ impl BackingFile {
         unsafe { (*(*self.as_ptr()).f_op).write_iter.is_some() }
     }
 
+    /// Whether it may be written.
+    pub(super) fn writable(&self) -> bool {
+        // SAFETY: The file is open; this bit of its mode does not change.
+        unsafe { (*self.as_ptr()).f_mode & bindings::RUAUFS_FMODE_WRITE != 0 }
+    }
+
     /// Whether it takes requests that must not wait (RWF_NOWAIT).
     pub(super) fn may_not_wait(&self) -> bool {
         // SAFETY: The file is open; this bit of its mode does not change.

@@ -143,6 +143,10 @@ pub(crate) trait Operations: FileSystem {
 
 /// Do not change the access time.
 pub(crate) const O_NOATIME: u32 = bindings::O_NOATIME;
+/// Which of reading and writing it is opened for.
+pub(crate) const O_ACCMODE: u32 = bindings::O_ACCMODE;
+/// Past the page cache.
+pub(crate) const O_DIRECT: u32 = bindings::O_DIRECT;
 /// Cut the file to nothing.
 pub(crate) const O_TRUNC: u32 = bindings::O_TRUNC;
 
@@ -584,6 +588,11 @@ impl<T: Mountable> Table<T> {
         // SAFETY: Valid by the contract of the callback.
         unsafe {
             match Self::real(file) {
+                // The VFS asks the user's file alone. It has been cut by now, unless the kernel
+                // opened it without: then the original must not be stored to.
+                Ok(real) if File::<T>::from_raw(file).writable() && !real.writable() => {
+                    EACCES.to_errno()
+                }
                 Ok(real) => bindings::backing_file_mmap(real.as_ptr(), vma, &mut Self::ctx(file)),
                 Err(error) => error.to_errno(),
             }

@@ -94,10 +94,15 @@ use kernel::{
 pub(crate) enum Data<'a> {
     /// All of it.
     All,
-    /// Bytes before this one: the rest is about to be cut off.
-    Before(i64),
     /// What is left after a change of size.
     Resized(&'a Resize),
+}
+
+impl Data<'_> {
+    /// Whether the object was copied, and is changed by that.
+    fn is_changed(self) -> bool {
+        matches!(self, Self::Resized(resize) if resize.made.get())
+    }
 }
 
 /// A change of a file's size, with all that changes beside it. It is made to the staged copy: once
@@ -125,7 +130,8 @@ pub(crate) fn promote(dentry: &Dentry, wanted: Data<'_>) -> Result {
         let inode = dentry.object()?;
         let stack = inode.stack()?;
         if stack.writable() {
-            return if inode.is_plinked() {
+            // A copy that was made by this name has it; and data that is gone is gone.
+            return if inode.is_plinked() && !wanted.is_changed() {
                 give_name(dentry, stack.top())
             } else {
                 Ok(())
@@ -186,13 +192,8 @@ pub(crate) fn promote_shown(dir: &Dentry) -> Result {
 /// Makes sure that `dentry` has an instance on `target`, which for a non-directory is its top
 /// one: `target` is not below that.
 pub(crate) fn promote_to(dentry: &Dentry, target: &Arc<Branch>) -> Result {
-    promote_data_to(dentry, target, Data::All)
-}
-
-/// As [`promote_to`], with as much data as is `wanted`.
-pub(crate) fn promote_data_to(dentry: &Dentry, target: &Arc<Branch>, wanted: Data<'_>) -> Result {
     while !is_on(dentry.object()?, target)? {
-        promote_step(dentry, target, wanted)?;
+        promote_step(dentry, target, Data::All)?;
     }
     Ok(())
 }

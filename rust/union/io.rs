@@ -2,8 +2,9 @@
 
 //! Open files.
 //!
-//! A file opened for writing is promoted at once: a shared mapping, made later
-//! under `mmap_lock`, could not wait for a copy. One opened for reading reads the
+//! A file opened for writing is promoted at once, or by the cut that comes next: a
+//! shared mapping, made later under `mmap_lock`, could not wait for a copy. One
+//! opened for reading reads the
 //! instance that was on top; after a promotion it goes on with the copy, opened
 //! once at the next use. A branch that became read-only in between makes one that
 //! writes go on with a copy on another branch, too.
@@ -11,7 +12,10 @@
 #![forbid(unsafe_code)]
 
 use super::{
-    branch::Slot,
+    branch::{
+        Slot,
+        Stack, //
+    },
     copyup::{
         self,
         Data, //
@@ -32,6 +36,8 @@ use crate::fs::{
     file::{
         File,
         Operations,
+        O_ACCMODE,
+        O_DIRECT,
         O_NOATIME,
         O_TRUNC, //
     },
@@ -67,13 +73,22 @@ fn opened<'a>(file: &File<Union>, data: &'a OpenFile) -> Result<Option<&'a Backi
     Ok(data.of(file.inode().stack()?.top_inode().address()))
 }
 
-/// How much of a file's data is wanted by who opens it.
-pub(crate) fn wanted(file: &File<Union>) -> Data<'static> {
-    if file.writable() && file.flags() & O_TRUNC != 0 {
-        Data::Before(0)
-    } else {
-        Data::All
-    }
+/// Whether the file that is being opened is cut before anything else happens to it, so that the
+/// cut (`setattr`) can make the copy, empty and complete, or leave all as it was. Opened after that
+/// the copy must not fail: whether it is able to do direct I/O is seen only then, and so is to
+/// which of several names it belongs.
+fn is_cut_first(file: &File<Union>, stack: &Stack) -> Result<bool> {
+    let flags = file.flags();
+    Ok(flags & (O_TRUNC | O_DIRECT) == O_TRUNC
+        && !stack.writable()
+        && !plink::part::parts(file.inode(), stack.top())?)
+}
+
+/// Opens the instance `slot`, which is not to be written, for reading, whatever the user wants: of
+/// a file that is cut first. The next use finds the copy on top, and opens that.
+fn open_original(file: &File<Union>, slot: &Slot) -> Result<ARef<BackingFile>> {
+    let flags = file.open_flags() & !O_ACCMODE | O_NOATIME;
+    BackingFile::open(file, flags, slot.path(), &file.inode().sb().data().cred)
 }
 
 impl Operations for Union {
@@ -87,10 +102,12 @@ impl Operations for Union {
 
     fn open(file: &File<Union>) -> Result<OpenFile> {
         let inode = file.inode();
-        // A read-only open may cut the file, too, but only after checks that are still to come;
-        // then `setattr` promotes it.
         if file.writable() {
-            copyup::promote(file.dentry(), wanted(file))?;
+            let stack = inode.stack()?;
+            if is_cut_first(file, stack)? {
+                return open_original(file, stack.top()).map(OpenFile::new);
+            }
+            copyup::promote(file.dentry(), Data::All)?;
             plink::part::check_copied(inode, file.dentry())?;
         }
         open_slot(file, inode.stack()?.top()).map(OpenFile::new)

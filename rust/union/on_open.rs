@@ -21,7 +21,6 @@ use super::{
         DirTimes, //
     },
     ino::InoTable,
-    io,
     target,
     Dentry,
     Inode,
@@ -72,7 +71,7 @@ pub(crate) fn prepare(file: &File<Union>) -> Result {
         return Ok(());
     }
     let result = target::nearest_above(&dentry.parent(), source)
-        .and_then(|branch| copyup::promote_data_to(dentry, &branch, io::wanted(file)));
+        .and_then(|branch| copyup::promote_to(dentry, &branch));
     match result {
         Ok(()) => {}
         Err(error) if error == EINTR => return Err(error),

@@ -67,7 +67,6 @@ pub(super) fn copy(
     let size = source.inode()?.size();
     let size = match wanted {
         Data::All => size,
-        Data::Before(end) => size.min(end),
         Data::Resized(resize) => size.min(resize.size),
     };
     if size == 0 {

@@ -262,6 +262,9 @@ fn opening(cx: &Ctx) -> Result<()> {
         ("O_DIRECT of a new file", |d| {
             open(d, "new", OFlags::RDWR | OFlags::DIRECT | OFlags::CREATE)
         }),
+        ("O_DIRECT|O_TRUNC", |d| {
+            open(d, "f", OFlags::RDWR | OFlags::DIRECT | OFlags::TRUNC)
+        }),
     ];
     as_native(cx, &table(actions))
 }

@@ -8,7 +8,7 @@ use crate::harness::{map::Map, prelude::*};
 
 cases! {
     ALL: private_mapping, shared_mapping_for_reading, execution;
-    WRITABLE: shared_mapping_for_writing;
+    WRITABLE: shared_mapping_for_writing, shared_mapping_of_an_emptied_file;
     BASIC: execution_after_copy_up, running_program_cannot_be_written,
         open_for_write_cannot_be_run, mapping_survives_unlink;
 }
@@ -97,6 +97,28 @@ fn mapping_survives_unlink(cx: &Ctx) -> Result<()> {
         sys::drop_caches();
         assert!(map.bytes()[..] == data[..]);
     }
+    Ok(())
+}
+
+/// open(2) with O_TRUNC has no copy to open yet.
+fn shared_mapping_of_an_emptied_file(cx: &Ctx) -> Result<()> {
+    let low = Tree::new().file("f", pattern(20_000));
+    let u = cx.union().rw(Tree::new()).ro(low).mount()?;
+    let fd = sys::open(u.at("f"), OFlags::RDWR | OFlags::TRUNC)?;
+    assert_eq!(
+        sys::lstat(u.br(0, "f"))?.st_size,
+        0,
+        "it is cut, nothing else"
+    );
+    sys::truncate(u.at("f"), 5000)?;
+    let mut map = Map::shared(&fd, 5000)?;
+    assert!(map.bytes().iter().all(|b| *b == 0), "the old data shows");
+    map.bytes_mut()[4999] = b'x';
+    map.sync()?;
+    for path in [u.at("f"), u.br(0, "f")] {
+        assert_eq!(sys::read(path)?[4998..], [0, b'x']);
+    }
+    assert!(sys::read(u.br(1, "f"))? == pattern(20_000));
     Ok(())
 }
 
