@@ -65,20 +65,23 @@ step() {
 	say "$title: done in $((SECONDS - start)) s"
 }
 
-# both FUNCTION FUNCTION: run two functions side by side; if one fails, end the
-# other.  Each gets a process group, so that all it started can be ended.
-both() {
-	local pids=() rc=0
+# side_by_side COMMAND...: run commands at the same time, each one word with its arguments
+# behind blanks; if one fails, end the others.  Each gets a process group, so that all it
+# started can be ended.
+side_by_side() {
+	local command pids=() rc=0
 	set -m
-	"$1" &
-	pids+=($!)
-	"$2" &
-	pids+=($!)
+	for command in "$@"; do
+		# shellcheck disable=SC2086 # Words.
+		$command &
+		pids+=($!)
+	done
 	set +m
 	# shellcheck disable=SC2064 # The process ids of now.
 	trap "kill -- ${pids[*]/#/-} 2>/dev/null" EXIT
-	wait -n || rc=$?
-	((rc)) || wait -n || rc=$?
+	for command in "$@"; do
+		((rc)) || wait -n || rc=$?
+	done
 	((rc == 0)) || exit "$rc"
 	trap - EXIT
 }

@@ -123,7 +123,7 @@ else
 fi
 say "kernel: $KERNEL"
 
-[[ -e $BUILD_ROOT && -e $KERNEL_IMAGE ]] || both build_root fetch_kernel
-both kernel_tree guest_image
+[[ -e $BUILD_ROOT && -e $KERNEL_IMAGE ]] || side_by_side build_root fetch_kernel
+side_by_side kernel_tree guest_image
 prune
 say "set-up: done in $((SECONDS - start)) s, in $CACHE"

@@ -16,23 +16,29 @@ failed=0
 target=$CACHE/target
 export CARGO_TARGET_DIR
 
-# run NAME COMMAND...: a test program; adds up what its result lines say.  If it
-# fails in another way than by a counted test, that is one more failure.
+# run NAME COMMAND...: a test program.
 run() {
-	local name=$1 output rc=0 ok bad
+	local name=$1 output rc=0
 	shift
 	output=$CACHE/log/${name// /-}-$(key "$SRC").log
 	say "$name"
 	"$@" 2>&1 | tee "$output" || rc=$?
+	count "$name" "$output" "$rc"
+}
+
+# count NAME OUTPUT STATUS: add up what the result lines of a test program say.  If it
+# failed in another way than by a counted test, that is one more failure.
+count() {
+	local ok bad
 	read -r ok bad < <(sed -nE 's/.*test result: .* ([0-9]+) passed; ([0-9]+) failed;.*/\1 \2/p' \
-		"$output" | awk '{ ok += $1; bad += $2 } END { print ok + 0, bad + 0 }')
-	if ((rc != 0 && bad == 0)); then
-		echo "error: $name: failed with status $rc, see above" >&2
+		"$2" | awk '{ ok += $1; bad += $2 } END { print ok + 0, bad + 0 }')
+	if (($3 != 0 && bad == 0)); then
+		echo "error: $1: failed with status $3, see above" >&2
 		bad=1
 	fi
 	((passed += ok, failed += bad)) || :
 	if ((ok + bad == 0)); then
-		echo "error: $name: no test was run" >&2
+		echo "error: $1: no test was run" >&2
 		failed=1
 	fi
 }
@@ -46,12 +52,37 @@ host_tests() {
 		cargo test --locked --manifest-path "$SRC/tools/Cargo.toml"
 }
 
+# guests COUNT GB: how many guests to run COUNT tests in, side by side: one for each core,
+# if there is memory for it and enough to do; or $GUESTS.
+guests() {
+	local free number
+	free=$(awk '/^MemAvailable:/ { print int($2 / 1048576) }' /proc/meminfo)
+	number=$(printf '%s\n' "$(nproc)" $((free / ($2 + 1))) $(($1 / 20)) | sort -n | head -n 1)
+	number=${GUESTS:-$((number > 0 ? number : 1))}
+	echo $((number < $1 ? number : $1))
+}
+
+# guest NUMBER: one part of the tests in a guest; leaves its status beside its output.
+guest() {
+	local rc=0
+	"${guest[@]}" --log "$part-$1-kernel.log" --file "$part-$1-names" \
+		--env "RUAUFS_TESTS=/ruaufs/$(basename "$part-$1-names")" \
+		-- /ruaufs/run-tests 2>&1 | sed -u "$([[ $guests == 1 ]] || echo "s/^/$1| /")" |
+		tee "$part-$1-output" || rc=$?
+	echo "$rc" >"$part-$1-status"
+}
+
 # guest_tests [--debug]: the time limits are for emulation.
 guest_tests() {
-	local name names tests profile=dev tools=() environment=() options=(--timeout 2700)
+	local name names tests profile=dev options=(--timeout 2700) guest guests memory=2 part
+	local listing=()
+	part=$CACHE/log/guest-$(key "$SRC")
 	if [[ ${1:-} == --debug ]]; then
 		: "${RUAUFS_TEST_TIMEOUT:=1200}"
-		options=(--debug --timeout 14400 --log "$CACHE/log/kernel-debug-$(key "$SRC").log")
+		options=(--debug --timeout 14400)
+		memory=4
+		listing=(env RUAUFS_DEBUG=1)
+		part+=-debug
 	fi
 	# A long run: of any length, and optimized.
 	[[ -z ${STEPS:-} ]] || profile=soak
@@ -60,18 +91,30 @@ guest_tests() {
 	step "build the guest tests" "$SRC/scripts/chroot.sh" cargo build --locked \
 		--profile "$profile" --manifest-path "$SRC/tests/guest/Cargo.toml"
 	tests=$CARGO_TARGET_DIR/${profile/dev/debug}/ruaufs-guest-tests
-	names=$("$SRC/scripts/chroot.sh" "$tests" --list ${filter:+"$filter"})
+	names=$("$SRC/scripts/chroot.sh" "${listing[@]}" "$tests" --list ${filter:+"$filter"})
+	[[ -n $names ]] || die "there is no guest test with $filter in its name"
+	guest=("$SRC/scripts/vm.sh" "${options[@]}" --file "$tests"
+		--file "$SRC/scripts/guest/run-tests" --file "$SRC/scripts/guest/check-leaks")
 	if [[ $'\n'$names == *$'\n'tools_* ]]; then # No other test needs them.
-		tools=(--file "$("$SRC/scripts/build-tools.sh")/bin/ruaufs")
+		guest+=(--file "$("$SRC/scripts/build-tools.sh")/bin/ruaufs")
 	fi
 	# See tests/guest/src/main.rs.
 	for name in SEED STEPS CASE SOAK FUZZ CUTS MINUTES RUAUFS_TEST_TIMEOUT; do
-		[[ -z ${!name:-} ]] || environment+=(--env "$name=${!name}")
+		[[ -z ${!name:-} ]] || guest+=(--env "$name=${!name}")
 	done
-	run "guest tests" "$SRC/scripts/vm.sh" "${options[@]}" "${environment[@]}" \
-		--file "$tests" "${tools[@]}" \
-		--file "$SRC/scripts/guest/run-tests" --file "$SRC/scripts/guest/check-leaks" \
-		-- /ruaufs/run-tests ${filter:+"$filter"}
+	guests=$(guests "$(wc -l <<<"$names")" "$memory")
+	# A test is there once for each layout, and the layouts go to different guests by turns.
+	rm -f "$part"-*
+	awk -v guests="$guests" -v part="$part" '{
+		sub(/: test$/, "")
+		print >(part "-" (NR + int((NR - 1) / guests)) % guests + 1 "-names")
+	}' <<<"$names"
+	say "guest tests: $(wc -l <<<"$names") in $guests guest(s)"
+	mapfile -t names < <(seq "$guests")
+	side_by_side "${names[@]/#/guest }"
+	for name in "${names[@]}"; do
+		count "guest tests, guest $name" "$part-$name-output" "$(<"$part-$name-status")"
+	done
 }
 
 mkdir -p "$CACHE/log"

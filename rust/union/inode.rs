@@ -338,7 +338,7 @@ impl Inode {
 
     /// As [`Inode::refresh`], if the top instance, which may have moved, was changed since.
     #[cold]
-    pub(crate) fn refresh_moved(&self) -> Result {
+    fn refresh_moved(&self) -> Result {
         if self.confirm_attr(self.stack()?.top_inode()) {
             return Ok(());
         }

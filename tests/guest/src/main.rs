@@ -17,9 +17,11 @@
 //! ```
 //!
 //! Arguments are libtest's: `ruaufs-guest-tests rename::`, `--list`, `--exact NAME`. Environment:
-//! `RUAUFS_TEST_TIMEOUT` seconds until a silent test counts as hung, `RUAUFS_TEST_DIR` where
-//! everything is mounted, `SEED` for what is random, `STEPS` for the model test, `SOAK` for changes
-//! of branches, `FUZZ` for random calls, `CUTS` for power cuts, `MINUTES` for the stress test.
+//! `RUAUFS_TESTS` a file with the names of the tests to run, `RUAUFS_TEST_TIMEOUT` seconds until a
+//! silent test counts as hung, `RUAUFS_TEST_DIR` where everything is mounted, `RUAUFS_DEBUG` to list
+//! the tests of the debug kernel, too, `SEED` for what is random, `STEPS` for the model test, `SOAK`
+//! for changes of branches, `FUZZ` for random calls, `CUTS` for power cuts, `MINUTES` for the stress
+//! test.
 //! Tests run one after the other, since each is held responsible for the kernel log and the
 //! module's use count.
 //!
@@ -29,10 +31,10 @@
 mod harness;
 mod tests;
 
-use std::process::ExitCode;
+use std::{collections::HashSet, process::ExitCode};
 
 use harness::{nfs, run, scratch, watchdog};
-use libtest_mimic::Arguments;
+use libtest_mimic::{Arguments, Trial};
 
 fn main() -> ExitCode {
     if let Some(status) = tests::be_worker() {
@@ -46,7 +48,13 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     }
-    let trials = tests::all().into_iter().flat_map(run::trials).collect();
+    let trials = match trials() {
+        Ok(trials) => trials,
+        Err(e) => {
+            eprintln!("ruaufs-guest-tests: RUAUFS_TESTS: {e}");
+            return ExitCode::from(2);
+        }
+    };
     let conclusion = libtest_mimic::run(&args, trials);
     if let Err(e) = nfs::stop() {
         eprintln!("ruaufs-guest-tests: the NFS server cannot be stopped: {e:#}");
@@ -62,6 +70,17 @@ fn main() -> ExitCode {
         true => ExitCode::FAILURE,
         false => ExitCode::SUCCESS,
     }
+}
+
+/// All tests, or those that a file names, one in a line.
+fn trials() -> std::io::Result<Vec<Trial>> {
+    let mut trials: Vec<_> = tests::all().into_iter().flat_map(run::trials).collect();
+    if let Some(path) = std::env::var_os("RUAUFS_TESTS") {
+        let names = std::fs::read_to_string(path)?;
+        let names: HashSet<_> = names.lines().collect();
+        trials.retain(|trial| names.contains(trial.name()));
+    }
+    Ok(trials)
 }
 
 fn prepare() -> anyhow::Result<()> {
