@@ -37,6 +37,16 @@ pub(crate) struct Stat<'a> {
     _p: PhantomData<&'a mut ()>,
 }
 
+/// A helper that fills in what stat(2) shows: path, `kstat`, request, flags, inode and ID map.
+type Getattr = unsafe extern "C" fn(
+    *const bindings::path,
+    *mut bindings::kstat,
+    u32,
+    c_uint,
+    *mut bindings::inode,
+    *mut bindings::mnt_idmap,
+) -> c_int;
+
 impl Stat<'_> {
     /// # Safety
     ///
@@ -82,10 +92,32 @@ impl Stat<'_> {
         inode: &Inode<T>,
         idmap: IdMap<'_>,
     ) -> Result {
+        self.ask(bindings::ruaufs_helper_getattr_plain, path, inode, idmap)
+    }
+
+    /// Fills in what the foreign file system says of `path`, then puts what is ours over it:
+    /// device, number, link count and owner of `inode`.
+    pub(crate) fn fill_from<T: FileSystem>(
+        self,
+        path: PathRef<'_>,
+        inode: &Inode<T>,
+        idmap: IdMap<'_>,
+    ) -> Result {
+        self.ask(bindings::ruaufs_helper_getattr, path, inode, idmap)
+    }
+
+    #[inline(always)] // The helper is known where it is called.
+    fn ask<T: FileSystem>(
+        self,
+        helper: Getattr,
+        path: PathRef<'_>,
+        inode: &Inode<T>,
+        idmap: IdMap<'_>,
+    ) -> Result {
         let raw = path.raw();
         // SAFETY: By the type invariant; all others are valid. The LSM was asked about our inode.
         let ret = unsafe {
-            bindings::ruaufs_helper_getattr_plain(
+            helper(
                 &raw,
                 self.stat.cast(),
                 self.request,
@@ -98,28 +130,6 @@ impl Stat<'_> {
             0 => Ok(()),
             error => to_result(error),
         }
-    }
-
-    /// Fills in what the foreign file system says of `path`, then puts what is ours over it:
-    /// device, number, link count and owner of `inode`.
-    pub(crate) fn fill_from<T: FileSystem>(
-        self,
-        path: PathRef<'_>,
-        inode: &Inode<T>,
-        idmap: IdMap<'_>,
-    ) -> Result {
-        let raw = path.raw();
-        // SAFETY: By the type invariant; all others are valid. The LSM was asked about our inode.
-        to_result(unsafe {
-            bindings::ruaufs_helper_getattr(
-                &raw,
-                self.stat.cast(),
-                self.request,
-                self.flags,
-                inode.as_ptr(),
-                idmap.as_ptr(),
-            )
-        })
     }
 }
 
