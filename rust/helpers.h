@@ -1,5 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* Prototypes of helpers.c; bindgen reads them, so Rust's view cannot drift. */
+/*
+ * Out-of-line forms of inline functions and macros that Rust calls: prototypes of
+ * what is in helpers/, which bindgen reads, so Rust's view cannot drift.  What is
+ * longer than a line only strings inline functions together; decisions are taken
+ * in Rust.
+ */
 #ifndef RUAUFS_HELPERS_H
 #define RUAUFS_HELPERS_H
 

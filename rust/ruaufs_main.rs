@@ -2,7 +2,7 @@
 
 //! ruaufs: an aufs-compatible union filesystem.
 //!
-//! The layers, from the bottom: `bindings` and `helpers.c` (C), [`fs`] (safe
+//! The layers, from the bottom: `bindings` and `helpers/` (C), [`fs`] (safe
 //! abstractions, all `unsafe`), [`logic`] (pure decisions), [`union`] (the file
 //! system). See `Documentation/ruaufs/architecture.rst`.
 

@@ -13,6 +13,8 @@ work=$CACHE/lint-$(key "$SRC")
 # A module built with clippy must never be loaded (its code may differ), so it is
 # checked in a copy, which also leaves the objects of the checkout alone.
 kernel_lints() {
+	local helpers=("$SRC"/rust/helpers/*.c)
+	helpers=("${helpers[@]#"$SRC/"}")
 	mkdir -p "$work"
 	"${in_root[@]}" rsync -a --delete --include='/rust/' --include='/rust/**/' \
 		--include='*.rs' --include='*.[ch]' --include='Makefile' \
@@ -21,7 +23,7 @@ kernel_lints() {
 	cp "$SRC/.clippy.toml" "$work/"
 	"${in_root[@]}" make -s -C "$KERNEL_TREE" CC="$KERNEL_CC" M="$work" \
 		CLIPPY=1 KRUSTFLAGS=-Dwarnings KCFLAGS=-Werror W=1 \
-		rust/ruaufs_main.o rust/helpers.o
+		rust/ruaufs_main.o "${helpers[@]/%.c/.o}"
 }
 
 cargo_lints() {

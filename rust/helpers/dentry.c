@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Dentries.  See helpers.h. */
+
+#include <linux/dcache.h>
+#include <linux/fs.h>
+#include <linux/lockref.h>
+#include <linux/seqlock.h>
+
+#include "../helpers.h"
+
+struct dentry *ruaufs_helper_dget(struct dentry *dentry)
+{
+	return dget(dentry);
+}
+
+/* The parent of @dentry if its name is @name, else NULL; under RCU. */
+const struct dentry *ruaufs_helper_d_named(const struct dentry *dentry,
+					   const struct qstr *name)
+{
+	const struct dentry *parent;
+	const unsigned char *bytes;
+	unsigned int seq, len;
+
+	do {
+		seq = read_seqcount_begin(&dentry->d_seq);
+		parent = READ_ONCE(dentry->d_parent);
+		bytes = READ_ONCE(dentry->d_name.name);
+		len = READ_ONCE(dentry->d_name.len);
+		if (len != name->len || memcmp(bytes, name->name, len))
+			parent = NULL;
+	} while (read_seqcount_retry(&dentry->d_seq, seq));
+	return parent;
+}
+
+/*
+ * The cached child of @parent after @prev, which the caller holds (NULL: the
+ * first), with a reference.  Those that die, or are cursors of a listing, are
+ * passed over.
+ */
+struct dentry *ruaufs_helper_next_child(struct dentry *parent,
+					struct dentry *prev)
+{
+	struct dentry *child, *found = NULL;
+
+	spin_lock(&parent->d_lock);
+	child = prev ? d_next_sibling(prev) : d_first_child(parent);
+	for (; child; child = d_next_sibling(child)) {
+		if (child->d_flags & DCACHE_DENTRY_CURSOR)
+			continue;
+		spin_lock_nested(&child->d_lock, DENTRY_D_LOCK_NESTED);
+		if (!lockref_is_dead(&child->d_lockref))
+			found = dget_dlock(child);
+		spin_unlock(&child->d_lock);
+		if (found)
+			break;
+	}
+	spin_unlock(&parent->d_lock);
+	return found;
+}
+
+/* A hashed alias of @inode that is not @except, with a reference, or NULL. */
+struct dentry *ruaufs_helper_other_name(struct inode *inode,
+					struct dentry *except)
+{
+	struct dentry *alias, *found = NULL;
+
+	spin_lock(&inode->i_lock);
+	hlist_for_each_entry(alias, &inode->i_dentry, d_alias) {
+		if (alias == except)
+			continue;
+		spin_lock(&alias->d_lock);
+		if (!d_unhashed(alias))
+			found = dget_dlock(alias);
+		spin_unlock(&alias->d_lock);
+		if (found)
+			break;
+	}
+	spin_unlock(&inode->i_lock);
+	return found;
+}
+
+/* Whether walks are to ask our d_revalidate() about @dentry. */
+void ruaufs_helper_set_checked(struct dentry *dentry, bool checked)
+{
+	spin_lock(&dentry->d_lock);
+	if (checked)
+		dentry->d_flags |= DCACHE_OP_REVALIDATE;
+	else
+		dentry->d_flags &= ~DCACHE_OP_REVALIDATE;
+	spin_unlock(&dentry->d_lock);
+}

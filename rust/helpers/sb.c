@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Super blocks, mounts, and the readers of a super block's shape.  See helpers.h. */
+
+#include <linux/fs.h>
+#include <linux/fs_context.h>
+#include <linux/list.h>
+#include <linux/mount.h>
+#include <linux/srcu.h>
+
+#include "../helpers.h"
+
+/* As above, for dentries that are made from now on. */
+void ruaufs_helper_sb_set_checked(struct super_block *sb, bool checked)
+{
+	unsigned int flags = sb->s_d_flags & ~DCACHE_OP_REVALIDATE;
+
+	WRITE_ONCE(sb->s_d_flags,
+		   checked ? flags | DCACHE_OP_REVALIDATE : flags);
+}
+
+/* A lock class for each depth of stacking. */
+int ruaufs_helper_srcu_init(struct srcu_struct *srcu, int depth)
+{
+	if (depth <= 1)
+		return init_srcu_struct_fast(srcu);
+	return init_srcu_struct_fast(srcu);
+}
+
+notrace unsigned long ruaufs_helper_srcu_lock(struct srcu_struct *srcu)
+{
+	return (__force unsigned long)srcu_read_lock_fast(srcu);
+}
+
+notrace void ruaufs_helper_srcu_unlock(struct srcu_struct *srcu,
+				       unsigned long section)
+{
+	srcu_read_unlock_fast(srcu, (__force struct srcu_ctr __percpu *)section);
+}
+
+/*
+ * The cached inode after @prev, which the caller holds (NULL: the first), with
+ * a reference.
+ */
+struct inode *ruaufs_helper_next_inode(struct super_block *sb,
+				       struct inode *prev)
+{
+	struct inode *inode, *found = NULL;
+
+	spin_lock(&sb->s_inode_list_lock);
+	inode = prev ? list_next_entry(prev, i_sb_list) :
+		       list_first_entry(&sb->s_inodes, struct inode, i_sb_list);
+	list_for_each_entry_from(inode, &sb->s_inodes, i_sb_list) {
+		/* One that is made or freed just now is nobody's yet, or no more. */
+		found = igrab(inode);
+		if (found)
+			break;
+	}
+	spin_unlock(&sb->s_inode_list_lock);
+	return found;
+}
+
+struct mnt_idmap *ruaufs_helper_mnt_idmap(const struct vfsmount *mnt)
+{
+	return mnt_idmap(mnt);
+}
+
+bool ruaufs_helper_is_idmapped(const struct vfsmount *mnt)
+{
+	return is_idmapped_mnt(mnt);
+}
+
+bool ruaufs_helper_sb_rdonly(const struct super_block *sb)
+{
+	return sb_rdonly(sb);
+}
+
+void ruaufs_helper_fc_error(struct fs_context *fc, const char *text)
+{
+	if (fc->log.log)
+		errorf(fc, "%s", text);
+}

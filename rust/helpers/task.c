@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Credentials, limits, signals and threads.  See helpers.h. */
+
+#include <linux/capability.h>
+#include <linux/compat.h>
+#include <linux/cred.h>
+#include <linux/mount.h>
+#include <linux/pid.h>
+#include <linux/sched/signal.h>
+#include <linux/workqueue.h>
+
+#include "../helpers.h"
+
+const struct cred *ruaufs_helper_override_creds(const struct cred *cred)
+{
+	return override_creds(cred);
+}
+
+void ruaufs_helper_revert_creds(const struct cred *cred)
+{
+	revert_creds(cred);
+}
+
+/* Quotas of the branch count for the mounter's work, too. */
+struct cred *ruaufs_helper_cred_for_mounter(void)
+{
+	struct cred *cred = prepare_creds();
+
+	if (cred)
+		cap_lower(cred->cap_effective, CAP_SYS_RESOURCE);
+	return cred;
+}
+
+/* Called with the mounter's credentials in force. */
+struct cred *ruaufs_helper_cred_for_creator(const struct cred *caller,
+					    struct mnt_idmap *idmap,
+					    struct inode *dir)
+{
+	struct user_namespace *fs_userns = i_user_ns(dir);
+	struct cred *cred = prepare_creds();
+	vfsuid_t uid = VFSUIDT_INIT(caller->fsuid);
+	vfsgid_t gid = VFSGIDT_INIT(caller->fsgid);
+
+	if (cred) {
+		cred->fsuid = from_vfsuid(idmap, fs_userns, uid);
+		cred->fsgid = from_vfsgid(idmap, fs_userns, gid);
+	}
+	return cred;
+}
+
+struct cred *ruaufs_helper_cred_outside_groups(void)
+{
+	struct group_info *none = groups_alloc(0);
+	struct cred *cred;
+
+	if (!none)
+		return NULL;
+	cred = prepare_creds();
+	if (cred) {
+		set_groups(cred, none);
+		cred->fsgid = INVALID_GID;
+		cap_lower(cred->cap_effective, CAP_FSETID);
+	}
+	put_group_info(none);
+	return cred;
+}
+
+void ruaufs_helper_put_cred(const struct cred *cred)
+{
+	put_cred(cred);
+}
+
+bool ruaufs_helper_fatal_signal_pending(void)
+{
+	return fatal_signal_pending(current);
+}
+
+bool ruaufs_helper_over_fsize_limit(loff_t size)
+{
+	return size > rlimit(RLIMIT_FSIZE);
+}
+
+struct ruaufs_call {
+	struct work_struct work;
+	void (*fn)(void *arg);
+	void *arg;
+};
+
+static void ruaufs_call(struct work_struct *work)
+{
+	struct ruaufs_call *call = container_of(work, struct ruaufs_call, work);
+
+	call->fn(call->arg);
+}
+
+/* Runs @fn in a kernel thread, which has no limits, and waits for it. */
+void ruaufs_helper_call_on_worker(void (*fn)(void *), void *arg)
+{
+	struct ruaufs_call call = { .fn = fn, .arg = arg };
+
+	INIT_WORK_ONSTACK(&call.work, ruaufs_call);
+	queue_work(system_dfl_wq, &call.work);
+	flush_work(&call.work);
+	destroy_work_on_stack(&call.work);
+}
+
+/* aufs's name for its kernel threads. */
+struct workqueue_struct *ruaufs_helper_alloc_workqueue(void)
+{
+	return alloc_workqueue("aufsd", WQ_UNBOUND, 1);
+}
+
+void ruaufs_helper_flush_workqueue(struct workqueue_struct *queue)
+{
+	flush_workqueue(queue);
+}
+
+struct pid *ruaufs_helper_current_process(void)
+{
+	return get_pid(task_tgid(current));
+}
+
+/* The current task is of @process, or of a descendant of it. */
+bool ruaufs_helper_current_is_below(struct pid *process)
+{
+	struct task_struct *task;
+	bool found = false;
+
+	rcu_read_lock();
+	for (task = current; task->pid && !found;
+	     task = rcu_dereference(task->real_parent))
+		found = task_tgid(task) == process;
+	rcu_read_unlock();
+	return found;
+}
+
+/* An argument of a 32-bit program, as a pointer of this machine. */
+unsigned long ruaufs_helper_compat_ptr(unsigned long arg)
+{
+#ifdef CONFIG_COMPAT
+	return (unsigned long)compat_ptr(arg);
+#else
+	return arg;
+#endif
+}
