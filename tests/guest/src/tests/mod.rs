@@ -5,6 +5,8 @@
 mod acl;
 mod attr;
 mod bad_input;
+mod branch_permission;
+mod branch_removal;
 mod clients;
 mod clients_containers;
 mod concurrency;
@@ -114,6 +116,8 @@ pub(crate) fn all() -> Vec<Case> {
         udba::cases(),
         notify::cases(),
         remount::cases(),
+        branch_removal::cases(),
+        branch_permission::cases(),
         clients::cases(),
         clients_containers::cases(),
         remount_soak::cases(),

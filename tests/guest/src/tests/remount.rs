@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Branches that come, go and change while the union is mounted and in use.
+//! Branches and options that change while the union is mounted and in use: what is added, moved and
+//! refused. See also `branch_removal` and `branch_permission`.
 
 use std::path::Path;
 
 use rustix::mount::MountFlags;
 
 use crate::harness::{
-    map::Map,
     prelude::*,
     scratch,
     union::{mounts_line, reconfigure, remount2, Refused},
@@ -15,35 +15,32 @@ use crate::harness::{
 
 cases! {
     BASIC: adds_at_each_place, adds_by_mount2, members_are_left_alone, options_come_back_as_shown,
-        directories_in_use_get_new_instances, open_files_stay_what_they_are,
-        absent_names_appear, a_new_upper_branch_hides, hidden_directory_in_use,
-        removal_of_a_branch_in_use, removal_of_an_idle_branch, removal_beside_open_objects,
-        a_listing_goes_on, a_directory_that_is_read_keeps_its_branch,
-        unlinked_open_file_keeps_its_branch, pseudo_links_of_a_removed_branch,
-        removed_and_added_in_one_call, reordering_with_open_files,
-        becomes_read_only, becomes_read_only_under_a_writer, mapped_for_writing,
-        becomes_writable, whiteouts_begin_to_count, nolwh_and_back,
+        directories_in_use_get_new_instances, open_files_stay_what_they_are, absent_names_appear,
+        a_new_upper_branch_hides, hidden_directory_in_use, reordering_with_open_files,
         all_or_nothing, bookkeeping_of_a_refused_branch, refusals, messages_name_the_culprit,
-        mount_points_inside_stay, numbers_are_kept, root_attributes_follow_the_top,
-        options_change, revalidation_begins_and_ends, snapshot_pattern, replaces_the_writable_branch;
-    ONCE: branch_mount_is_free_after_removal, read_only_file_system_becomes_rw, up_to_the_limit;
+        mount_points_inside_stay, numbers_are_kept, root_attributes_follow_the_top, options_change,
+        revalidation_begins_and_ends, snapshot_pattern, replaces_the_writable_branch;
+    ONCE: up_to_the_limit;
 }
 
+/// What a writable branch has beside the user's files.
+pub(super) const BASES: [&str; 3] = [".wh..wh.aufs", ".wh..wh.orph", ".wh..wh.plnk"];
+
 /// One rw branch, one ro branch.
-fn two(cx: &Ctx, upper: Tree, lower: Tree) -> Result<Union> {
+pub(super) fn two(cx: &Ctx, upper: Tree, lower: Tree) -> Result<Union> {
     cx.union().rw(upper).ro(lower).mount()
 }
 
-fn remount(u: &Union, options: &[&str]) -> Result<(), Refused> {
+pub(super) fn remount(u: &Union, options: &[&str]) -> Result<(), Refused> {
     reconfigure(u.root(), options)
 }
 
-fn opt(word: &str, path: &Path, perm: &str) -> String {
+pub(super) fn opt(word: &str, path: &Path, perm: &str) -> String {
     format!("{word}{}{perm}", path.display())
 }
 
 /// The branches as `/proc/mounts` shows them: paths and permissions, topmost first.
-fn branches(u: &Union) -> Result<Vec<String>> {
+pub(super) fn branches(u: &Union) -> Result<Vec<String>> {
     let line = mounts_line(u.root())?;
     let options = line[3].split(',');
     Ok(options
@@ -52,12 +49,12 @@ fn branches(u: &Union) -> Result<Vec<String>> {
         .collect())
 }
 
-fn shown(path: &Path, perm: &str) -> String {
+pub(super) fn shown(path: &Path, perm: &str) -> String {
     format!("{}={perm}", path.display())
 }
 
 /// Refused with this errno; the messages, as one text.
-fn refused(result: Result<(), Refused>, wanted: Errno) -> String {
+pub(super) fn refused(result: Result<(), Refused>, wanted: Errno) -> String {
     let refusal = result.expect_err("the remount should have been refused");
     assert_eq!(refusal.errno, wanted, "{refusal}");
     refusal.log.join("\n")
@@ -256,190 +253,6 @@ fn hidden_directory_in_use(cx: &Ctx) -> Result<()> {
     u.umount()
 }
 
-fn removal_of_a_branch_in_use(cx: &Ctx) -> Result<()> {
-    let kind = cx.layout.upper();
-    let u = two(cx, Tree::new(), Tree::new().file("a", "a"))?;
-    let tree = Tree::new()
-        .file("f", "f")
-        .file("only/x", "x")
-        .symlink("l", "f")
-        .fifo("p");
-    let b = cx.branch(kind, "ro", &tree)?;
-    remount(&u, &[&opt("append:", &b, "=ro")])?;
-    let delete = opt("del:", &b, "");
-    let path_only = OFlags::PATH | OFlags::NOFOLLOW;
-    for (name, flags) in [
-        ("f", OFlags::RDONLY),
-        ("f", path_only),
-        ("l", path_only),
-        ("p", OFlags::RDWR),
-        ("only", OFlags::RDONLY | OFlags::DIRECTORY),
-        ("only", path_only),
-    ] {
-        let held = sys::open(u.at(name), flags)?;
-        let said = refused(remount(&u, &[&delete]), Errno::BUSY);
-        assert!(
-            said.contains(&format!("/{name} is in use")),
-            "{name}: {said}"
-        );
-        assert!(said.contains(&*b.to_string_lossy()), "{said}");
-        assert_eq!(names(u.root())?, set(["a", "f", "only", "l", "p"]));
-        drop(held);
-    }
-    let held = sys::open_ro(u.at("f"))?;
-    let map = Map::private(&held, 1)?;
-    drop(held);
-    refused(remount(&u, &[&delete]), Errno::BUSY);
-    assert_eq!(map.bytes(), b"f");
-    drop(map);
-    remount(&u, &[&delete])?;
-    assert_eq!(names(u.root())?, set(["a"]));
-    for name in ["f", "l", "p", "only/x"] {
-        errno(sys::lstat(u.at(name)), Errno::NOENT);
-    }
-    u.umount()
-}
-
-fn removal_of_an_idle_branch(cx: &Ctx) -> Result<()> {
-    let kind = cx.layout.upper();
-    let u = two(cx, Tree::new(), Tree::new().file("d/a", "a"))?;
-    let tree = Tree::new()
-        .files("d/n", 200)
-        .files("m", 100)
-        .file("d/e/f/g", "g");
-    let b = cx.branch(kind, "ro", &tree)?;
-    remount(&u, &[&opt("append:", &b, "=ro")])?;
-    // All of it in the caches.
-    for n in 0..200 {
-        sys::lstat(u.at(&format!("d/n{n}")))?;
-    }
-    assert_eq!(names(u.at("d"))?.len(), 202);
-    text(u.at("d/e/f/g"))?;
-    remount(&u, &[&opt("del:", &b, "")])?;
-    assert_eq!(names(u.at("d"))?, set(["a"]));
-    errno(sys::lstat(u.at("d/n0")), Errno::NOENT);
-    errno(sys::lstat(u.at("d/e")), Errno::NOENT);
-    u.umount()
-}
-
-fn removal_beside_open_objects(cx: &Ctx) -> Result<()> {
-    let kind = cx.layout.upper();
-    let u = two(cx, Tree::new(), Tree::new().file("d/a", "a"))?;
-    let b = cx.branch(kind, "ro", &Tree::new().file("d/b", "b"))?;
-    remount(&u, &[&opt("append:", &b, "=ro")])?;
-    let file = sys::open_ro(u.at("d/a"))?;
-    let writer = sys::open_mode(u.at("d/w"), OFlags::CREATE | OFlags::RDWR, 0o600)?;
-    let root = dir::open_dir(u.root())?;
-    let merged = dir::open_dir(u.at("d"))?;
-    assert!(!dir::getdents(&merged, 4096)?.is_empty());
-    remount(&u, &[&opt("del:", &b, "")])?;
-    assert_eq!(sys::read_fd(&file)?, b"a");
-    sys::write_fd(&writer, b"w")?;
-    assert_eq!(text(u.at("d/w"))?, "w");
-    assert_eq!(
-        dir::unique(&dir::rest(&root, 4096)?, u.root()),
-        set([".", "..", "d"])
-    );
-    drop((file, writer, root, merged));
-    u.umount()
-}
-
-fn a_listing_goes_on(cx: &Ctx) -> Result<()> {
-    let kind = cx.layout.upper();
-    let u = two(cx, Tree::new().dir("d"), Tree::new().files("d/a", 100))?;
-    let b = cx.branch(kind, "ro", &Tree::new().files("d/b", 100))?;
-    let dir = dir::open_dir(u.at("d"))?;
-    let mut seen = dir::getdents(&dir, 512)?;
-    remount(&u, &[&opt("append:", &b, "=ro")])?;
-    seen.extend(dir::rest(&dir, 512)?);
-    assert_eq!(
-        dir::unique(&seen, Path::new("d")).len(),
-        102,
-        "what it began with"
-    );
-    assert_eq!(names(u.at("d"))?.len(), 200);
-    sys::seek(&dir, rustix::fs::SeekFrom::Start(0))?;
-    assert_eq!(dir::rest(&dir, 512)?.len(), 202);
-    drop(dir);
-    u.umount()
-}
-
-fn a_directory_that_is_read_keeps_its_branch(cx: &Ctx) -> Result<()> {
-    let kind = cx.layout.upper();
-    let u = two(cx, Tree::new(), Tree::new())?;
-    let b = cx.branch(kind, "ro", &Tree::new().files("d/b", 100))?;
-    remount(&u, &[&opt("append:", &b, "=ro")])?;
-    let dir = dir::open_dir(u.at("d"))?;
-    let mut seen = dir::getdents(&dir, 512)?;
-    // From here on the directory is on both branches, but its reader goes on with one.
-    sys::create(u.at("d/new"))?;
-    let said = refused(remount(&u, &[&opt("del:", &b, "")]), Errno::BUSY);
-    assert!(said.contains("/d is open for reading"), "{said}");
-    seen.extend(dir::rest(&dir, 512)?);
-    assert!(seen.len() >= 100);
-    drop(dir);
-    remount(&u, &[&opt("del:", &b, "")])?;
-    assert_eq!(names(u.at("d"))?, set(["new"]));
-    u.umount()
-}
-
-fn unlinked_open_file_keeps_its_branch(cx: &Ctx) -> Result<()> {
-    let kind = cx.layout.upper();
-    let u = two(cx, Tree::new(), Tree::new())?;
-    let b = cx.branch(kind, "ro", &Tree::new().file("f", "f"))?;
-    remount(&u, &[&opt("append:", &b, "=ro")])?;
-    let open = sys::open_ro(u.at("f"))?;
-    sys::unlink(u.at("f"))?;
-    let said = refused(remount(&u, &[&opt("del:", &b, "")]), Errno::BUSY);
-    assert!(said.contains("is in use"), "{said}");
-    assert_eq!(sys::read_fd(&open)?, b"f");
-    drop(open);
-    remount(&u, &[&opt("del:", &b, "")])?;
-    u.umount()
-}
-
-fn pseudo_links_of_a_removed_branch(cx: &Ctx) -> Result<()> {
-    let kind = cx.layout.upper();
-    let u = two(cx, Tree::new(), Tree::new())?;
-    let tree = Tree::new()
-        .file("a", "a")
-        .hardlink("b", "a")
-        .hardlink("c", "a");
-    let b = cx.branch(kind, "ro", &tree)?;
-    remount(&u, &[&opt("append:", &b, "=ro")])?;
-    sys::append(u.at("a"), "+")?;
-    sys::unlink(u.at("c"))?;
-    assert_eq!(text(u.at("b"))?, "a+");
-    assert_eq!(sys::lstat(u.at("b"))?.st_nlink, 2);
-    remount(&u, &[&opt("del:", &b, "")])?;
-    assert_eq!(text(u.at("a"))?, "a+");
-    assert_eq!(names(u.root())?, set(["a"]));
-    sys::unlink(u.at("a"))?;
-    u.umount()
-}
-
-fn removed_and_added_in_one_call(cx: &Ctx) -> Result<()> {
-    let kind = cx.layout.upper();
-    let u = two(
-        cx,
-        Tree::new(),
-        Tree::new().file("f", "first").file("a", "a"),
-    )?;
-    let b = cx.branch(kind, "ro", &Tree::new().file("f", "second").file("b", "b"))?;
-    remount(&u, &[&opt("append:", &b, "=ro")])?;
-    assert_eq!(text(u.at("f"))?, "first");
-    let open = sys::open_ro(u.at("b"))?;
-    remount(&u, &[&opt("del:", &b, ""), &opt("add:1:", &b, "")])?;
-    assert_eq!(text(u.at("f"))?, "second");
-    assert_eq!(
-        branches(&u)?[1..],
-        [shown(&b, "ro"), shown(&u.br(1, ""), "ro")]
-    );
-    assert_eq!(sys::read_fd(&open)?, b"b");
-    drop(open);
-    u.umount()
-}
-
 fn reordering_with_open_files(cx: &Ctx) -> Result<()> {
     let kind = cx.layout.upper();
     let u = two(
@@ -472,138 +285,6 @@ fn reordering_with_open_files(cx: &Ctx) -> Result<()> {
     assert_eq!(sys::read_fd(&file)?, b"low");
     assert_eq!(sys::fstat(&file)?.st_ino, sys::lstat(u.at("d/f"))?.st_ino);
     drop((dir, file));
-    u.umount()
-}
-
-const BASES: [&str; 3] = [".wh..wh.aufs", ".wh..wh.orph", ".wh..wh.plnk"];
-
-fn becomes_read_only(cx: &Ctx) -> Result<()> {
-    let u = two(cx, Tree::new(), Tree::new().file("f", "f").file("g", "g"))?;
-    sys::append(u.at("f"), "+")?;
-    sys::unlink(u.at("g"))?;
-    let open = sys::open_rw(u.at("f"))?;
-    let me = u.br(0, "");
-    remount(&u, &[&opt("mod:", &me, "=ro+wh")])?;
-    for base in BASES {
-        assert!(!sys::exists(me.join(base)), "{base} should be gone");
-    }
-    assert_eq!(names(u.root())?, set(["f"]));
-    errno(sys::create(u.at("n")), Errno::ROFS);
-    errno(sys::open_rw(u.at("f")), Errno::ROFS);
-    errno(sys::write_fd(&open, b"no"), Errno::ROFS);
-    assert_eq!(sys::pread_fd(&open)?, b"f+");
-    remount(&u, &[&opt("mod:", &me, "=rw")])?;
-    for base in BASES {
-        assert!(sys::exists(me.join(base)), "{base} should be back");
-    }
-    sys::write_fd(&open, b"y")?;
-    assert_eq!(text(u.at("f"))?, "y+");
-    drop(open);
-    u.umount()
-}
-
-fn becomes_read_only_under_a_writer(cx: &Ctx) -> Result<()> {
-    let kind = cx.layout.upper();
-    let u = two(cx, Tree::new(), Tree::new().file("d/f", "f"))?;
-    let writer = sys::open_mode(u.at("d/w"), OFlags::CREATE | OFlags::RDWR, 0o644)?;
-    sys::write_fd(&writer, b"one ")?;
-    let reader = sys::open_ro(u.at("d/w"))?;
-    let unnamed = sys::open_mode(u.at("d"), OFlags::TMPFILE | OFlags::RDWR, 0o600)?;
-    sys::write_fd(&unnamed, b"un")?;
-    let new = cx.branch(kind, "rw", &Tree::new())?;
-    let options = [
-        opt("prepend:", &new, "=rw"),
-        opt("mod:", &u.br(0, ""), "=ro"),
-    ];
-    remount(&u, &[&options[0], &options[1]])?;
-    sys::write_fd(&writer, b"two")?;
-    sys::write_fd(&unnamed, b"named")?;
-    assert_eq!(
-        text(u.br(0, "d/w"))?,
-        "one ",
-        "the old branch is not written"
-    );
-    assert_eq!(text(new.join("d/w"))?, "one two");
-    assert_eq!(sys::read_fd(&reader)?, b"one two");
-    assert_eq!(sys::pread_fd(&unnamed)?, b"unnamed");
-    // What was opened on the old branch is still open there.
-    let said = refused(remount(&u, &[&opt("del:", &u.br(0, ""), "")]), Errno::BUSY);
-    assert!(said.contains("is in use"), "{said}");
-    drop((writer, reader, unnamed));
-    remount(&u, &[&opt("del:", &u.br(0, ""), "")])?;
-    assert_eq!(text(u.at("d/w"))?, "one two");
-    u.umount()
-}
-
-fn mapped_for_writing(cx: &Ctx) -> Result<()> {
-    let u = two(cx, Tree::new(), Tree::new().file("f", "f"))?;
-    let open = sys::open_rw(u.at("f"))?;
-    let mut map = Map::shared(&open, 1)?;
-    drop(open);
-    let said = refused(
-        remount(&u, &[&opt("mod:", &u.br(0, ""), "=ro")]),
-        Errno::BUSY,
-    );
-    assert!(said.contains("/f is mapped for writing"), "{said}");
-    for base in BASES {
-        assert!(sys::exists(u.br(0, base)), "{base}");
-    }
-    map.bytes_mut()[0] = b'g';
-    drop(map);
-    assert_eq!(text(u.at("f"))?, "g");
-    remount(&u, &[&opt("mod:", &u.br(0, ""), "=ro")])?;
-    u.umount()
-}
-
-fn becomes_writable(cx: &Ctx) -> Result<()> {
-    let kind = cx.layout.upper();
-    let b = cx.branch(kind, "rw", &Tree::new().file("d/f", "f"))?;
-    let u = cx.union().at(&b, "ro").mount()?;
-    errno(sys::create(u.at("n")), Errno::ROFS);
-    let open = sys::open_ro(u.at("d/f"))?;
-    let number = sys::fstat(&open)?.st_ino;
-    remount(&u, &[&opt("mod:", &b, "=rw")])?;
-    sys::append(u.at("d/f"), "+")?;
-    sys::create(u.at("n"))?;
-    assert_eq!(text(b.join("d/f"))?, "f+");
-    assert_eq!(sys::read_fd(&open)?, b"f+");
-    assert_eq!(sys::lstat(u.at("d/f"))?.st_ino, number);
-    drop(open);
-    u.umount()
-}
-
-fn whiteouts_begin_to_count(cx: &Ctx) -> Result<()> {
-    let kind = cx.layout.upper();
-    let u = two(cx, Tree::new(), Tree::new().file("f", "f").file("d/x", "x"))?;
-    let b = cx.branch(kind, "ro", &Tree::new().whiteout("f").opaque("d"))?;
-    remount(&u, &[&opt("add:1:", &b, "=ro")])?;
-    let dir = dir::open_dir(u.at("d"))?;
-    assert_eq!(text(u.at("f"))?, "f");
-    remount(&u, &[&opt("mod:", &b, "=ro+wh")])?;
-    errno(sys::lstat(u.at("f")), Errno::NOENT);
-    errno(sys::lstat(u.at("d/x")), Errno::NOENT);
-    remount(&u, &[&opt("mod=", &b, "=rr")])?;
-    assert_eq!(text(u.at("d/x"))?, "x");
-    let found = rustix::fs::openat(&dir, "x", OFlags::RDONLY, Mode::empty());
-    sys::on_fd("openat", found)?;
-    drop(dir);
-    u.umount()
-}
-
-fn nolwh_and_back(cx: &Ctx) -> Result<()> {
-    let tree = Tree::new().file("a", "a").file("b", "b").file("c", "c");
-    let u = two(cx, Tree::new(), tree)?;
-    let links = |name: &str| -> Result<u64> { Ok(sys::lstat(u.br(0, name))?.st_nlink as u64) };
-    sys::unlink(u.at("a"))?;
-    assert!(links(".wh.a")? > 1);
-    remount(&u, &[&opt("mod:", &u.br(0, ""), "=rw+nolwh")])?;
-    assert!(!sys::exists(u.br(0, BASES[0])));
-    sys::unlink(u.at("b"))?;
-    assert_eq!(links(".wh.b")?, 1);
-    remount(&u, &[&opt("mod:", &u.br(0, ""), "=rw")])?;
-    sys::unlink(u.at("c"))?;
-    assert!(links(".wh.c")? > 1);
-    assert_eq!(names(u.root())?, set([]));
     u.umount()
 }
 
@@ -838,53 +519,6 @@ fn replaces_the_writable_branch(cx: &Ctx) -> Result<()> {
     assert_eq!(text(save.join("low"))?, "low+");
     drop(open);
     u.umount()
-}
-
-fn branch_mount_is_free_after_removal(cx: &Ctx) -> Result<()> {
-    let u = two(cx, Tree::new(), Tree::new().file("f", "f"))?;
-    for kind in [Kind::Tmpfs, Kind::Ext4, Kind::Squashfs] {
-        let b = match kind {
-            Kind::Squashfs => {
-                let staging = cx.dir(Kind::Tmpfs)?;
-                Tree::new().file("d/x", "x").build(&staging)?;
-                let image = scratch::pack(kind, &staging, &cx.name())?;
-                let mnt = cx.mount_point()?;
-                scratch::mount_image(kind, &image, &mnt)?;
-                mnt
-            }
-            _ => {
-                let mnt = cx.mount_point()?;
-                scratch::mount("none", "tmpfs", &mnt, "")?;
-                Tree::new().file("d/x", "x").build(&mnt)?;
-                mnt
-            }
-        };
-        remount(&u, &[&opt("add:1:", &b, "=rr+wh")])?;
-        assert_eq!(text(u.at("d/x"))?, "x");
-        assert_eq!(names(u.at("d"))?, set(["x"]));
-        let open = sys::open_ro(u.at("d/x"))?;
-        refused(remount(&u, &["verbose", &opt("del:", &b, "")]), Errno::BUSY);
-        drop(open);
-        remount(&u, &["verbose", &opt("del:", &b, "")])?;
-        scratch::umount(&b)?;
-    }
-    u.umount()
-}
-
-fn read_only_file_system_becomes_rw(cx: &Ctx) -> Result<()> {
-    let fs = scratch::Private::tmpfs(&cx.name(), "")?;
-    let dir = fs.path().join("b");
-    sys::mkdir(&dir)?;
-    remount2(fs.path(), MountFlags::RDONLY, "")?;
-    let u = cx.union().rw(Tree::new()).at(&dir, "ro").mount()?;
-    let said = refused(remount(&u, &[&opt("mod:", &dir, "=rw")]), Errno::INVAL);
-    assert!(said.contains("read-only file system"), "{said}");
-    remount2(fs.path(), MountFlags::empty(), "")?;
-    remount(&u, &[&opt("mod:", &dir, "=rw")])?;
-    remount(&u, &[&opt("del:", &u.br(0, ""), "")])?;
-    sys::create(u.at("n"))?;
-    u.umount()?;
-    fs.umount()
 }
 
 fn up_to_the_limit(cx: &Ctx) -> Result<()> {
