@@ -5,6 +5,8 @@
 #
 # Boots the stock kernel (or the debug kernel) in QEMU, runs COMMAND there as root
 # and returns its exit status.  Fails when the kernel's log holds a report of a bug.
+# A kernel that does not come up, as happens under emulation once in some hundred boots,
+# is started once more.
 #
 #   --timeout SECONDS   end the guest after that time (default 600)
 #   --interactive       give COMMAND this terminal; no time limit
@@ -69,8 +71,8 @@ fi
 # What killed runs left behind.
 find "$CACHE" -maxdepth 1 -name 'vm.*' -mtime +1 -exec rm -rf {} +
 run=$(mktemp -d "$CACHE/vm.XXXXXX")
-qemu_pid=
-trap '[[ -z $qemu_pid ]] || kill "$qemu_pid"; rm -rf "$run"' EXIT
+running=() # What is to be ended with this script.
+trap '[[ -z ${running[*]} ]] || kill "${running[@]}"; rm -rf "$run"' EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
@@ -166,19 +168,47 @@ else
 	qemu=(timeout --foreground --kill-after=10 "$timeout" "${qemu[@]}")
 fi
 
+# Seconds until the guest must have begun with its command.
+BOOT_LIMIT=300
+
+is_up() { grep -qx up "$run/status" 2>/dev/null; }
+
+# boot: run the guest to its end; leaves $rc.
+boot() {
+	local cat qemu_pid
+	rm -f "$run/status"
+	rc=0
+	cat "$run/output" &
+	cat=$!
+	"${qemu[@]}" </dev/null &
+	qemu_pid=$!
+	(
+		trap 'kill "$!"; exit' TERM
+		sleep "$BOOT_LIMIT" &
+		wait
+		is_up || kill "$qemu_pid"
+		sleep infinity & # Ended by who waits for the guest.
+		wait
+	) &
+	running=("$qemu_pid" $!)
+	wait "$qemu_pid" || rc=$?
+	kill "${running[1]}"
+	wait "$cat" "${running[1]}" || :
+	running=()
+}
+
 # Snapshots are temporary files of QEMU's; they are large, so keep them off /tmp.
 export TMPDIR=$run
 rc=0
 if [[ -n $interactive ]]; then
 	"${qemu[@]}" || rc=$?
 else
-	cat "$run/output" &
-	cat=$!
-	"${qemu[@]}" </dev/null &
-	qemu_pid=$!
-	wait "$qemu_pid" || rc=$?
-	qemu_pid=
-	wait "$cat"
+	boot
+	if ! is_up; then
+		echo "warning: the guest's kernel did not come up; it is started once more" >&2
+		tail -n 20 "$run/kernel.log" | tr -d '\r' | sed 's/^/    | /' >&2 || :
+		boot
+	fi
 fi
 tr -d '\r' <"$run/kernel.log" >"$log"
 
@@ -208,9 +238,9 @@ case $rc in
 	die "the guest did not end within $timeout s" "the kernel's log: $log" ;;
 *) die "QEMU failed with status $rc" ;;
 esac
-if [[ ! -s $run/status ]]; then
+if ! grep -q '^exit status' "$run/status"; then
 	tail -n 20 "$log" | sed 's/^/    | /' >&2
 	die "the guest stopped before its command had ended" "the kernel's log: $log"
 fi
-read -r _ _ status <"$run/status"
+read -r _ _ status < <(grep '^exit status' "$run/status") || :
 exit "$status"
