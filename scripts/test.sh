@@ -104,7 +104,7 @@ guest_tests() {
 	done
 	guests=$(guests "$(wc -l <<<"$names")" "$memory")
 	# A test is there once for each layout, and the layouts go to different guests by turns.
-	rm -f "$part"-*
+	rm -f "$part"-[0-9]*
 	awk -v guests="$guests" -v part="$part" '{
 		sub(/: test$/, "")
 		print >(part "-" (NR + int((NR - 1) / guests)) % guests + 1 "-names")
