@@ -59,6 +59,7 @@ guests() {
 	free=$(awk '/^MemAvailable:/ { print int($2 / 1048576) }' /proc/meminfo)
 	number=$(printf '%s\n' "$(nproc)" $((free / ($2 + 1))) $(($1 / 20)) | sort -n | head -n 1)
 	number=${GUESTS:-$((number > 0 ? number : 1))}
+	[[ $number =~ ^[1-9][0-9]*$ ]] || die "GUESTS=$number is not a number of guests" "try GUESTS=1"
 	echo $((number < $1 ? number : $1))
 }
 

@@ -5,8 +5,7 @@
 #
 # Boots the stock kernel (or the debug kernel) in QEMU, runs COMMAND there as root
 # and returns its exit status.  Fails when the kernel's log holds a report of a bug.
-# A kernel that does not come up, as happens under emulation once in some hundred boots,
-# is started once more.
+# A kernel that does not come up, as was seen under emulation, is started once more.
 #
 #   --timeout SECONDS   end the guest after that time (default 600)
 #   --interactive       give COMMAND this terminal; no time limit

@@ -9,7 +9,7 @@
 
 #include "../helpers.h"
 
-/* As above, for dentries that are made from now on. */
+/* As ruaufs_helper_set_checked(), for dentries that are made from now on. */
 void ruaufs_helper_sb_set_checked(struct super_block *sb, bool checked)
 {
 	unsigned int flags = sb->s_d_flags & ~DCACHE_OP_REVALIDATE;

@@ -2,12 +2,12 @@
 
 //! Open files.
 //!
-//! A file opened for writing is promoted at once, or by the cut that comes next: a
-//! shared mapping, made later under `mmap_lock`, could not wait for a copy. One
-//! opened for reading reads the
-//! instance that was on top; after a promotion it goes on with the copy, opened
-//! once at the next use. A branch that became read-only in between makes one that
-//! writes go on with a copy on another branch, too.
+//! A file opened for writing is promoted at once, or by the cut that comes next
+//! (`O_TRUNC`): a shared mapping, made later under `mmap_lock`, could not wait for a
+//! copy. One opened for reading reads the instance that was on top; after a promotion
+//! it goes on with the copy, opened once at the next use. A branch that became
+//! read-only in between makes one that writes go on with a copy on another branch,
+//! too.
 
 #![forbid(unsafe_code)]
 
@@ -73,10 +73,12 @@ fn opened<'a>(file: &File<Union>, data: &'a OpenFile) -> Result<Option<&'a Backi
     Ok(data.of(file.inode().stack()?.top_inode().address()))
 }
 
-/// Whether the file that is being opened is cut before anything else happens to it, so that the
-/// cut (`setattr`) can make the copy, empty and complete, or leave all as it was. Opened after that
-/// the copy must not fail: whether it is able to do direct I/O is seen only then, and so is to
-/// which of several names it belongs.
+/// Whether the file that is being opened is cut before anything else happens to it. Then the cut
+/// (`setattr`) makes the copy, or leaves all as it was; it is what promotes a file that is opened
+/// for reading and cut, too.
+///
+/// Not where open(2) may have to fail because of the copy: direct I/O, which its file system may
+/// not have, and one of several names, which may lead to another object by then.
 fn is_cut_first(file: &File<Union>, stack: &Stack) -> Result<bool> {
     let flags = file.flags();
     Ok(flags & (O_TRUNC | O_DIRECT) == O_TRUNC
