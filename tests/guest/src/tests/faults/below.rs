@@ -23,7 +23,8 @@ use crate::harness::{
 };
 
 cases! {
-    ONCE: read_only_below, lazily_unmounted, frozen, killed_while_frozen, full_and_killed;
+    ONCE: read_only_below, read_only_mount, lazily_unmounted, frozen, killed_while_frozen,
+        full_and_killed;
 }
 
 /// A file system of the test's own, and a union with its writable branch there.
@@ -58,6 +59,20 @@ fn read_only_below(cx: &Ctx) -> Result<()> {
     sys::append(u.at("e/f/g/deep"), "+")?;
     sys::unlink(u.at("d/low"))?;
     assert!(text(u.at("e/f/g/deep"))?.ends_with("d+"));
+    u.umount()?;
+    fs.umount()
+}
+
+/// `mount -o remount,bind,ro` of the mount that the branch's path leads through: the union has one
+/// of its own and goes on.
+fn read_only_mount(cx: &Ctx) -> Result<()> {
+    let (fs, _lowers, u) = on_own_fs(cx)?;
+    let rw = fs.path().join("rw");
+    rustix::mount::mount_remount(fs.path(), MountFlags::BIND | MountFlags::RDONLY, c"")?;
+    errno(sys::write(rw.join("direct"), "x"), Errno::ROFS);
+    sys::append(u.at("e/f/g/deep"), "+")?;
+    sys::unlink(u.at("d/low"))?;
+    assert!(text(rw.join("e/f/g/deep"))?.ends_with("d+"));
     u.umount()?;
     fs.umount()
 }
