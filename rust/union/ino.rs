@@ -188,16 +188,24 @@ impl InoTable {
     /// The union's number of a branch's object.
     #[inline]
     pub(crate) fn number(&self, lower: Lower) -> Result<u64> {
-        // Most of the time there are no exceptions.
-        if !load_acquire(&self.used) {
-            if let Some(number) = ino::pack(lower.space, lower.number) {
-                return Ok(number);
-            }
+        match self.computed(lower) {
+            Some(number) => Ok(number),
+            None => self.exception(lower),
         }
-        self.exception(lower)
+    }
+
+    /// The same, if there are no exceptions, which is so most of the time: it takes few
+    /// instructions, and no other call.
+    #[inline]
+    pub(crate) fn computed(&self, lower: Lower) -> Option<u64> {
+        if load_acquire(&self.used) {
+            return None;
+        }
+        ino::pack(lower.space, lower.number)
     }
 
     /// The same where there may be an exception.
+    #[cold]
     fn exception(&self, lower: Lower) -> Result<u64> {
         if load_acquire(&self.used) {
             if let Some(&number) = self.exceptions.lock().numbers.get(&lower) {

@@ -353,23 +353,25 @@ impl Operations for Union {
                 let parent: ARef<super::Dentry> = file.dentry().parent();
                 let parent = parent.object()?.ino();
                 let mut failed = Ok(());
-                let result = info.cred.scope(|| {
-                    pass_through(&one.file, out, &mut |name, number| match name {
-                        b"." => Some(own),
-                        b".." => Some(parent),
-                        _ if whname::is_reserved(name) && !(one.shwh && whname::is_mark(name)) => {
-                            None
-                        }
-                        _ => info
-                            .ino
-                            .number(Lower {
-                                space: one.space,
-                                number,
-                            })
-                            .map_err(|error| failed = Err(error))
-                            .ok(),
-                    })
-                });
+                let lower = |number| Lower {
+                    space: one.space,
+                    number,
+                };
+                let plain = |name: &[u8], number| match name {
+                    [b'.', ..] => None,
+                    _ => info.ino.computed(lower(number)),
+                };
+                let map = |name: &[u8], number| match name {
+                    b"." => Some(own),
+                    b".." => Some(parent),
+                    _ if whname::is_reserved(name) && !(one.shwh && whname::is_mark(name)) => None,
+                    _ => info
+                        .ino
+                        .number(lower(number))
+                        .map_err(|error| failed = Err(error))
+                        .ok(),
+                };
+                let result = info.cred.scope(|| pass_through(&one.file, out, plain, map));
                 result.and(failed)
             }
         }

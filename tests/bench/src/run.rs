@@ -384,6 +384,14 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         layers.iter().all(|n| *n >= 2),
         "a union has 2 layers at least"
     );
+    let names: Vec<&str> = catalogue::OPS.iter().map(|op| op.name).collect();
+    for part in &options.only {
+        ensure!(
+            names.iter().any(|name| name.contains(part.as_str())),
+            "--only {part}: no operation has this in its name; there are {}",
+            names.join(" ")
+        );
+    }
     let mut run = Run {
         clock,
         plan,
