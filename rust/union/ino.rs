@@ -5,7 +5,8 @@
 //! A number is computed from the number space of the object and the number
 //! there ([`crate::logic::ino`]). The table holds the exceptions only: objects
 //! that were copied up and keep the number they had, and numbers of branches
-//! that need more bits.
+//! that need more bits. A union in use has some soon, so a table of bits says which objects
+//! are none: to ask for the number of one takes no lock.
 //!
 //! A file system is one number space. But where `st_dev` differs between objects of one file
 //! system ([`HAS_SPACES`]), equal numbers with another `st_dev` are other objects, and each
@@ -37,6 +38,7 @@ use kernel::{
     sync::{
         atomic::{
             Atomic,
+            Relaxed,
             Release, //
         },
         Mutex, //
@@ -54,6 +56,20 @@ pub(crate) struct Lower {
     pub(crate) space: u16,
     /// The number of the branch's object.
     pub(crate) number: u64,
+}
+
+/// The bits of [`InoTable::marked`], a power of two, and the words that they are in.
+const BITS: usize = 1 << 16;
+const WORDS: usize = BITS / u64::BITS as usize;
+
+/// The word and the bit in it that `lower` shares with few others: file systems number their
+/// objects one after the other.
+#[inline]
+fn bit_of(lower: Lower) -> (usize, u64) {
+    let spread = u64::from(lower.space).wrapping_mul(0x9e37);
+    // CAST: Any bits will do.
+    let at = lower.number.wrapping_add(spread) as usize % BITS;
+    (at / u64::BITS as usize, 1 << (at % u64::BITS as usize))
 }
 
 /// Memory for an exception, see [`InoTable::reserve`].
@@ -106,16 +122,22 @@ struct Spaces {
 pub(crate) struct InoTable {
     #[pin]
     exceptions: Mutex<Exceptions>,
-    /// Whether there are any: most look-ups need no lock.
-    used: Atomic<bool>,
+    /// One bit for each [`bit_of`]: whether an object with that one may be an exception. Set
+    /// under the lock of the exceptions, before one is made.
+    marked: KVec<Atomic<u64>>,
     #[pin]
     spaces: Mutex<Spaces>,
 }
 
 impl InoTable {
     /// An empty table.
-    pub(crate) fn new() -> impl PinInit<Self> {
-        pin_init!(InoTable {
+    pub(crate) fn new() -> Result<impl PinInit<Self>> {
+        let mut marked = KVec::with_capacity(WORDS, GFP_KERNEL)?;
+        for _ in 0..WORDS {
+            marked.push(Atomic::new(0), GFP_KERNEL)?;
+        }
+        Ok(pin_init!(InoTable {
+            marked,
             exceptions <- new_mutex!(
                 Exceptions {
                     numbers: RBTree::new(),
@@ -123,7 +145,6 @@ impl InoTable {
                 },
                 "ruaufs_ino"
             ),
-            used: Atomic::new(false),
             spaces <- new_mutex!(
                 Spaces {
                     known: KVec::new(),
@@ -131,7 +152,24 @@ impl InoTable {
                 },
                 "ruaufs_spaces"
             ),
-        })
+        }))
+    }
+
+    /// Whether `lower` may be an exception.
+    #[inline]
+    fn is_marked(&self, lower: Lower) -> bool {
+        let (word, bit) = bit_of(lower);
+        self.marked
+            .get(word)
+            .is_none_or(|word| load_acquire(word) & bit != 0)
+    }
+
+    /// Says that `lower` may be an exception from now on.
+    fn mark(&self, lower: Lower, _exceptions: &mut Exceptions) {
+        let (word, bit) = bit_of(lower);
+        if let Some(word) = self.marked.get(word) {
+            word.store(word.load(Relaxed) | bit, Release);
+        }
     }
 
     /// The number space of an object of `branch`, and of all that a directory holds there, but for
@@ -194,11 +232,11 @@ impl InoTable {
         }
     }
 
-    /// The same, if there are no exceptions, which is so most of the time: it takes few
-    /// instructions, and no other call.
+    /// The same, if it is sure that the object is no exception: it takes few instructions, and no
+    /// other call.
     #[inline]
     pub(crate) fn computed(&self, lower: Lower) -> Option<u64> {
-        if load_acquire(&self.used) {
+        if self.is_marked(lower) {
             return None;
         }
         ino::pack(lower.space, lower.number)
@@ -207,7 +245,7 @@ impl InoTable {
     /// The same where there may be an exception.
     #[cold]
     fn exception(&self, lower: Lower) -> Result<u64> {
-        if load_acquire(&self.used) {
+        if self.is_marked(lower) {
             if let Some(&number) = self.exceptions.lock().numbers.get(&lower) {
                 return Ok(number);
             }
@@ -216,11 +254,11 @@ impl InoTable {
             return Ok(number);
         }
         let node = RBTreeNode::new(lower, 0, GFP_KERNEL)?;
-        self.used.store(true, Release);
         let mut exceptions = self.exceptions.lock();
         if let Some(&number) = exceptions.numbers.get(&lower) {
             return Ok(number);
         }
+        self.mark(lower, &mut exceptions);
         let number = exceptions.fresh();
         exceptions.numbers.insert(node);
         if let Some(slot) = exceptions.numbers.get_mut(&lower) {
@@ -240,10 +278,12 @@ impl InoTable {
 
     /// A branch's object takes over the number that its original had.
     pub(crate) fn keep(&self, node: Reserved, lower: Lower, number: u64) {
-        self.used.store(true, Release);
         let node = node.into_reservation().into_node(lower, number);
+        let mut exceptions = self.exceptions.lock();
+        self.mark(lower, &mut exceptions);
         // What was there belonged to a lower object that is gone, or is the same.
-        let old = self.exceptions.lock().numbers.insert(node);
+        let old = exceptions.numbers.insert(node);
+        drop(exceptions);
         drop(old);
     }
 
@@ -265,8 +305,8 @@ impl InoTable {
     /// The branch's object is gone, but its copy goes on with the number it had: when `lower`
     /// comes again on the branch, it is for another object, which gets another number.
     pub(crate) fn retire(&self, node: Reserved, lower: Lower) {
-        self.used.store(true, Release);
         let mut exceptions = self.exceptions.lock();
+        self.mark(lower, &mut exceptions);
         let number = exceptions.fresh();
         let node = node.into_reservation().into_node(lower, number);
         let old = exceptions.numbers.insert(node);
@@ -276,7 +316,7 @@ impl InoTable {
 
     /// The branch's object is gone; its number there may come again for another one.
     pub(crate) fn forget(&self, lower: Lower) {
-        if !load_acquire(&self.used) {
+        if !self.is_marked(lower) {
             return;
         }
         let mut exceptions = self.exceptions.lock();

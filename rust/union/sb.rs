@@ -167,7 +167,7 @@ impl SbInfo {
             cred,
             as_aufs,
             si,
-            ino <- InoTable::new(),
+            ino <- InoTable::new()?,
             plinks: maintenance.links.clone(),
             maintenance,
             views <- views,

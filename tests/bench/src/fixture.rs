@@ -254,6 +254,7 @@ pub(crate) fn build_layer(dir: &Path, n: usize, layers: usize, counts: Counts) -
         make("single/x/y")?;
         file(&dir.join("single/x/y/file"), 4096)?;
         file(&dir.join("files/lower"), MIB)?;
+        file(&dir.join("files/copied"), 4096)?;
         make("listed")?;
         for entry in 0..ENTRIES {
             file(&dir.join(format!("listed/entry-{entry:04}")), 0)?;

@@ -5,7 +5,7 @@
 use std::{ffi::CStr, mem::MaybeUninit};
 
 use anyhow::{ensure, Result};
-use rustix::fs::{openat, statat, AtFlags, Mode, OFlags, RawDir};
+use rustix::fs::{chmodat, openat, statat, AtFlags, Mode, OFlags, RawDir};
 
 use crate::{
     fixture::{self, ENTRIES},
@@ -31,6 +31,13 @@ fn list(s: &Session<'_>, path: &CStr, buffer: &mut [MaybeUninit<u8>]) -> Result<
 }
 
 pub(crate) fn run(s: &Session<'_>) -> Result<()> {
+    // A union in use: something was copied up before.
+    chmodat(
+        &s.root,
+        c"files/copied",
+        Mode::from_raw_mode(0o600),
+        AtFlags::empty(),
+    )?;
     let mut buffer = vec![MaybeUninit::uninit(); 32768];
     for (first, later, path) in [
         ("list.single.first", "list.single.later", c"listed"),
