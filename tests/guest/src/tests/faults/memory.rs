@@ -182,8 +182,9 @@ impl<'a> Sweep<'a> {
             now.check_done_but_orphans(&self.expected, self.start)?;
             return Ok(true);
         }
+        let on_ext4 = self.cx.layout == Layout::Ext4;
         match now.check_undone(&self.before, self.start) {
-            Err(_) if self.op.opens_last() => {
+            Err(_) if self.op.opens_last() || (self.op.writes() && on_ext4) => {
                 now.check_done(&self.expected, ops::EVER)?;
                 Ok(true)
             }
