@@ -104,16 +104,22 @@ guest_tests() {
 		[[ -z ${!name:-} ]] || guest+=(--env "$name=${!name}")
 	done
 	guests=$(guests "$(wc -l <<<"$names")" "$memory")
+	say "guest tests: $(wc -l <<<"$names") in $guests guest(s)"
+	with_lock "$(basename "$part")" share_out
+}
+
+# share_out: run $names in $guests guests, and count.  The files of $part are those of one run.
+share_out() {
+	local name numbers
 	# A test is there once for each layout, and the layouts go to different guests by turns.
 	rm -f "$part"-[0-9]*
 	awk -v guests="$guests" -v part="$part" '{
 		sub(/: test$/, "")
 		print >(part "-" (NR + int((NR - 1) / guests)) % guests + 1 "-names")
 	}' <<<"$names"
-	say "guest tests: $(wc -l <<<"$names") in $guests guest(s)"
-	mapfile -t names < <(seq "$guests")
-	side_by_side "${names[@]/#/guest }"
-	for name in "${names[@]}"; do
+	mapfile -t numbers < <(seq "$guests")
+	side_by_side "${numbers[@]/#/guest }"
+	for name in "${numbers[@]}"; do
 		count "guest tests, guest $name" "$part-$name-output" "$(<"$part-$name-status")"
 	done
 }
