@@ -133,10 +133,15 @@ fn hundred_thousand_merged_names(cx: &Ctx) -> Result<()> {
     assert_eq!(dir::list(half.at("d"))?.len(), EACH);
     let one = start.elapsed();
     half.umount()?;
-    assert!(
-        first < one * 20,
-        "one branch of half the names takes {one:?}"
-    );
+    if first >= one * 20 {
+        // What was slow only because the machine was busy is not so twice.
+        sys::drop_caches();
+        let second = time()?;
+        assert!(
+            second < one * 20,
+            "all take {first:?} and {second:?}, one branch of half the names {one:?}"
+        );
+    }
     u.umount()?;
     for branch in [upper, lower] {
         std::fs::remove_dir_all(branch.join("d"))?;

@@ -430,9 +430,16 @@ fn the_cost_is_linear(cx: &Ctx) -> Result<()> {
         watchdog::alive();
         Ok(start.elapsed())
     };
-    let (few, many) = (time(100)?, time(1200)?);
-    assert!(many < few * 48, "12 times as many: {few:?}, {many:?}");
-    Ok(())
+    // What was slow only because the machine was busy is not so three times.
+    let mut slow = Vec::new();
+    while slow.len() < 3 {
+        let (few, many) = (time(100)?, time(1200)?);
+        if many < few * 48 {
+            return Ok(());
+        }
+        slow.push((few, many));
+    }
+    anyhow::bail!("12 times as many: {slow:?}")
 }
 
 /// Random operations on few names; `model` has the file of each name, `files` their data.
