@@ -31,7 +31,7 @@ pub(crate) use rustix::{
 #[derive(Debug, Clone)]
 pub(crate) struct SysError {
     pub(crate) errno: Errno,
-    call: &'static str,
+    pub(crate) call: &'static str,
     path: PathBuf,
     place: &'static Location<'static>,
 }

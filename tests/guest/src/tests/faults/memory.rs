@@ -141,7 +141,7 @@ impl<'a> Sweep<'a> {
             ensure!(failed || result.is_ok(), "without a fault: {result:?}");
             let at = || format!("allocation {nth} failed, {result:?}");
             let now = State::of(&u)?;
-            let done = self.check(&now, result.is_ok()).with_context(at)?;
+            let done = self.check(&now, &result).with_context(at)?;
             // What is on disk is the same.
             let start = match result {
                 Ok(()) => self.start,
@@ -175,21 +175,26 @@ impl<'a> Sweep<'a> {
         Ok(most)
     }
 
-    /// Fails unless the operation was done or not, as it says; says whether it was.
-    fn check(&self, now: &State, done: bool) -> Result<bool> {
-        if done {
+    /// Fails unless the operation was done or not, as `result` says; says whether it was.
+    fn check(&self, now: &State, result: &sys::Res<()>) -> Result<bool> {
+        let Err(error) = result else {
             // After the new mount none may be left.
             now.check_done_but_orphans(&self.expected, self.start)?;
             return Ok(true);
-        }
-        let on_ext4 = self.cx.layout == Layout::Ext4;
+        };
         match now.check_undone(&self.before, self.start) {
-            Err(_) if self.op.opens_last() || (self.op.writes() && on_ext4) => {
+            Err(_) if self.op.opens_last() || self.written_on_ext4(error) => {
                 now.check_done(&self.expected, ops::EVER)?;
                 Ok(true)
             }
             undone => undone.map(|()| false),
         }
+    }
+
+    /// Whether `error` is that of a write(2) on ext4 that may have been done: ext4 sets the new
+    /// size, then says that there is no memory to note it on the disk (`ext4_da_do_write_end()`).
+    fn written_on_ext4(&self, error: &sys::SysError) -> bool {
+        self.cx.layout == Layout::Ext4 && error.call == "write" && error.errno == Errno::NOMEM
     }
 }
 

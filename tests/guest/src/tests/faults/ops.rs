@@ -31,13 +31,6 @@ impl Op {
     pub(crate) fn opens_last(&self) -> bool {
         self.name.starts_with("create")
     }
-
-    /// Whether it writes to a file. ext4 says that there is no memory for it when it has not got
-    /// any for the new size on the disk, and shows what was written
-    /// (`ext4_da_do_write_end()`).
-    pub(crate) fn writes(&self) -> bool {
-        self.name.starts_with("write")
-    }
 }
 
 macro_rules! ops {
