@@ -16,6 +16,9 @@ pub(crate) struct Op {
     pub(crate) scale: bool,
     /// At most this, on ext4 with 2 layers: the best union known, in instructions.
     pub(crate) best: Option<f64>,
+    /// At most this many times the cost of another operation: how the cost of one item may grow
+    /// with the number of items.
+    pub(crate) growth: Option<(&'static str, f64)>,
     /// Drawn in the plot.
     pub(crate) plot: bool,
 }
@@ -34,6 +37,7 @@ const fn op(name: &'static str, title: &'static str) -> Op {
         bare: None,
         scale: false,
         best: None,
+        growth: None,
         plot: false,
     }
 }
@@ -56,6 +60,11 @@ impl Op {
 
     const fn best(mut self, count: f64) -> Self {
         self.best = Some(count);
+        self
+    }
+
+    const fn growth(mut self, few: &'static str, limit: f64) -> Self {
+        self.growth = Some((few, limit));
         self
     }
 
@@ -137,6 +146,7 @@ pub(crate) const OPS: &[Op] = &[
         .quick()
         .bare(0.2)
         .best(244e3),
+    op("list.huge.first", "the same, of 50,000 names").growth("list.merged.first", 1.5),
     op("create", "create + unlink").quick().scale().plot(),
     op("mkdir", "mkdir + rmdir").quick().scale(),
     op("symlink", "symlink + readlink + unlink").scale(),
@@ -153,6 +163,8 @@ pub(crate) const OPS: &[Op] = &[
     op("copyup.1m", "copy-up of 1 MiB").quick(),
     op("copyup.64m", "copy-up of 64 MiB").quick().best(68.5e6),
     op("copyup.sparse", "copy-up of 1 GiB, sparse"),
+    op("links.few", "first write to a hard link, of 100"),
+    op("links.many", "first write to a hard link, of 1,200").growth("links.few", 1.5),
     op("find.cold", "find, 2,000 files, cold").quick(),
     op("find.warm", "find, 2,000 files, warm").quick(),
     op("tar", "tar of 2,000 files").quick(),

@@ -35,6 +35,10 @@ const RAM_DISK: &str = "/dev/ram0";
 const RAM_DISK_KIB: u32 = 1 << 20;
 
 pub(crate) const ENTRIES: usize = 1000;
+/// How many names a directory of very many has, in all of two layers.
+pub(crate) const HUGE: usize = 50_000;
+/// How many files with two names there are where there are few, and where there are many.
+pub(crate) const LINKS: [(&str, usize); 2] = [("few", 100), ("many", 1200)];
 pub(crate) const TREE_DIRS: usize = 100;
 pub(crate) const TREE_FILES: usize = 20;
 pub(crate) const MIB: u64 = 1 << 20;
@@ -271,6 +275,31 @@ pub(crate) fn build_layer(dir: &Path, n: usize, layers: usize, counts: Counts) -
         for i in 0..counts.large {
             file(&dir.join(format!("used/64m-{i:03}")), 64 * MIB)?;
             sparse(&dir.join(format!("used/sparse-{i:03}")), 1024 * MIB)?;
+        }
+    }
+    Ok(())
+}
+
+/// What is there in two layers only: very many names of one file in each, and hard links in the
+/// bottom one.
+pub(crate) fn build_many(dir: &Path, n: usize) -> Result<()> {
+    let huge = dir.join("huge");
+    fs::create_dir_all(&huge)?;
+    let one = dir.join(format!("files/huge-{n}"));
+    file(&one, 0)?;
+    for i in (n..HUGE).step_by(2) {
+        fs::hard_link(&one, huge.join(format!("entry-{i:05}")))?;
+    }
+    if n == 0 {
+        return Ok(());
+    }
+    for (name, count) in LINKS {
+        let links = dir.join("links").join(name);
+        fs::create_dir_all(&links)?;
+        for i in 0..count {
+            let first = links.join(format!("one-{i:03}"));
+            file(&first, 1)?;
+            fs::hard_link(&first, links.join(format!("two-{i:03}")))?;
         }
     }
     Ok(())

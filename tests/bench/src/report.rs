@@ -112,6 +112,10 @@ fn misses(table: &Table, fs: &str, layers: u32, op: &'static Op) -> Vec<Miss> {
     if let Some(limit) = op.best.filter(|_| fs == "ext4" && layers == 2) {
         check("instructions", ours.map(|row| row.count), limit);
     }
+    if let Some((few, limit)) = op.growth {
+        let few = table.get(fs, layers, Subject::Ruaufs, few);
+        check("x that of few", ratio(ours, few), limit);
+    }
     if op.scale && layers == SCALE_TO {
         let few = table.get(fs, SCALE_FROM, Subject::Ruaufs, op.name);
         let what = format!("x {SCALE_FROM} layers");

@@ -6,7 +6,7 @@ use std::{
     fs,
     io::{stdout, Write},
     os::fd::OwnedFd,
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use anyhow::{ensure, Context, Result};
@@ -101,7 +101,7 @@ pub(crate) struct Session<'a> {
     pub(crate) plan: Plan,
     options: &'a Options,
     fs: String,
-    layers: u32,
+    pub(crate) layers: u32,
     pub(crate) subject: Subject,
     /// Root of the tree.
     pub(crate) path: PathBuf,
@@ -221,16 +221,22 @@ impl Session<'_> {
         self.record(op, &samples)
     }
 
+    /// Whether what [`fixture::build_many`] makes is there.
+    pub(crate) fn has_many(&self) -> bool {
+        self.layers <= 2 && !self.options.quick
+    }
+
     /// All groups of operations; one that fails does not keep the others from being run.
     fn measure(&mut self) {
         // In this order: what comes first needs caches that later ones fill.
-        let groups: [(&str, Group); 7] = [
+        let groups: [(&str, Group); 8] = [
             ("look-up", ops::lookup::run),
             ("listing", ops::list::run),
             ("tree", ops::tree::run),
             ("files", ops::file::run),
             ("changes", ops::change::run),
             ("copy-up", ops::copyup::run),
+            ("many", ops::many::run),
             ("two processes", ops::pair::run),
         ];
         for (name, group) in groups {
@@ -272,11 +278,20 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// What only full runs need, and only with two layers.
+    fn build_many(&self, dir: &Path, n: usize, layers: u32) -> Result<()> {
+        if self.options.quick || layers > 2 {
+            return Ok(());
+        }
+        fixture::build_many(dir, n)
+    }
+
     fn bare(&mut self, fs: &str) -> Result<()> {
         let disk = Disk::new(fs)?;
         let all = disk.path("0");
         for n in [1, 0] {
             fixture::build_layer(&all, n, 2, self.plan.counts)?;
+            self.build_many(&all, n, 2)?;
         }
         self.subject(Subject::Bare, fs, 1, all)?;
         println!("{fs}, bare: done");
@@ -288,10 +303,12 @@ impl Run<'_> {
         for n in (1..layers).rev() {
             let dir = disk.path(&n.to_string());
             fixture::build_layer(&dir, n as usize, layers as usize, self.plan.counts)?;
+            self.build_many(&dir, n as usize, layers)?;
         }
         for subject in [Subject::Overlayfs, Subject::Ruaufs] {
             let top = disk.path("0");
             fixture::build_layer(&top, 0, layers as usize, self.plan.counts)?;
+            self.build_many(&top, 0, layers)?;
             let union = Union::mount(subject, &disk, layers, &self.options.options)?;
             self.subject(subject, fs, layers, union.path().to_owned())?;
             drop(union);

@@ -12,8 +12,13 @@ use crate::{
     run::Session,
 };
 
-/// Opens, reads to the end, closes.
-fn list(s: &Session<'_>, path: &CStr, buffer: &mut [MaybeUninit<u8>]) -> Result<()> {
+/// Opens a directory of so many entries, reads to the end, closes.
+pub(super) fn list(
+    s: &Session<'_>,
+    path: &CStr,
+    entries: usize,
+    buffer: &mut [MaybeUninit<u8>],
+) -> Result<()> {
     let fd = openat(
         &s.root,
         path,
@@ -26,7 +31,7 @@ fn list(s: &Session<'_>, path: &CStr, buffer: &mut [MaybeUninit<u8>]) -> Result<
         entry?;
         count += 1;
     }
-    ensure!(count == ENTRIES + 2, "{path:?} has {count} entries");
+    ensure!(count == entries + 2, "{path:?} has {count} entries");
     Ok(())
 }
 
@@ -47,7 +52,7 @@ pub(crate) fn run(s: &Session<'_>) -> Result<()> {
             continue;
         }
         // Reads from the disk.
-        list(s, path, &mut buffer)?;
+        list(s, path, ENTRIES, &mut buffer)?;
         let rounds: Vec<usize> = (0..s.plan.trees).collect();
         let before = |_: &usize| {
             fixture::drop_caches()?;
@@ -55,8 +60,10 @@ pub(crate) fn run(s: &Session<'_>) -> Result<()> {
             statat(&s.root, path, AtFlags::empty())?;
             Ok(())
         };
-        s.each(first, &rounds, before, |_| list(s, path, &mut buffer))?;
-        s.repeat_of(later, 1, &mut || list(s, path, &mut buffer))?;
+        s.each(first, &rounds, before, |_| {
+            list(s, path, ENTRIES, &mut buffer)
+        })?;
+        s.repeat_of(later, 1, &mut || list(s, path, ENTRIES, &mut buffer))?;
     }
     Ok(())
 }

@@ -7,6 +7,7 @@ pub(crate) mod copyup;
 pub(crate) mod file;
 pub(crate) mod list;
 pub(crate) mod lookup;
+pub(crate) mod many;
 pub(crate) mod pair;
 pub(crate) mod tree;
 

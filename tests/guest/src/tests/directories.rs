@@ -3,10 +3,7 @@
 //! Directories as a native file system has them: positions while names come and go, very many
 //! names, marks inside, sticky and setgid bits, default ACLs, names of every length.
 
-use std::{
-    collections::BTreeSet,
-    time::{Duration, Instant},
-};
+use std::collections::BTreeSet;
 
 use rustix::fs::SeekFrom;
 
@@ -111,37 +108,18 @@ fn hundred_thousand_merged_names(cx: &Ctx) -> Result<()> {
     let u = cx.union().at(&upper, "rw").at(&lower, "ro").mount()?;
     sys::drop_caches();
     let before = kernel_memory()?;
-    let time = || -> Result<Duration> {
-        let start = Instant::now();
+    for _ in 0..2 {
         assert_eq!(dir::list(u.at("d"))?.len(), 2 * EACH);
         watchdog::alive();
-        Ok(start.elapsed())
-    };
-    let (first, again) = (time()?, time()?);
+    }
+    // What it costs is measured by `make bench` (list.huge.first).
     let used = kernel_memory()?.saturating_sub(before);
-    println!(
-        "{} names: {first:?}, again {again:?}, {used} kB kept",
-        2 * EACH
-    );
+    println!("{} names: {used} kB kept", 2 * EACH);
     // A name of some 8 bytes and what belongs to it.
     assert!(
         used < 2 * EACH as u64 * 128 / 1024,
         "{used} kB are kept for the listing"
     );
-    let start = Instant::now();
-    let half = cx.union().at(&upper, "ro").mount()?;
-    assert_eq!(dir::list(half.at("d"))?.len(), EACH);
-    let one = start.elapsed();
-    half.umount()?;
-    if first >= one * 20 {
-        // What was slow only because the machine was busy is not so twice.
-        sys::drop_caches();
-        let second = time()?;
-        assert!(
-            second < one * 20,
-            "all take {first:?} and {second:?}, one branch of half the names {one:?}"
-        );
-    }
     u.umount()?;
     for branch in [upper, lower] {
         std::fs::remove_dir_all(branch.join("d"))?;
