@@ -24,21 +24,15 @@ modules:
 # --- plain out-of-tree build --------------------------------------------------
 
 modules modules_install: kdir
-	$(MAKE) -C $(KDIR) M=$(CURDIR) $@
+	$(MAKE) -C $(KDIR) M=$(CURDIR) $(kdir-cc) $@
+
+# The kernel's own compiler, unless another one is asked for.
+kdir-cc = $(if $(filter default,$(origin CC)),CC=$(shell sed -n \
+	's/^CONFIG_CC_VERSION_TEXT="*\([^ "]*\).*/\1/p' $(KDIR)/include/config/auto.conf),CC=$(CC))
 
 .PHONY: kdir
 kdir:
-	@[ -e $(KDIR)/Makefile ] || { \
-		echo "error: there is no kernel build tree in $(KDIR)" >&2; \
-		echo "       install your kernel's headers, or name a tree: make KDIR=..." >&2; \
-		exit 1; }
-	@[ -e $(KDIR)/rust/libkernel.rmeta ] || { \
-		echo "error: $(KDIR) carries no Rust metadata (rust/libkernel.rmeta)" >&2; \
-		echo "       The kernel must have CONFIG_RUST=y and its headers package must ship" >&2; \
-		echo "       the metadata (Fedora, Arch and Ubuntu do, Debian does not)." >&2; \
-		echo "       For Debian's kernel use 'make run' or 'make build', which prepare" >&2; \
-		echo "       a tree; or name one: make KDIR=..." >&2; \
-		exit 1; }
+	@$(if $(filter default,$(origin CC)),,CC='$(CC)') scripts/check-kdir.sh $(KDIR)
 
 # kbuild's own clean wants a build tree; this must work without one.
 clean:
