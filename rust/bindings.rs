@@ -14,4 +14,4 @@ use pin_init::MaybeZeroable;
 
 pub(crate) use kernel::bindings::*;
 
-include!("bindings_generated.rs");
+include!(concat!(env!("RUAUFS_OBJ"), "/bindings_generated.rs"));
