@@ -79,7 +79,11 @@ impl<T: FileSystem> InodeCache<T> {
     pub(crate) unsafe fn alloc(&self, sb: *mut bindings::super_block) -> *mut bindings::inode {
         // SAFETY: By the type invariant and the caller's contract.
         let object = unsafe {
-            bindings::ruaufs_helper_alloc_inode_sb(sb, self.cache.as_ptr(), bindings::GFP_KERNEL)
+            bindings::ruaufs_helper_alloc_inode_sb(
+                sb,
+                self.cache.as_ptr(),
+                bindings::GFP_KERNEL_ACCOUNT,
+            )
         };
         if object.is_null() {
             return core::ptr::null_mut();

@@ -332,7 +332,7 @@ impl OpenFile {
         if !ptr::eq(self.newest(), known) {
             return Ok(());
         }
-        let newer = KBox::into_raw(KBox::new(Newer { real, before }, GFP_KERNEL)?);
+        let newer = KBox::into_raw(KBox::new(Newer { real, before }, GFP_KERNEL_ACCOUNT)?);
         let word = newer.cast::<c_void>();
         let word = word.map_addr(|address| address | Word::NEWER);
         if self.0.cmpxchg(before, word, Full).is_err() {

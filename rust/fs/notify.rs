@@ -156,7 +156,7 @@ impl Watch {
                 mark: pin_init::zeroed(),
                 pulse,
             },
-            GFP_KERNEL,
+            GFP_KERNEL_ACCOUNT,
         )?;
         let mark: *mut bindings::fsnotify_mark = KBox::into_raw(mark).cast();
         // SAFETY: The mark is ours and zeroed; the group lives, and each mark counts for it. The

@@ -141,7 +141,7 @@ impl<P> Slots<P> {
     pub(crate) fn push(&mut self, slot: Slot<P>) -> Result {
         match self.top {
             None => self.top = Some(slot),
-            Some(_) => self.rest.push(slot, GFP_KERNEL)?,
+            Some(_) => self.rest.push(slot, GFP_KERNEL_ACCOUNT)?,
         }
         Ok(())
     }
@@ -207,7 +207,7 @@ pub(crate) struct StackSpace<P>(KBox<MaybeUninit<Stack<P>>>);
 impl<P> StackSpace<P> {
     /// Takes the memory.
     pub(crate) fn new() -> Result<Self> {
-        Ok(StackSpace(KBox::new_uninit(GFP_KERNEL)?))
+        Ok(StackSpace(KBox::new_uninit(GFP_KERNEL_ACCOUNT)?))
     }
 
     /// A stack of `top` and the slots below it. `ESTALE` if `top` is negative, which only

@@ -10,7 +10,10 @@
 
 pub(crate) use kernel::{
     alloc::{
-        flags::GFP_KERNEL,
+        flags::{
+            GFP_KERNEL,
+            GFP_KERNEL_ACCOUNT, //
+        },
         AllocError,
         KVVec,
         KVec, //

@@ -11,7 +11,7 @@
 use super::env::{
     KVVec,
     Result,
-    GFP_KERNEL, //
+    GFP_KERNEL_ACCOUNT, //
 };
 
 /// The secret of one table.
@@ -96,7 +96,7 @@ impl Table {
         // NO-OVERFLOW: Callers limit `count` to far less.
         let len = (count + count / 3 + 1).next_power_of_two();
         Ok(Table {
-            places: KVVec::from_elem(0, len, GFP_KERNEL)?,
+            places: KVVec::from_elem(0, len, GFP_KERNEL_ACCOUNT)?,
         })
     }
 

@@ -17,7 +17,7 @@ use super::{
         KVVec,
         Result,
         EOVERFLOW,
-        GFP_KERNEL, //
+        GFP_KERNEL_ACCOUNT, //
     },
     hash::{
         Key,
@@ -108,7 +108,7 @@ impl Builder {
         }
         // CAST: `MAX_BYTES` fits into 32 bits.
         let at = self.bytes.len() as u32;
-        self.bytes.extend_from_slice(name, GFP_KERNEL)?;
+        self.bytes.extend_from_slice(name, GFP_KERNEL_ACCOUNT)?;
         self.entries.push(
             Stored {
                 at,
@@ -117,7 +117,7 @@ impl Builder {
                 len,
                 what,
             },
-            GFP_KERNEL,
+            GFP_KERNEL_ACCOUNT,
         )?;
         Ok(())
     }

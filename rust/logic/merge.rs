@@ -37,7 +37,7 @@ use super::{
         KVVec,
         Result,
         EOVERFLOW,
-        GFP_KERNEL, //
+        GFP_KERNEL_ACCOUNT, //
     },
     hash::{
         Key,
@@ -108,10 +108,10 @@ impl Listing {
         }
         if self.entries.is_empty() {
             // Enough for most directories, so that they take one allocation each.
-            self.bytes.reserve(FIRST_BYTES, GFP_KERNEL)?;
-            self.entries.reserve(FIRST_NAMES, GFP_KERNEL)?;
+            self.bytes.reserve(FIRST_BYTES, GFP_KERNEL_ACCOUNT)?;
+            self.entries.reserve(FIRST_NAMES, GFP_KERNEL_ACCOUNT)?;
         }
-        self.bytes.extend_from_slice(name, GFP_KERNEL)?;
+        self.bytes.extend_from_slice(name, GFP_KERNEL_ACCOUNT)?;
         // CAST: `MAX_BYTES` fits into 32 bits.
         let at = at as u32;
         let raw = Raw {
@@ -120,7 +120,7 @@ impl Listing {
             len,
             dtype,
         };
-        self.entries.push(raw, GFP_KERNEL)?;
+        self.entries.push(raw, GFP_KERNEL_ACCOUNT)?;
         self.whiteouts |= whname::whiteouted(name).is_some();
         self.opaque |= name == whname::OPAQUE;
         Ok(())
@@ -353,7 +353,7 @@ impl<'a> Merge<'a> {
             // A whiteout may stand for two names, its own and the hidden one.
             Reserved::Shown => entries.saturating_mul(2),
         };
-        let names: KVVec<Name> = KVVec::with_capacity(most, GFP_KERNEL)?;
+        let names: KVVec<Name> = KVVec::with_capacity(most, GFP_KERNEL_ACCOUNT)?;
         let table = Table::new(most)?;
         // Where the kernel put the memory is not known to users.
         let key = Key(names.as_slice().as_ptr().addr() as u64, table.secret());
@@ -362,7 +362,7 @@ impl<'a> Merge<'a> {
             key,
             names,
             table,
-            numbers: KVVec::with_capacity(entries, GFP_KERNEL)?,
+            numbers: KVVec::with_capacity(entries, GFP_KERNEL_ACCOUNT)?,
             shown: 0,
             shown_bytes: 0,
         })
@@ -389,7 +389,7 @@ impl<'a> Merge<'a> {
                 layer,
                 kind,
             },
-            GFP_KERNEL,
+            GFP_KERNEL_ACCOUNT,
         )?;
         self.table.set(place, n);
         if kind == Kind::Shown {
@@ -411,7 +411,7 @@ impl<'a> Merge<'a> {
             } else {
                 NO_NAME
             };
-            self.numbers.push(n, GFP_KERNEL)?;
+            self.numbers.push(n, GFP_KERNEL_ACCOUNT)?;
         }
         let last = self.layers.len() <= usize::from(number).saturating_add(1);
         if layer.honours_whiteouts && layer.listing.has_whiteouts() && !last {
@@ -429,8 +429,8 @@ impl<'a> Merge<'a> {
         if self.shown_bytes > MAX_BYTES {
             return Err(EOVERFLOW);
         }
-        let mut bytes = KVVec::with_capacity(self.shown_bytes, GFP_KERNEL)?;
-        let mut entries = KVVec::with_capacity(self.shown, GFP_KERNEL)?;
+        let mut bytes = KVVec::with_capacity(self.shown_bytes, GFP_KERNEL_ACCOUNT)?;
+        let mut entries = KVVec::with_capacity(self.shown, GFP_KERNEL_ACCOUNT)?;
         let mut index = Table::new(self.shown)?;
         let mut cookie = 0u32;
         let mut end = self.numbers.len();
@@ -460,8 +460,8 @@ impl<'a> Merge<'a> {
                                 space: layer.space,
                                 dtype: raw.dtype,
                             };
-                            bytes.extend_from_slice(layer.listing.name(raw), GFP_KERNEL)?;
-                            entries.push(stored, GFP_KERNEL)?;
+                            bytes.extend_from_slice(layer.listing.name(raw), GFP_KERNEL_ACCOUNT)?;
+                            entries.push(stored, GFP_KERNEL_ACCOUNT)?;
                         }
                     }
                 }

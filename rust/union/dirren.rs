@@ -150,7 +150,7 @@ pub(crate) fn load(root: &Path) -> Result<Renamed> {
     };
     if let Some(list) = &found {
         for number in stored::numbers(&read(root, list, LIST_MAX)?) {
-            set.try_create_and_insert(number, (), GFP_KERNEL)?;
+            set.try_create_and_insert(number, (), GFP_KERNEL_ACCOUNT)?;
         }
     }
     let used = !set.is_empty();
@@ -460,7 +460,7 @@ fn list(cred: &Cred, branch: &Branch, ino: u64) -> Result {
     if renamed.has(ino) {
         return Ok(());
     }
-    let node = RBTreeNode::new(ino, (), GFP_KERNEL)?;
+    let node = RBTreeNode::new(ino, (), GFP_KERNEL_ACCOUNT)?;
     let root = &branch.root.dentry;
     let bytes = ino.to_be_bytes();
     match dirop::lookup_positive(root, stored::LIST)? {
@@ -509,7 +509,7 @@ fn unlist(cred: &Cred, branch: &Branch, ino: u64) -> Result {
     if !branch.renamed.has(ino) {
         return Ok(());
     }
-    let node = RBTreeNode::new(ino, (), GFP_KERNEL)?;
+    let node = RBTreeNode::new(ino, (), GFP_KERNEL_ACCOUNT)?;
     branch.renamed.forget(ino);
     flush(cred, branch).inspect_err(|_| {
         let mut numbers = branch.renamed.numbers.lock();

@@ -27,8 +27,10 @@
 //!
 //! # Locking
 //!
-//! [`Moves`] is a leaf lock. A handle is resolved without a lock, since names are
-//! looked up.
+//! [`Moves`] is a leaf lock, which an inode that is freed takes: that may be to win memory
+//! for somebody. So nothing is allocated under it, in whatever context a handle is made:
+//! what is to be added is made before, and what is asked for is counted, not copied.
+//! A handle is resolved without a lock, since names are looked up.
 
 #![forbid(unsafe_code)]
 
@@ -82,14 +84,15 @@ use kernel::{
             Release, //
         },
         Arc,
-        Mutex, //
+        Mutex,
+        UniqueArc, //
     }, //
 };
 
 /// What became of an object since its number was given.
 enum Move {
     /// It was copied up: the handle of its origin, and the one of its instance now.
-    Copied(KVec<u32>, KVec<u32>),
+    Copied(Arc<KVec<u32>>, Arc<KVec<u32>>),
     /// Its last name is hidden, though the branch still has the object.
     Hidden,
 }
@@ -106,8 +109,8 @@ pub(crate) struct Moves {
 /// Room for a [`Move`], taken before a change that must not fail after it.
 pub(crate) struct Room {
     node: RBTreeNode<u64, Move>,
-    origin: KVec<u32>,
-    now: KVec<u32>,
+    origin: Arc<KVec<u32>>,
+    now: UniqueArc<KVec<u32>>,
 }
 
 impl Moves {
@@ -131,9 +134,12 @@ impl Moves {
             other => other?,
         }
         Ok(Some(Room {
-            node: RBTreeNode::new(0, Move::Hidden, GFP_KERNEL)?,
-            origin,
-            now: KVec::with_capacity(MAX_WORDS, GFP_KERNEL)?,
+            node: RBTreeNode::new(0, Move::Hidden, GFP_KERNEL_ACCOUNT)?,
+            origin: Arc::new(origin, GFP_KERNEL_ACCOUNT)?,
+            now: UniqueArc::new(
+                KVec::with_capacity(MAX_WORDS, GFP_KERNEL_ACCOUNT)?,
+                GFP_KERNEL_ACCOUNT,
+            )?,
         }))
     }
 
@@ -168,7 +174,7 @@ impl Moves {
         }
         let node = node
             .into_reservation()
-            .into_node(inode.ino(), Move::Copied(origin, now));
+            .into_node(inode.ino(), Move::Copied(origin, now.into()));
         let old = self.moves.lock().insert(node);
         drop(old);
     }
@@ -184,7 +190,7 @@ impl Moves {
         });
         if remains {
             // Without memory for the note the object can be found until the mount ends.
-            let node = RBTreeNode::new(inode.ino(), Move::Hidden, GFP_KERNEL);
+            let node = RBTreeNode::new(inode.ino(), Move::Hidden, GFP_KERNEL_ACCOUNT);
             let old = node.ok().and_then(|node| self.moves.lock().insert(node));
             drop(old);
         }
@@ -210,27 +216,22 @@ impl Moves {
         if !load_acquire(&self.used) {
             return Ok(false);
         }
-        match self.moves.lock().get(&number) {
-            Some(Move::Copied(origin, _)) => {
-                out.extend_from_slice(origin, GFP_KERNEL)?;
-                Ok(true)
-            }
-            _ => Ok(false),
-        }
+        let origin = match self.moves.lock().get(&number) {
+            Some(Move::Copied(origin, _)) => origin.clone(),
+            _ => return Ok(false),
+        };
+        out.extend_from_slice(&origin, GFP_KERNEL)?;
+        Ok(true)
     }
 
     /// The handle of the instance that the object `number` has now, if it is another one than in
     /// the beginning.
-    fn now(&self, number: u64) -> Result<Option<KVec<u32>>> {
+    fn now(&self, number: u64) -> Result<Option<Arc<KVec<u32>>>> {
         match self.moves.lock().get(&number) {
             None => Ok(None),
             Some(Move::Hidden) => Err(ESTALE),
             Some(Move::Copied(_, now)) if now.is_empty() => Err(ESTALE),
-            Some(Move::Copied(_, now)) => {
-                let mut copy = KVec::new();
-                copy.extend_from_slice(now, GFP_KERNEL)?;
-                Ok(Some(copy))
-            }
+            Some(Move::Copied(_, now)) => Ok(Some(now.clone())),
         }
     }
 }

@@ -164,7 +164,7 @@ impl DirIndex {
 
     /// Lists the instances of `stack`, those that can be covered.
     fn make(stack: &Stack, check: bool) -> Result<Self> {
-        let mut instances = KVec::with_capacity(stack.len(), GFP_KERNEL)?;
+        let mut instances = KVec::with_capacity(stack.len(), GFP_KERNEL_ACCOUNT)?;
         let mut open = KVec::new();
         let mut names = Builder::new();
         for (i, slot) in (0u16..).zip(stack.iter()) {
@@ -200,7 +200,7 @@ impl DirIndex {
                     checked,
                     stamp,
                 },
-                GFP_KERNEL,
+                GFP_KERNEL_ACCOUNT,
             )?;
         }
         Ok(DirIndex {
@@ -276,7 +276,7 @@ impl<'a> View<'a> {
             .data()
             .cred
             .scope(|| DirIndex::make(stack, check))
-            .and_then(|made| Ok(Arc::new(made, GFP_KERNEL)?));
+            .and_then(|made| Ok(Arc::new(made, GFP_KERNEL_ACCOUNT)?));
         // Without one the instances are asked, as before.
         let Ok(index) = made else {
             return Ok(view);

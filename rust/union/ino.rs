@@ -196,7 +196,7 @@ impl InoTable {
         {
             return Ok(found.space);
         }
-        known.reserve(1, GFP_KERNEL)?;
+        known.reserve(1, GFP_KERNEL_ACCOUNT)?;
         let space = if known.iter().any(|known| known.fs == fs) {
             let space = *next;
             *next = space.checked_add(1).ok_or(EOVERFLOW)?;
@@ -204,7 +204,7 @@ impl InoTable {
         } else {
             fs
         };
-        known.push(Space { fs, device, space }, GFP_KERNEL)?;
+        known.push(Space { fs, device, space }, GFP_KERNEL_ACCOUNT)?;
         Ok(space)
     }
 
@@ -253,7 +253,7 @@ impl InoTable {
         if let Some(number) = ino::pack(lower.space, lower.number) {
             return Ok(number);
         }
-        let node = RBTreeNode::new(lower, 0, GFP_KERNEL)?;
+        let node = RBTreeNode::new(lower, 0, GFP_KERNEL_ACCOUNT)?;
         let mut exceptions = self.exceptions.lock();
         if let Some(&number) = exceptions.numbers.get(&lower) {
             return Ok(number);
@@ -273,7 +273,7 @@ impl InoTable {
             space: 0,
             number: 0,
         };
-        RBTreeNode::new(nothing, 0, GFP_KERNEL)
+        RBTreeNode::new(nothing, 0, GFP_KERNEL_ACCOUNT)
     }
 
     /// A branch's object takes over the number that its original had.

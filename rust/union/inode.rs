@@ -155,7 +155,7 @@ impl Private for InodeInfo {
     }
 
     fn release(&self) {
-        self.watches.end();
+        self.watches.end_last();
         self.stack.release();
         let names = core::mem::replace(&mut *self.dir.lock(), DirCache::new());
         drop(names);
@@ -621,15 +621,15 @@ impl Room {
     pub(crate) fn alone() -> Result<Self> {
         Ok(Room {
             space: StackSpace::new()?,
-            rest: KVec::with_capacity(1, GFP_KERNEL)?,
+            rest: KVec::with_capacity(1, GFP_KERNEL_ACCOUNT)?,
         })
     }
 
     /// For one more slot than `stack` has.
     pub(crate) fn beside(stack: &Stack) -> Result<Self> {
-        let mut rest = KVec::with_capacity(stack.len().saturating_add(1), GFP_KERNEL)?;
+        let mut rest = KVec::with_capacity(stack.len().saturating_add(1), GFP_KERNEL_ACCOUNT)?;
         for slot in stack.iter() {
-            rest.push(slot.clone(), GFP_KERNEL)?;
+            rest.push(slot.clone(), GFP_KERNEL_ACCOUNT)?;
         }
         Ok(Room {
             space: StackSpace::new()?,

@@ -91,6 +91,14 @@ impl Watches {
         drop(list);
     }
 
+    /// Ends all, of an inode that nobody has any more. That may be to win memory, for which who
+    /// has the lock of another inode's may wait: so this is no lock that is waited for.
+    pub(crate) fn end_last(&self) {
+        let free = self.list.try_lock();
+        let list = free.map(|mut list| core::mem::replace(&mut *list, KVec::new()));
+        drop(list);
+    }
+
     /// Makes all names of the directory be looked at again.
     fn disturb(&self) {
         if let Some(pulse) = self.pulse.as_ref() {
@@ -116,7 +124,9 @@ pub(crate) fn watch(inode: &Inode) -> Result {
     }
     let group = info.watchers()?;
     if watches.pulse.as_ref().is_none() {
-        watches.pulse.populate(Arc::new(Pulse::new(), GFP_KERNEL)?);
+        watches
+            .pulse
+            .populate(Arc::new(Pulse::new(), GFP_KERNEL_ACCOUNT)?);
     }
     let pulse = watches.pulse.as_ref().ok_or(EIO)?;
     let stack = inode.stack()?;
@@ -147,8 +157,8 @@ fn add(group: &Group, stack: &Stack, pulse: &Arc<Pulse>, list: &mut KVec<Watch>)
     for slot in stack.iter() {
         let dir = slot.inode()?;
         if slot.branch().access.perm != Perm::Rr && !list.iter().any(|watch| watch.is_of(dir)) {
-            list.reserve(1, GFP_KERNEL)?;
-            list.push(Watch::new(group, dir, pulse.clone())?, GFP_KERNEL)?;
+            list.reserve(1, GFP_KERNEL_ACCOUNT)?;
+            list.push(Watch::new(group, dir, pulse.clone())?, GFP_KERNEL_ACCOUNT)?;
         }
     }
     Ok(())

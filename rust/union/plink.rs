@@ -170,7 +170,7 @@ impl Plinks {
 
     /// Keeps `inode` until unmount, or until its last name is gone.
     pub(crate) fn keep(&self, inode: &Inode) -> Result {
-        let node = RBTreeNode::new(address(inode), ARef::from(inode), GFP_KERNEL)?;
+        let node = RBTreeNode::new(address(inode), ARef::from(inode), GFP_KERNEL_ACCOUNT)?;
         let old = self.kept.lock().insert(node);
         inode.set_held(true);
         drop(old);

@@ -246,7 +246,7 @@ fn listing(inode: &Inode) -> Result<Arc<Listing>> {
             shwh,
             read,
         },
-        GFP_KERNEL,
+        GFP_KERNEL_ACCOUNT,
     )?;
     let old = inode.data().dir.lock().listing.replace(made.clone());
     drop(old);
@@ -299,7 +299,7 @@ impl Operations for Union {
             pin_init!(OpenDir {
                 source <- new_mutex!(Source::None, "ruaufs_dir"),
             }),
-            GFP_KERNEL,
+            GFP_KERNEL_ACCOUNT,
         )
     }
 
@@ -331,7 +331,7 @@ impl Operations for Union {
                         space: info.ino.space(branch, stack.top().dentry())?,
                         shwh: info.settings().shwh && branch.access.honours_whiteouts(),
                     };
-                    Source::One(Arc::new(one, GFP_KERNEL)?)
+                    Source::One(Arc::new(one, GFP_KERNEL_ACCOUNT)?)
                 } else {
                     Source::Merged(listing(inode)?)
                 };

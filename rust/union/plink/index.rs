@@ -86,8 +86,8 @@ impl Room {
     /// Takes the memory.
     pub(super) fn new() -> Result<Self> {
         Ok(Room {
-            origin: RBTreeNodeReservation::new(GFP_KERNEL)?,
-            copy: RBTreeNodeReservation::new(GFP_KERNEL)?,
+            origin: RBTreeNodeReservation::new(GFP_KERNEL_ACCOUNT)?,
+            copy: RBTreeNodeReservation::new(GFP_KERNEL_ACCOUNT)?,
         })
     }
 }

@@ -19,6 +19,8 @@ pub struct Flags(());
 pub mod flags {
     /// May sleep.
     pub const GFP_KERNEL: super::Flags = super::Flags(());
+    /// As above, charged to the cgroup of the caller.
+    pub const GFP_KERNEL_ACCOUNT: super::Flags = super::Flags(());
 }
 
 thread_local! {
