@@ -37,6 +37,8 @@ void ruaufs_helper_srcu_unlock(struct srcu_struct *srcu, unsigned long section);
 struct inode *ruaufs_helper_next_inode(struct super_block *sb,
 				       struct inode *prev);
 unsigned int ruaufs_helper_icount(struct inode *inode);
+bool ruaufs_helper_set_in_use(struct inode *inode);
+void ruaufs_helper_clear_in_use(struct inode *inode);
 bool ruaufs_helper_is_mapped_writably(struct inode *inode);
 int ruaufs_helper_add_inode_mark(struct fsnotify_mark *mark,
 				 struct inode *inode);
@@ -73,6 +75,7 @@ struct kmem_cache *ruaufs_helper_kmem_cache_create(const char *name,
 struct mnt_idmap *ruaufs_helper_mnt_idmap(const struct vfsmount *mnt);
 bool ruaufs_helper_is_idmapped(const struct vfsmount *mnt);
 bool ruaufs_helper_sb_rdonly(const struct super_block *sb);
+int ruaufs_helper_dir_of_descriptor(unsigned int fd, struct path *path);
 const struct cred *ruaufs_helper_override_creds(const struct cred *cred);
 void ruaufs_helper_revert_creds(const struct cred *cred);
 struct cred *ruaufs_helper_cred_for_mounter(void);
@@ -106,6 +109,7 @@ int ruaufs_helper_fiemap(struct inode *inode, struct fiemap_extent_info *info,
 
 struct pid *ruaufs_helper_current_process(void);
 bool ruaufs_helper_current_is_below(struct pid *process);
+void ruaufs_helper_current_name(char *name, size_t size);
 unsigned long ruaufs_helper_compat_ptr(unsigned long arg);
 
 int ruaufs_helper_update_time(struct inode *inode, enum fs_update_time type,
@@ -152,7 +156,8 @@ int ruaufs_helper_commit_metadata(struct inode *inode);
 
 /* output */
 u64 ruaufs_helper_random(void);
-void ruaufs_helper_fc_error(struct fs_context *fc, const char *text);
+void ruaufs_helper_fc_log(struct fs_context *fc, char level, const char *text);
+bool ruaufs_helper_may_log(void);
 void ruaufs_helper_seq_bytes(struct seq_file *m, const char *data, size_t len);
 void ruaufs_helper_seq_escaped(struct seq_file *m, const char *data,
 			       size_t len, const char *esc);

@@ -33,7 +33,10 @@ mod mem_cache;
 mod union;
 
 use fs::{
-    procfs::ControlFile,
+    procfs::{
+        ControlDir,
+        ControlFile, //
+    },
     Registration, //
 };
 use kernel::{
@@ -42,11 +45,13 @@ use kernel::{
 };
 use mem_cache::InodeCache;
 use union::{
+    claim::ClaimFile,
     global::{
         self,
         Global,
         Parameters, //
     },
+    plink_maint::PlinkMaint,
     Union, //
 };
 
@@ -79,7 +84,9 @@ struct Ruaufs {
     #[pin]
     alias: Registration<Union>,
     /// `/proc/fs/aufs/plink_maint`, unless somebody else has it.
-    plink_maint: Option<ControlFile<Global>>,
+    plink_maint: Option<ControlFile<PlinkMaint>>,
+    /// `/proc/fs/aufs/claim`, unless somebody else has it.
+    claim: Option<ControlFile<ClaimFile>>,
     cache: Arc<InodeCache<Union>>,
     global: Arc<Global>,
 }
@@ -103,6 +110,7 @@ impl Ruaufs {
 
 impl kernel::InPlaceModule for Ruaufs {
     fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
+        let dir = global::optional("/proc/fs/aufs", ControlDir::new(c"fs/aufs"));
         try_pin_init!(Self {
             cache: Arc::new(InodeCache::new(c"ruaufs_inode")?, GFP_KERNEL)?,
             global: Arc::pin_init(
@@ -115,10 +123,14 @@ impl kernel::InPlaceModule for Ruaufs {
                 ),
                 GFP_KERNEL
             )?,
-            plink_maint: global::optional(
+            plink_maint: dir.as_ref().and_then(|dir| global::optional(
                 "/proc/fs/aufs/plink_maint",
-                ControlFile::new(c"fs/aufs", c"plink_maint", global.clone())
-            ),
+                ControlFile::new(dir, c"plink_maint", global.clone())
+            )),
+            claim: dir.as_ref().and_then(|dir| global::optional(
+                "/proc/fs/aufs/claim",
+                ControlFile::new(dir, c"claim", global.claims.clone())
+            )),
             alias <- Registration::new(c"aufs", module, cache.clone(), global.clone()),
             own <- Registration::new(c"ruaufs", module, cache.clone(), global.clone()),
             _: {

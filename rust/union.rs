@@ -27,6 +27,7 @@
 pub(crate) mod attr;
 pub(crate) mod branch;
 pub(crate) mod busy;
+pub(crate) mod claim;
 pub(crate) mod copyup;
 pub(crate) mod create;
 mod debugfs;

@@ -5,8 +5,16 @@
 //! Both roads lead here: fsopen(2)/fsconfig(2) give one option at a time; the
 //! data string of mount(2) is split by the VFS in the same way, at commas and at
 //! the first `=` of each item.
+//!
+//! # Who may
+//!
+//! Only an administrator of the machine can mount the file system (it has no
+//! `FS_USERNS_MOUNT`). The VFS asks for that when all options are there; we ask when the
+//! context is made, and for each option, as a context can be handed on. So nobody else
+//! makes us look a path up, keep anything or say anything.
 
 use super::{
+    ioctl,
     sb::{
         self,
         Mounted,
@@ -61,13 +69,38 @@ impl Context<'_> {
         unsafe { CStr::from_char_ptr((*(*self.0.get()).fs_type).name) }
     }
 
-    /// Says what is wrong, in the log of the mount API and in the kernel log.
+    /// Says what is wrong.
     pub(crate) fn error(&self, message: kernel::fmt::Arguments<'_>) {
-        pr_err!("{}\n", message);
+        self.say(b'e', message);
+    }
+
+    /// Says what may not be meant.
+    pub(crate) fn warn(&self, message: kernel::fmt::Arguments<'_>) {
+        self.say(b'w', message);
+    }
+
+    /// Says what is good to know.
+    pub(crate) fn inform(&self, message: kernel::fmt::Arguments<'_>) {
+        self.say(b'i', message);
+    }
+
+    /// Says something in the log of the context, which its owner reads, and in the kernel's log,
+    /// which has so much room for us only.
+    fn say(&self, level: u8, message: kernel::fmt::Arguments<'_>) {
+        // SAFETY: Always callable.
+        if unsafe { bindings::ruaufs_helper_may_log() } {
+            match level {
+                b'e' => pr_err!("{}\n", message),
+                b'w' => pr_warn!("{}\n", message),
+                _ => pr_info!("{}\n", message),
+            }
+        }
         // Without memory for the text the kernel log has to do.
         if let Ok(text) = CString::try_from_fmt(message) {
             // SAFETY: The context is valid, `text` is a string.
-            unsafe { bindings::ruaufs_helper_fc_error(self.0.get(), text.as_char_ptr()) };
+            unsafe {
+                bindings::ruaufs_helper_fc_log(self.0.get(), level as c_char, text.as_char_ptr())
+            };
         }
     }
 }
@@ -112,6 +145,15 @@ pub(crate) trait Operations: FileSystem {
     ) -> Result;
 }
 
+/// `EPERM` for who could not mount the file system (`mount_capable()` of the VFS).
+fn check_privilege() -> Result {
+    if ioctl::is_admin() {
+        Ok(())
+    } else {
+        Err(EPERM)
+    }
+}
+
 /// `fs_context_operations` of `T`.
 pub(super) struct Table<T>(PhantomData<T>);
 
@@ -133,6 +175,7 @@ impl<T: Mountable> Table<T> {
     ) -> c_int {
         let fc: *mut bindings::fs_context = fc.cast();
         from_result(|| {
+            check_privilege()?;
             // SAFETY: Valid by the contract of the callback.
             let options = T::options(&unsafe { Context::from_raw(fc) })?;
             // SAFETY: As above; `free` takes the options back.
@@ -170,6 +213,7 @@ impl<T: Mountable> Table<T> {
         param: *mut bindings::fs_parameter,
     ) -> c_int {
         from_result(|| {
+            check_privilege()?;
             // SAFETY: Valid by the contract of the callback; a string value has `size` bytes.
             let (key, value) = unsafe {
                 let key = CStr::from_char_ptr((*param).key).to_bytes();

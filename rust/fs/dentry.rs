@@ -202,6 +202,13 @@ impl<T> Dentry<T> {
         unsafe { bindings::is_subdir(self.as_ptr(), ancestor.as_ptr()) }
     }
 
+    /// Whether it is on the same file system as `other`, and above it, below it or the same.
+    pub(crate) fn overlaps<U>(&self, other: &Dentry<U>) -> bool {
+        // SAFETY: Both are valid; the super block of a dentry never changes.
+        let together = unsafe { ptr::eq((*self.as_ptr()).d_sb, (*other.as_ptr()).d_sb) };
+        together && (self.is_below(other) || other.is_below(self))
+    }
+
     /// The name as it is now, in memory of its own.
     pub(crate) fn name(&self) -> Result<KVec<u8>> {
         let mut snapshot = MaybeUninit::<bindings::name_snapshot>::uninit();

@@ -292,6 +292,19 @@ impl<T> Inode<T> {
         unsafe { bindings::ruaufs_helper_is_mapped_writably(self.as_ptr()) }
     }
 
+    /// Marks a directory as one that a mount writes, as overlayfs does with its own. Whether it
+    /// had no such mark.
+    pub(crate) fn set_in_use(&self) -> bool {
+        // SAFETY: The inode is valid.
+        unsafe { bindings::ruaufs_helper_set_in_use(self.as_ptr()) }
+    }
+
+    /// Takes the mark away, which the caller has set.
+    pub(crate) fn clear_in_use(&self) {
+        // SAFETY: The inode is valid.
+        unsafe { bindings::ruaufs_helper_clear_in_use(self.as_ptr()) };
+    }
+
     /// The number of references to it (racy).
     pub(crate) fn references(&self) -> u32 {
         // SAFETY: The inode is valid.

@@ -214,12 +214,14 @@ impl Drop for KeptWritable<'_> {
 }
 
 /// `struct path`: a dentry as seen through a mount.
+///
+/// Fields drop from top to bottom: the dentry must not outlive the mount.
 #[derive(Clone)]
 pub(crate) struct Path {
-    /// The mount.
-    pub(crate) mount: ARef<Mount>,
     /// The dentry, of the mount's super block.
     pub(crate) dentry: ARef<Dentry>,
+    /// The mount.
+    pub(crate) mount: ARef<Mount>,
 }
 
 impl Path {
@@ -236,12 +238,32 @@ impl Path {
         // SAFETY: `name` is a string, `path` is valid for writes.
         to_result(unsafe { bindings::kern_path(name.as_char_ptr(), flags, path.as_mut_ptr()) })?;
         // SAFETY: `kern_path()` succeeded: both are set and the references are ours.
+        Ok(unsafe { Self::from_raw(path.assume_init()) })
+    }
+
+    /// The directory that a descriptor of the caller is of.
+    ///
+    /// # Errors
+    ///
+    /// `EBADF`, `ENOTDIR`.
+    pub(crate) fn of_descriptor(fd: u32) -> Result<Path> {
+        let mut path = MaybeUninit::<bindings::path>::zeroed();
+        // SAFETY: `path` is valid for writes.
+        to_result(unsafe { bindings::ruaufs_helper_dir_of_descriptor(fd, path.as_mut_ptr()) })?;
+        // SAFETY: The call succeeded: both are set and the references are ours.
+        Ok(unsafe { Self::from_raw(path.assume_init()) })
+    }
+
+    /// # Safety
+    ///
+    /// `path` must be set, and the references the caller's to give.
+    unsafe fn from_raw(path: bindings::path) -> Path {
+        // SAFETY: By the caller's contract.
         unsafe {
-            let path = path.assume_init();
-            Ok(Path {
+            Path {
                 mount: ARef::from_raw(NonNull::new_unchecked(path.mnt).cast()),
                 dentry: ARef::from_raw(NonNull::new_unchecked(path.dentry).cast()),
-            })
+            }
         }
     }
 

@@ -21,6 +21,7 @@ use super::{
         Inode,
         Private, //
     },
+    path::Mount,
     seq::Seq,
     statfs::Statfs,
     xattr,
@@ -41,7 +42,13 @@ use core::{
 use kernel::{
     error::from_result,
     prelude::*,
-    sync::aref::ARef,
+    sync::{
+        aref::ARef,
+        atomic::{
+            Atomic,
+            Relaxed, //
+        }, //
+    },
     types::{
         ForeignOwnable,
         Opaque, //
@@ -115,6 +122,13 @@ impl<T: FileSystem> SuperBlock<T> {
             (&raw mut (*sb).s_blocksize_bits).write_volatile(limits.block_bits);
             (&raw mut (*sb).s_blocksize).write_volatile(block_size);
         }
+    }
+
+    /// An error of writing back: each open file of the super block is told of it by its next
+    /// syncfs(2).
+    pub(crate) fn tell_write_error(&self, error: Error) {
+        // SAFETY: The super block is valid.
+        unsafe { bindings::errseq_set(&raw mut (*self.as_ptr()).s_wb_err, error.to_errno()) };
     }
 
     /// The number of stacked file systems, this one included.
@@ -371,6 +385,31 @@ impl<T: Mountable> Table<T> {
             }
             Ok(0)
         })
+    }
+}
+
+/// The errors of writing back that a foreign super block has had: which of them were told.
+pub(crate) struct WriteErrors(Atomic<u32>);
+
+impl WriteErrors {
+    /// From now on; one that nobody was told of yet counts.
+    pub(crate) fn of(mount: &Mount) -> Self {
+        // SAFETY: The super block is valid.
+        WriteErrors(Atomic::new(unsafe {
+            bindings::errseq_sample(&raw mut (*mount.sb_ptr()).s_wb_err)
+        }))
+    }
+
+    /// The error that came last, if any came since this was asked the last time.
+    pub(crate) fn check(&self, mount: &Mount) -> Result {
+        let mut told = self.0.load(Relaxed);
+        // SAFETY: Both words are valid, the second one is our own. Of two callers at once both may
+        // be told, which tells `tell_write_error()` the same twice.
+        let ret = unsafe {
+            bindings::errseq_check_and_advance(&raw mut (*mount.sb_ptr()).s_wb_err, &mut told)
+        };
+        self.0.store(told, Relaxed);
+        kernel::error::to_result(ret)
     }
 }
 

@@ -11,6 +11,28 @@
 
 #include "../helpers.h"
 
+/*
+ * The mark by which overlayfs knows a directory that another mount writes, as
+ * its upper or work directory.  Whether it was not there yet.
+ */
+bool ruaufs_helper_set_in_use(struct inode *inode)
+{
+	bool set;
+
+	spin_lock(&inode->i_lock);
+	set = !(inode_state_read(inode) & I_OVL_INUSE);
+	inode_state_set(inode, I_OVL_INUSE);
+	spin_unlock(&inode->i_lock);
+	return set;
+}
+
+void ruaufs_helper_clear_in_use(struct inode *inode)
+{
+	spin_lock(&inode->i_lock);
+	inode_state_clear(inode, I_OVL_INUSE);
+	spin_unlock(&inode->i_lock);
+}
+
 unsigned int ruaufs_helper_icount(struct inode *inode)
 {
 	return icount_read_once(inode);

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Super blocks, mounts, and the readers of a super block's shape.  See helpers.h. */
 
+#include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/fs_context.h>
 #include <linux/list.h>
 #include <linux/mount.h>
+#include <linux/path.h>
+#include <linux/ratelimit.h>
 #include <linux/srcu.h>
 
 #include "../helpers.h"
@@ -74,8 +77,34 @@ bool ruaufs_helper_sb_rdonly(const struct super_block *sb)
 	return sb_rdonly(sb);
 }
 
-void ruaufs_helper_fc_error(struct fs_context *fc, const char *text)
+/* The directory that the caller's descriptor @fd is of, with references. */
+int ruaufs_helper_dir_of_descriptor(unsigned int fd, struct path *path)
+{
+	struct file *file = fget_raw(fd);
+	int ret = -ENOTDIR;
+
+	if (!file)
+		return -EBADF;
+	if (d_is_dir(file->f_path.dentry)) {
+		*path = file->f_path;
+		path_get(path);
+		ret = 0;
+	}
+	fput(file);
+	return ret;
+}
+
+/* One line in the log that user space can read from a context, by level. */
+void ruaufs_helper_fc_log(struct fs_context *fc, char level, const char *text)
 {
 	if (fc->log.log)
-		errorf(fc, "%s", text);
+		logfc(fc->log.log, NULL, level, "%s", text);
+}
+
+/* Whether one more line may go to the kernel's log now. */
+bool ruaufs_helper_may_log(void)
+{
+	static DEFINE_RATELIMIT_STATE(state, 5 * HZ, 100);
+
+	return ___ratelimit(&state, "ruaufs");
 }

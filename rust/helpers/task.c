@@ -134,6 +134,12 @@ bool ruaufs_helper_current_is_below(struct pid *process)
 	return found;
 }
 
+/* The name of the current task, with a zero at the end, in @size bytes. */
+void ruaufs_helper_current_name(char *name, size_t size)
+{
+	strscpy_pad(name, current->comm, size);
+}
+
 /* An argument of a 32-bit program, as a pointer of this machine. */
 unsigned long ruaufs_helper_compat_ptr(unsigned long arg)
 {

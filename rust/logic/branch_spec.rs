@@ -11,7 +11,7 @@ use super::env::{
     KVec,
     Result,
     EINVAL,
-    GFP_KERNEL, //
+    GFP_KERNEL_ACCOUNT, //
 };
 
 /// What the union may do with a branch.
@@ -260,7 +260,7 @@ impl Access {
         }
         let (word, rest) = split_at_byte(text, b'+');
         let Some(perm) = Perm::from_word(word) else {
-            notes.push(Warning::UnknownPerm(copy(text)?), GFP_KERNEL)?;
+            notes.push(Warning::UnknownPerm(copy(text)?), GFP_KERNEL_ACCOUNT)?;
             return Ok(Access::new(Perm::Ro));
         };
         let Some(rest) = rest else {
@@ -268,11 +268,11 @@ impl Access {
         };
         let (mut attrs, unknown) = Attrs::from_words(rest);
         if let Some(unknown) = unknown {
-            notes.push(Warning::UnknownAttr(copy(unknown)?), GFP_KERNEL)?;
+            notes.push(Warning::UnknownAttr(copy(unknown)?), GFP_KERNEL_ACCOUNT)?;
         }
         if attrs.contains(Attrs::UNPIN) {
             attrs = attrs.without(Attrs::UNPIN);
-            notes.push(Warning::ObsoleteAttr(Attrs::UNPIN), GFP_KERNEL)?;
+            notes.push(Warning::ObsoleteAttr(Attrs::UNPIN), GFP_KERNEL_ACCOUNT)?;
         }
         let misfit = attrs.common(match perm {
             Perm::Rw => Attrs::READ_ONLY_ONLY,
@@ -285,7 +285,7 @@ impl Access {
                     attrs: misfit,
                     perm,
                 },
-                GFP_KERNEL,
+                GFP_KERNEL_ACCOUNT,
             )?;
         }
         Ok(Access { perm, attrs })
@@ -419,8 +419,8 @@ pub(crate) fn parse(spec: &[u8]) -> Result<BranchSpec> {
 
 /// Copies bytes into a vector of the exact size.
 pub(super) fn copy(bytes: &[u8]) -> Result<KVec<u8>> {
-    let mut copy = KVec::with_capacity(bytes.len(), GFP_KERNEL)?;
-    copy.extend_from_slice(bytes, GFP_KERNEL)?;
+    let mut copy = KVec::with_capacity(bytes.len(), GFP_KERNEL_ACCOUNT)?;
+    copy.extend_from_slice(bytes, GFP_KERNEL_ACCOUNT)?;
     Ok(copy)
 }
 

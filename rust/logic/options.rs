@@ -38,7 +38,7 @@ use super::{
         EDOM,
         EINVAL,
         ENOMEM,
-        GFP_KERNEL, //
+        GFP_KERNEL_ACCOUNT, //
     },
     num, //
 };
@@ -70,6 +70,8 @@ pub(crate) enum Diropq {
 pub(crate) enum Flag {
     /// `acl`.
     Acl,
+    /// `claim`.
+    Claim,
     /// `dio`; without effect.
     Dio,
     /// `dirperm1`.
@@ -185,6 +187,8 @@ type FlagWord = (&'static [u8], Flag, bool);
 const FLAGS: &[FlagWord] = &[
     (b"acl", Flag::Acl, true),
     (b"noacl", Flag::Acl, false),
+    (b"claim", Flag::Claim, true),
+    (b"noclaim", Flag::Claim, false),
     (b"dio", Flag::Dio, true),
     (b"nodio", Flag::Dio, false),
     (b"dirperm1", Flag::DirPerm1, true),
@@ -366,7 +370,7 @@ impl BranchOption {
                 // As in aufs, an empty element ends the list.
                 let texts = value.split(|&byte| byte == b':');
                 for text in texts.take_while(|text| !text.is_empty()) {
-                    list.push(self.spec(text)?, GFP_KERNEL)?;
+                    list.push(self.spec(text)?, GFP_KERNEL_ACCOUNT)?;
                 }
                 if list.is_empty() {
                     return Err(self.usage());
@@ -397,11 +401,11 @@ impl BranchOption {
 fn rejoin(rest: &[u8], value: Option<&[u8]>) -> Result<KVec<u8>, Bad> {
     let value_len = value.map_or(0, <[u8]>::len);
     let len = rest.len().saturating_add(value_len).saturating_add(1);
-    let mut whole = KVec::with_capacity(len, GFP_KERNEL)?;
-    whole.extend_from_slice(rest, GFP_KERNEL)?;
+    let mut whole = KVec::with_capacity(len, GFP_KERNEL_ACCOUNT)?;
+    whole.extend_from_slice(rest, GFP_KERNEL_ACCOUNT)?;
     if let Some(value) = value {
-        whole.push(b'=', GFP_KERNEL)?;
-        whole.extend_from_slice(value, GFP_KERNEL)?;
+        whole.push(b'=', GFP_KERNEL_ACCOUNT)?;
+        whole.extend_from_slice(value, GFP_KERNEL_ACCOUNT)?;
     }
     Ok(whole)
 }

@@ -8,10 +8,12 @@
 #![forbid(unsafe_code)]
 
 use super::{
+    claim::Claim,
     dirren::Renamed,
     plink,
     LowerDentry,
-    LowerInode, //
+    LowerInode,
+    SuperBlock, //
 };
 use crate::fs::{
     path::{
@@ -20,6 +22,7 @@ use crate::fs::{
         PrivatePath,
         WriteAccess, //
     },
+    sb::WriteErrors,
     stack, //
 };
 use crate::logic::{
@@ -81,6 +84,9 @@ pub(crate) struct Work {
 ///
 /// Fields drop from top to bottom: dentries must not outlive the mounts.
 pub(crate) struct Branch {
+    /// What others are told of its use. A branch whose access was changed shares it with what it
+    /// was before, if it is for the same.
+    pub(crate) claim: Arc<Claim>,
     /// What a writable branch has at its root.
     pub(crate) work: Option<Work>,
     /// Its pseudo-links.
@@ -100,14 +106,37 @@ pub(crate) struct Branch {
     pub(crate) fs: u16,
     /// Equal inode numbers on it may be of different objects ([`super::ino`]).
     pub(crate) has_spaces: bool,
+    /// The errors of writing back on its file system.
+    pub(crate) errors: Arc<WriteErrors>,
     /// The identity of its file system, also at other mounts, if that can be told.
     pub(crate) identity: Option<FsId>,
 }
 
 impl Branch {
+    /// The same branch with another claim.
+    pub(crate) fn with_claim(&self, claim: Arc<Claim>) -> Self {
+        Branch {
+            claim,
+            work: self.work.clone(),
+            plinks: self.plinks.clone(),
+            renamed: self.renamed.clone(),
+            shown: self.shown.clone(),
+            root: self.root.clone(),
+            errors: self.errors.clone(),
+            ..*self
+        }
+    }
+
     /// Whether the union may write to it now.
     pub(crate) fn writable(&self) -> bool {
         self.work.is_some() && !self.root.mount.sb_is_read_only()
+    }
+
+    /// Tells those who have files of `sb`, the union, of errors of writing back on the branch.
+    pub(crate) fn tell_errors(&self, sb: &SuperBlock) {
+        if let Err(error) = self.errors.check(&self.root.mount) {
+            sb.tell_write_error(error);
+        }
     }
 
     /// The inode of its root.

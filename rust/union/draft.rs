@@ -17,6 +17,12 @@ use super::{
         Work,
         MAX_BRANCHES, //
     },
+    claim::{
+        Claim,
+        Claims,
+        Purpose,
+        User, //
+    },
     dirren,
     ino::HAS_SPACES,
     plink,
@@ -34,7 +40,10 @@ use crate::fs::{
         Path,
         PrivatePath, //
     },
-    sb::MAX_STACK_DEPTH, //
+    sb::{
+        WriteErrors,
+        MAX_STACK_DEPTH, //
+    }, //
 };
 use crate::logic::{
     branch_spec::{
@@ -103,11 +112,16 @@ const READ_ONLY_TYPES: [&[u8]; 4] = [b"squashfs", b"iso9660", b"cramfs", b"romfs
 pub(crate) struct Draft<'a> {
     pub(super) context: &'a Context<'a>,
     cred: &'a Arc<Cred>,
+    /// The identity of the union.
+    si: u64,
+    claims: &'a Arc<Claims>,
     /// The mounted union, if it is for a remount.
     mounted: Option<&'a SuperBlock>,
     pub(super) table: BranchTable,
     /// Branches that were members before and are not any more.
     removed: KVec<Arc<Branch>>,
+    /// Branches that were none before.
+    added: KVec<BranchId>,
     /// What was made on disk for it.
     made: Made,
     /// Branches that are not writable any more, as they were.
@@ -131,11 +145,18 @@ pub(crate) struct Outcome {
 }
 
 impl<'a> Draft<'a> {
-    /// For a mount: no branches.
-    pub(crate) fn new(context: &'a Context<'a>, cred: &'a Arc<Cred>) -> Self {
+    /// For a mount, of the union `si`: no branches.
+    pub(crate) fn new(
+        context: &'a Context<'a>,
+        cred: &'a Arc<Cred>,
+        si: u64,
+        claims: &'a Arc<Claims>,
+    ) -> Self {
         Draft {
             context,
             cred,
+            si,
+            claims,
             mounted: None,
             table: BranchTable {
                 order: KVec::new(),
@@ -143,6 +164,7 @@ impl<'a> Draft<'a> {
                 next_fs: 0,
             },
             removed: KVec::new(),
+            added: KVec::new(),
             made: Made {
                 roots: KVec::new(),
                 cred: cred.clone(),
@@ -169,7 +191,12 @@ impl<'a> Draft<'a> {
                 next_fs: table.next_fs,
             },
             settings: *info.settings(),
-            ..Self::new(context, &info.cred)
+            ..Self::new(
+                context,
+                &info.cred,
+                info.si,
+                &info.maintenance.global.claims,
+            )
         })
     }
 
@@ -195,10 +222,10 @@ impl<'a> Draft<'a> {
                 .access
                 .is_some_and(|access| access != member.access)
             {
-                pr_info!(
-                    "branch {}: is a branch already, its permission stays; change it with mod=\n",
+                self.context.inform(fmt!(
+                    "branch {}: is a branch already, its permission stays; change it with mod=",
                     text(&wanted.spec.path)
-                );
+                ));
             }
             return Ok(());
         }
@@ -266,6 +293,9 @@ impl<'a> Draft<'a> {
         }
         self.removed.reserve(1, GFP_KERNEL)?;
         let branch = self.table.order.remove(at).map_err(|_| EIO)?;
+        if let Some(sb) = self.mounted {
+            branch.tell_errors(sb);
+        }
         Ok(self.removed.push(branch, GFP_KERNEL)?)
     }
 
@@ -292,11 +322,11 @@ impl<'a> Draft<'a> {
             if !self.remount() {
                 return Err(self.refuse(wanted, EINVAL, fmt!("is no branch")));
             }
-            pr_info!(
-                "option \"{}\": branch {}: is no branch\n",
+            self.context.inform(fmt!(
+                "option \"{}\": branch {}: is no branch",
                 text(&wanted.option),
                 text(&wanted.spec.path)
-            );
+            ));
         }
         Ok(found)
     }
@@ -324,6 +354,11 @@ impl<'a> Draft<'a> {
             return Ok(old.clone());
         }
         self.check_access(wanted, &old.shown, &access)?;
+        let claim = if self.purpose(&access) == old.claim.purpose() {
+            old.claim.clone()
+        } else {
+            self.claim(wanted, &old.shown, &access)?
+        };
         let linked = |branch: &Branch| branch.access.makes_linked_whiteouts();
         // A mount of our own that was made while the user's was read-only is so, too.
         let root = if access.may_write() && old.work.is_none() {
@@ -349,6 +384,7 @@ impl<'a> Draft<'a> {
         }
         Ok(Arc::new(
             Branch {
+                claim,
                 work,
                 plinks,
                 renamed: old.renamed.clone(),
@@ -358,10 +394,60 @@ impl<'a> Draft<'a> {
                 access,
                 fs: old.fs,
                 has_spaces: old.has_spaces,
+                errors: old.errors.clone(),
                 identity: old.identity,
             },
             GFP_KERNEL,
         )?)
+    }
+
+    /// What the union claims a branch with `access` for.
+    fn purpose(&self, access: &Access) -> Purpose {
+        if access.may_write() && self.settings.claim {
+            Purpose::Write
+        } else {
+            Purpose::Read
+        }
+    }
+
+    /// Claims a branch. Before anything is done on it.
+    fn claim(&self, wanted: &Wanted, path: &Path, access: &Access) -> Result<Arc<Claim>> {
+        let purpose = self.purpose(access);
+        let (claim, near) = Claim::new(self.claims, User::Union(self.si), purpose, path)
+            .map_err(|refused| self.refuse(wanted, refused.errno(), fmt!("{}", refused)))?;
+        if let Some(near) = near {
+            self.context.warn(fmt!(
+                "branch {}: {}; what one does there the other takes for changes by others",
+                text(&wanted.spec.path),
+                near
+            ));
+        }
+        Ok(Arc::new(claim, GFP_KERNEL_ACCOUNT)?)
+    }
+
+    /// After a remount with `claim` or `noclaim`: the branches that were there before.
+    pub(super) fn claim_again(&mut self) -> Result {
+        for at in 0..self.table.order.len() {
+            let old = self.table.order.get(at).ok_or(EIO)?.clone();
+            if self.purpose(&old.access) == old.claim.purpose() {
+                continue;
+            }
+            let mut option = KVec::new();
+            option.extend_from_slice(b"claim", GFP_KERNEL)?;
+            let wanted = Wanted {
+                option,
+                spec: BranchSpec {
+                    path: old.shown.to_bytes()?,
+                    access: Some(old.access),
+                    notes: KVec::new(),
+                },
+                path: old.shown.clone(),
+            };
+            let claim = self.claim(&wanted, &old.shown, &old.access)?;
+            let branch = Arc::new(old.with_claim(claim), GFP_KERNEL_ACCOUNT)?;
+            *self.table.order.get_mut(at).ok_or(EIO)? = branch;
+        }
+        Ok(())
     }
 
     /// Refuses an access that the directory `path` cannot have.
@@ -409,7 +495,7 @@ impl<'a> Draft<'a> {
         self.made.roots.reserve(1, GFP_KERNEL)?;
         let made = self.cred.scope(|| {
             let had_any = whiteout::has_work(root)?;
-            whiteout::prepare(root, access).map(|work| (work, !had_any))
+            whiteout::prepare(root, access, self.settings.claim).map(|work| (work, !had_any))
         });
         match made {
             Ok((work, new)) => {
@@ -466,6 +552,7 @@ impl<'a> Draft<'a> {
             branch_spec::default_access(first, self.context.read_only(), read_only_type)
         });
         self.check_access(wanted, path, &access)?;
+        let claim = self.claim(wanted, path, &access)?;
         let root = Arc::new(self.private(wanted, path)?, GFP_KERNEL)?;
         let work = self.prepare(wanted, &root, &access)?;
         let plinks = self.plinks(wanted, &root, &access)?;
@@ -473,9 +560,11 @@ impl<'a> Draft<'a> {
             self.refuse(wanted, error, fmt!("cannot read .wh..wh.hino: {:?}", error))
         })?;
         let branch = Branch {
+            claim,
             work,
             plinks,
             renamed: Arc::new(renamed, GFP_KERNEL)?,
+            errors: Arc::new(WriteErrors::of(&path.mount), GFP_KERNEL_ACCOUNT)?,
             identity: plink::identity(&root)?,
             id: self.new_id(),
             shown: path.clone(),
@@ -484,6 +573,7 @@ impl<'a> Draft<'a> {
             root,
             access,
         };
+        self.added.push(branch.id, GFP_KERNEL)?;
         Ok(Arc::new(branch, GFP_KERNEL)?)
     }
 
@@ -591,6 +681,24 @@ impl<'a> Draft<'a> {
         Ok(fs)
     }
 
+    /// Says of which branches that came with this call owner or mode are not those of the first.
+    fn compare_roots(&self, top: &Branch) -> Result {
+        if !self.settings.warn_perm {
+            return Ok(());
+        }
+        let is_new = |branch: &Branch| !self.remount() || self.added.contains(&branch.id);
+        for branch in self.table.order.iter().filter(|branch| is_new(branch)) {
+            if !branch.root_inode()?.looks_like(top.root_inode()?) {
+                self.context.warn(fmt!(
+                    "branch {}: owner or mode differs from the first branch's \
+                    (nowarn_perm hides this)",
+                    text(&branch.shown.to_bytes()?)
+                ));
+            }
+        }
+        Ok(())
+    }
+
     /// Ends it: says what is unusual about the branches.
     pub(crate) fn finish(self) -> Result<Outcome> {
         let order = &self.table.order;
@@ -602,21 +710,16 @@ impl<'a> Draft<'a> {
             ));
         };
         if top.access.perm != Perm::Rw && !self.context.read_only() {
-            pr_warn!("the first branch should be rw: nothing can be made at the top\n");
+            self.context.warn(fmt!(
+                "the first branch should be rw: nothing can be made at the top"
+            ));
         }
         if self.settings.shwh && !self.context.read_only() {
-            pr_warn!("option \"shwh\": whiteouts are shown of a union that is not read-only\n");
+            self.context.warn(fmt!(
+                "option \"shwh\": whiteouts are shown of a union that is not read-only"
+            ));
         }
-        if self.settings.warn_perm {
-            for branch in order.iter().skip(1) {
-                if !branch.root_inode()?.looks_like(top.root_inode()?) {
-                    pr_warn!(
-                        "branch {}: owner or mode differs from the first branch's (nowarn_perm hides this)\n",
-                        text(&branch.shown.to_bytes()?)
-                    );
-                }
-            }
-        }
+        self.compare_roots(top)?;
         let Draft {
             table,
             removed,

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 use super::{
+    claim::Claims,
     plink_maint::Unions,
     sysfs, //
 };
@@ -14,7 +15,8 @@ use crate::kobj::{
 };
 use kernel::{
     debugfs::Dir,
-    prelude::*, //
+    prelude::*,
+    sync::Arc, //
 };
 
 /// What the module was loaded with.
@@ -35,6 +37,8 @@ pub(crate) struct Global {
     /// The mounted unions, for `/proc/fs/aufs/plink_maint`.
     #[pin]
     pub(crate) unions: Unions,
+    /// Who uses which directory as a branch.
+    pub(crate) claims: Arc<Claims>,
     /// `aufs` in debugfs.
     pub(crate) debugfs: Dir,
     /// `/sys/module/aufs`.
@@ -58,6 +62,7 @@ impl Global {
             alias: optional("/sys/module/aufs", ModuleLink::new(module, c"aufs")),
             debugfs: Dir::new(c"aufs"),
             unions <- Unions::new(),
+            claims: Arc::pin_init(Claims::new(), GFP_KERNEL)?,
             parameters,
         })
     }

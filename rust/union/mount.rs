@@ -69,9 +69,13 @@ pub(crate) enum Change {
     Set(Opt),
 }
 
+/// The most options of one call. A string of mount(2) has fewer; through fsconfig(2), where none
+/// is longer than 511 bytes, they replace all branches several times over.
+const MAX_CHANGES: usize = 4096;
+
 /// The options of one call, in their order.
 pub(crate) struct Options {
-    changes: KVec<Change>,
+    changes: KVVec<Change>,
 }
 
 impl Options {
@@ -106,10 +110,10 @@ impl Options {
                 }
             });
             whole?;
-            pr_warn!("branch {}: {}\n", text(&spec.path), text(&line));
+            context.warn(fmt!("branch {}: {}", text(&spec.path), text(&line)));
         }
         let mut word = KVec::new();
-        word.extend_from_slice(option, GFP_KERNEL)?;
+        word.extend_from_slice(option, GFP_KERNEL_ACCOUNT)?;
         Ok(Wanted {
             option: word,
             spec,
@@ -127,6 +131,24 @@ impl Options {
         Self::branch(context, option, spec, None)
     }
 
+    /// Takes one more change.
+    fn push(&mut self, change: Change) -> Result {
+        Ok(self.changes.push(change, GFP_KERNEL_ACCOUNT)?)
+    }
+
+    /// Refuses a change that is one too many, before it costs anything.
+    fn check_room(&self, context: &Context<'_>) -> Result {
+        if self.changes.len() < MAX_CHANGES {
+            return Ok(());
+        }
+        Err(mount_error!(
+            context,
+            E2BIG,
+            "too many options in one call, the limit is {}",
+            MAX_CHANGES
+        ))
+    }
+
     /// Takes a branch that is to be added.
     fn add(
         &mut self,
@@ -135,16 +157,17 @@ impl Options {
         place: Place,
         spec: BranchSpec,
     ) -> Result {
+        self.check_room(context)?;
         let wanted = Self::branch(context, option, spec, Some(EINVAL))?;
-        Ok(self.changes.push(Change::Add(wanted, place), GFP_KERNEL)?)
+        self.push(Change::Add(wanted, place))
     }
 
     /// `list_plink`: the mount, or what it is by now, is what it was to be.
-    fn list_if_asked(&self, info: &SbInfo) {
+    fn list_if_asked(&self, context: &Context<'_>, info: &SbInfo) {
         let asked = |change: &Change| matches!(change, Change::Set(Opt::ListPlink));
         if self.changes.iter().any(asked) {
             if let Err(error) = plink::list(info) {
-                pr_warn!("option \"list_plink\": {:?}\n", error);
+                context.warn(fmt!("option \"list_plink\": {:?}", error));
             }
         }
     }
@@ -153,21 +176,11 @@ impl Options {
     fn take(&mut self, context: &Context<'_>, key: &[u8], opt: Opt) -> Result {
         // A colon option carries the path in its key.
         let word = key.split(|&byte| byte == b':').next().unwrap_or(key);
-        match &opt {
-            Opt::Xino(_)
-            | Opt::TruncXinoBranch(_)
-            | Opt::TruncXinoIndex(_)
-            | Opt::Flag(Flag::TruncXino | Flag::TruncXib, _) => pr_info!(
-                "option \"{}\": inode numbers are computed, no table is kept\n",
-                text(key)
-            ),
-            Opt::RdBlk(_) | Opt::RdHash(_) => pr_info!(
-                "option \"{}\": listings are made as large as they are, it has no effect\n",
-                text(key)
-            ),
-            Opt::Obsolete(word) => pr_warn!("option \"{}\" is obsolete and ignored\n", word),
-            _ => {}
+        // Those that are accepted for the sake of old scripts say nothing: they are in each mount.
+        if let Opt::Obsolete(word) = &opt {
+            context.warn(fmt!("option \"{}\" is obsolete and ignored", word));
         }
+        self.check_room(context)?;
         let change = match opt {
             Opt::Branches(specs) => {
                 for spec in specs {
@@ -186,13 +199,20 @@ impl Options {
             }
             other => Change::Set(other),
         };
-        Ok(self.changes.push(change, GFP_KERNEL)?)
+        self.push(change)
     }
 }
 
 impl Draft<'_> {
     /// Takes the changes of a call, in their order.
     pub(crate) fn take(&mut self, changes: &[Change]) -> Result {
+        // It counts for all branches of the call, wherever it stands.
+        for change in changes {
+            if let Change::Set(opt @ Opt::Flag(Flag::Claim, _)) = change {
+                self.settings.apply(opt);
+            }
+        }
+        self.claim_again()?;
         changes.iter().try_for_each(|change| match change {
             Change::Add(wanted, place) => self.add(wanted, *place),
             Change::Remove(wanted) => self.remove(wanted),
@@ -249,8 +269,8 @@ impl Operations for Union {
     type Options = Options;
 
     fn options(_context: &Context<'_>) -> Result<KBox<Options>> {
-        let changes = KVec::new();
-        Ok(KBox::new(Options { changes }, GFP_KERNEL)?)
+        let changes = KVVec::new();
+        Ok(KBox::new(Options { changes }, GFP_KERNEL_ACCOUNT)?)
     }
 
     fn parse(
@@ -276,7 +296,7 @@ impl Operations for Union {
             Err(Bad::Invalid { errno, why }) => Err(mount_error!(
                 context,
                 errno,
-                "option \"{}\" {}",
+                "option \"{}\": {}",
                 text(key),
                 why
             )),
@@ -289,7 +309,9 @@ impl Operations for Union {
         options: &mut Options,
     ) -> Result<Mounted<Union>> {
         let cred = Arc::new(Cred::mounter()?, GFP_KERNEL)?;
-        let mut draft = Draft::new(context, &cred);
+        // It names the mount, nothing else.
+        let si = crate::fs::sb::random_id();
+        let mut draft = Draft::new(context, &cred, si, &global.claims);
         draft.take(&options.changes)?;
         let outcome = draft.finish()?;
 
@@ -304,8 +326,6 @@ impl Operations for Union {
         let limits = top.root.mount.limits();
         let revalidate = outcome.shape.settings.udba != Udba::None;
         let as_aufs = context.type_name().to_bytes() == b"aufs";
-        // It names the mount, nothing else.
-        let si = crate::fs::sb::random_id();
         let maintenance = Registered::new(global, si)?;
         let views = Views::new(global, si)?;
         let debug = debugfs::Files::new(global, si, maintenance.links.clone())?;
@@ -324,7 +344,7 @@ impl Operations for Union {
         data.views.update(data.table())?;
         data.debug.update(data.table())?;
         plink::adopt(&data)?;
-        options.list_if_asked(&data);
+        options.list_if_asked(context, &data);
         outcome.made.keep();
         Ok(Mounted {
             data,
@@ -336,7 +356,7 @@ impl Operations for Union {
 
     fn reconfigure(context: &Context<'_>, options: &mut Options, sb: &SuperBlock) -> Result {
         reconfigure::reconfigure(context, &options.changes, sb)?;
-        options.list_if_asked(sb.data());
+        options.list_if_asked(context, sb.data());
         Ok(())
     }
 }

@@ -25,7 +25,10 @@ use super::{
 use crate::fs::{
     ioctl,
     once::load_acquire,
-    procfs::Commands,
+    procfs::{
+        Commands,
+        Opener, //
+    },
     task::Process, //
 };
 use crate::logic::num;
@@ -135,7 +138,8 @@ pub(crate) struct Registered {
     maintenance: Arc<Maintenance>,
     /// Its pseudo-links.
     pub(crate) links: Arc<Plinks>,
-    global: Arc<Global>,
+    /// What all unions share.
+    pub(crate) global: Arc<Global>,
 }
 
 impl Registered {
@@ -210,12 +214,18 @@ impl Drop for Open {
     }
 }
 
-impl Commands for Global {
+/// The file.
+pub(crate) enum PlinkMaint {}
+
+impl Commands for PlinkMaint {
+    type Target = Global;
     type Open = Open;
 
-    fn open(this: &Arc<Global>) -> Result<KBox<Open>> {
+    const ANSWERS: bool = false;
+
+    fn open(target: &Arc<Global>) -> Result<KBox<Open>> {
         let held = KBox::pin_init(new_mutex!(None, "ruaufs_plink_maint"), GFP_KERNEL)?;
-        let global = this.clone();
+        let global = target.clone();
         Ok(KBox::new(Open { global, held }, GFP_KERNEL)?)
     }
 
@@ -223,7 +233,7 @@ impl Commands for Global {
     ///
     /// `EACCES` without `CAP_SYS_ADMIN`; `EINVAL` for anything but `si=<hex>` of a mounted union
     /// and `clean` after it; `EBUSY` if this file, or another one, holds a union already.
-    fn command(open: &Open, text: &[u8]) -> Result {
+    fn command(open: &Open, _opener: Opener<'_>, text: &[u8]) -> Result {
         if !ioctl::is_admin() {
             return Err(EACCES);
         }

@@ -37,6 +37,7 @@ use super::{
         Stack, //
     },
     busy,
+    claim::Purpose,
     dirren,
     draft::{
         Draft,
@@ -513,7 +514,9 @@ impl<'a> Plan<'a> {
         sb.shrink();
 
         for branch in given_up.iter() {
-            if !removed.iter().any(|other| other.id == branch.id) {
+            // Who shares it still needs what is there.
+            let alone = branch.claim.purpose() == Purpose::Write;
+            if alone && !removed.iter().any(|other| other.id == branch.id) {
                 info.cred.scope(|| whiteout::give_up(&branch.root));
             }
         }

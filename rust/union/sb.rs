@@ -281,7 +281,9 @@ impl Operations for Union {
         {
             let _reading = info.gate.read();
             for branch in info.table().order.iter() {
-                if branch.writable() {
+                // Each file system once.
+                let known = writable.iter().any(|other| other.fs == branch.fs);
+                if branch.writable() && !known {
                     writable.push(branch.clone(), GFP_KERNEL)?;
                 }
             }
@@ -292,6 +294,11 @@ impl Operations for Union {
             if let Err(error) = io::sync_fs(branch.at(&branch.root.dentry)) {
                 result = Err(error);
             }
+        }
+        // Those of earlier on, too, and those of a branch that was writable once.
+        let _reading = info.gate.read();
+        for branch in info.table().order.iter() {
+            branch.tell_errors(sb);
         }
         result
     }

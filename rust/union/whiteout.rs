@@ -263,7 +263,11 @@ impl From<Error> for Refused {
 
 /// Makes or finds what a writable branch has at its root, and removes what an interrupted
 /// operation left there.
-pub(crate) fn prepare(root: &Path, access: &Access) -> core::result::Result<Work, Refused> {
+pub(crate) fn prepare(
+    root: &Path,
+    access: &Access,
+    alone: bool,
+) -> core::result::Result<Work, Refused> {
     let write = root.mount.want_write()?;
     let at = PathRef {
         mount: &root.mount,
@@ -297,7 +301,9 @@ pub(crate) fn prepare(root: &Path, access: &Access) -> core::result::Result<Work
         mount: &root.mount,
         dentry: &work.orphans,
     };
-    clean(orphans, &write)?;
+    if alone {
+        clean(orphans, &write)?;
+    }
     Ok(work)
 }
 

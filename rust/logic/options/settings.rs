@@ -63,6 +63,8 @@ pub(crate) struct Settings {
     pub(crate) dirren: bool,
     /// `sum`: statfs adds up all branches.
     pub(crate) sum: bool,
+    /// `claim`: no other union may write the writable branches.
+    pub(crate) claim: bool,
     /// `warn_perm`: a branch whose owner or mode differs from the first's is reported.
     pub(crate) warn_perm: bool,
     /// `verbose`: more is logged.
@@ -89,6 +91,7 @@ impl Settings {
         fhsm_sec: 30,
         dirren: false,
         sum: false,
+        claim: true,
         warn_perm: true,
         verbose: false,
     };
@@ -112,6 +115,7 @@ impl Settings {
             Opt::FhsmSec(seconds) => self.fhsm_sec = seconds,
             Opt::Flag(flag, on) => match flag {
                 Flag::Acl => self.acl = on,
+                Flag::Claim => self.claim = on,
                 Flag::TruncXino => self.trunc_xino = on,
                 Flag::ShWh => self.shwh = on,
                 Flag::Plink => self.plink = on,
@@ -190,9 +194,10 @@ impl Settings {
                 out(num::decimal(u64::from(value), &mut [0; 20]));
             }
         }
-        let words: [(bool, &[u8]); 4] = [
+        let words: [(bool, &[u8]); 5] = [
             (self.dirren, b",dirren"),
             (self.sum, b",sum"),
+            (!self.claim, b",noclaim"),
             (!self.warn_perm, b",nowarn_perm"),
             (self.verbose, b",verbose"),
         ];

@@ -3,14 +3,15 @@
 //! Mounts that must be refused: with the right errno, a message that names what is wrong in the
 //! mount API's log and in the kernel's, and without a trace afterwards.
 
-use std::path::Path;
+use std::{os::unix::process::CommandExt, path::Path};
 
 use rustix::{
     fs::CWD,
     io::Errno as E,
     mount::{
-        fsconfig_create, fsconfig_set_fd, fsconfig_set_path, fsconfig_set_string, fsmount, fsopen,
-        FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags,
+        fsconfig_create, fsconfig_set_fd, fsconfig_set_flag, fsconfig_set_path,
+        fsconfig_set_string, fsmount, fsopen, FsMountFlags, FsOpenFlags, MountAttrFlags,
+        MountFlags,
     },
 };
 
@@ -25,7 +26,7 @@ cases! {
         one_inside_the_other, unknown_options, wrong_values, wrong_indexes,
         foreign_object_with_a_base_name, part_of_the_union_itself;
     ONCE: pseudo_file_systems, stacked_too_deep, too_many_branches, writable_on_read_only,
-        writable_union, removed_directory, unprivileged_mount, wrong_kinds_of_values,
+        writable_union, removed_directory, unprivileged_mount, too_many_options, in_a_user_namespace, wrong_kinds_of_values,
         contexts_that_are_given_up, nothing_is_pinned, again_and_again, unreadable_paths,
         module_can_be_unloaded;
 }
@@ -39,12 +40,15 @@ fn ground(cx: &Ctx) -> Result<(Private, String, String)> {
     Ok((fs, rw, ro))
 }
 
+/// How long the kernel's log takes to have room for us again.
+const LOG_INTERVAL: std::time::Duration = std::time::Duration::from_secs(6);
+
 /// Asserts that both APIs refuse these options with this errno, and that the messages hold one
 /// word of each group.
 #[track_caller]
 pub(crate) fn refused(cx: &Ctx, options: &[&str], errno: E, words: &[&[&str]]) {
     for api in [Api::Mount2, Api::Fsopen] {
-        let before = cx.klog().len();
+        let mut before = cx.klog().len();
         let mnt = cx.mount_point().expect("a mount point");
         let what = format!("{api:?} {options:?}");
         let Err(refusal) = Spec::new(options).api(api).mount(&mnt) else {
@@ -53,6 +57,14 @@ pub(crate) fn refused(cx: &Ctx, options: &[&str], errno: E, words: &[&[&str]]) {
         };
         assert_eq!(refusal.errno, errno, "{what}: {refusal}");
         assert!(mounts_line(&mnt).is_err(), "{what}: something is mounted");
+        if cx.klog().len() == before {
+            std::thread::sleep(LOG_INTERVAL);
+            before = cx.klog().len();
+            Spec::new(options)
+                .api(api)
+                .mount(&mnt)
+                .expect_err("once more");
+        }
         let said = cx.klog()[before..].join("\n");
         let mut logs = vec![("the kernel log", said)];
         if api == Api::Fsopen {
@@ -459,6 +471,75 @@ fn unprivileged_mount(cx: &Ctx) -> Result<()> {
     fs.umount()
 }
 
+/// Nothing is looked at, kept or logged for who may not mount.
+fn in_a_user_namespace(cx: &Ctx) -> Result<()> {
+    let before = cx.klog().len();
+    for fstype in ["ruaufs", "aufs"] {
+        // mount(8) by fsopen(2), busybox by mount(2).
+        for mount in [&["mount"][..], &["busybox", "mount"]] {
+            let options = [
+                "-t",
+                fstype,
+                "-o",
+                "br=/tmp,nonsense,create=x",
+                "none",
+                "/mnt",
+            ];
+            let output = std::process::Command::new("unshare")
+                .args(["-Urm"])
+                .args(mount)
+                .args(options)
+                .uid(1001)
+                .gid(1001)
+                .output()?;
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(
+                !output.status.success(),
+                "{mount:?} {fstype}: it was mounted"
+            );
+            assert!(said.contains("ermi"), "{mount:?} {fstype}: {said}");
+        }
+    }
+    let said = cx.klog()[before..].join("\n");
+    assert!(!said.contains("ruaufs:"), "{said}");
+    // A context that is handed on does not bring the right along.
+    let (fs, rw, _) = ground(cx)?;
+    let context = fsopen("ruaufs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    let result = users::as_user(1001, 1001, || fsconfig_set_string(&context, "br", &rw));
+    errno(sys::on_fd("fsconfig br", result), E::PERM);
+    drop(context);
+    fs.umount()
+}
+
+/// There is an end to what one context keeps, and to what the log takes.
+fn too_many_options(cx: &Ctx) -> Result<()> {
+    let (fs, rw, ro) = ground(cx)?;
+    for (key, value) in [("sum", None), ("append", Some(format!("{ro}=ro")))] {
+        let context = fsopen("ruaufs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+        let set = || match &value {
+            Some(value) => fsconfig_set_string(&context, key, value.as_str()),
+            None => fsconfig_set_flag(&context, key),
+        };
+        for n in 0..4096 {
+            sys::on_fd("fsconfig", set()).with_context(|| format!("option {n}"))?;
+        }
+        errno(sys::on_fd("one more", set()), E::TOOBIG);
+    }
+    let before = cx.klog().len();
+    let context = fsopen("ruaufs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    for _ in 0..2000 {
+        fsconfig_set_flag(&context, "nonsense").expect_err("an option");
+    }
+    let lines = cx.klog()[before..]
+        .iter()
+        .filter(|line| line.contains("nonsense"))
+        .count();
+    assert!(lines < 1000, "{lines} lines in the log");
+    drop(context);
+    drop(cx.union().at(Path::new(&rw), "rw").mount()?);
+    fs.umount()
+}
+
 fn unreadable_paths(cx: &Ctx) -> Result<()> {
     let (fs, rw, _) = ground(cx)?;
     let long = format!("{rw}/{}", "x".repeat(200));
@@ -485,7 +566,7 @@ fn wrong_kinds_of_values(cx: &Ctx) -> Result<()> {
     errno(sys::on_fd("fsconfig_set_path br", result), E::INVAL);
     let result = rustix::mount::fsconfig_set_binary(&context, "br", b"/x\0y");
     errno(sys::on_fd("fsconfig_set_binary br", result), E::INVAL);
-    let result = rustix::mount::fsconfig_set_flag(&context, "br");
+    let result = fsconfig_set_flag(&context, "br");
     errno(sys::on_fd("fsconfig_set_flag br", result), E::INVAL);
     let result = fsconfig_set_string(&context, "sum", "value");
     errno(sys::on_fd("fsconfig_set_string sum", result), E::INVAL);

@@ -95,6 +95,8 @@ const WORDS: &[&str] = &[
     "silent",
     "warn_perm",
     "nowarn_perm",
+    "claim",
+    "noclaim",
     "noxino",
     "list_plink",
     "clean_plink",

@@ -7,6 +7,7 @@ mod attr;
 mod bad_input;
 mod branch_permission;
 mod branch_removal;
+mod claim;
 mod clients;
 mod clients_containers;
 mod concurrency;
@@ -105,6 +106,7 @@ pub(crate) fn all() -> Vec<Case> {
         hardlink::cases(),
         hardlink_lasting::cases(),
         hardlink_parting::cases(),
+        claim::cases(),
         plink_maint::cases(),
         mount::cases(),
         options::cases(),

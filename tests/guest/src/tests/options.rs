@@ -156,6 +156,8 @@ fn options_that_are_accepted(cx: &Ctx) -> Result<()> {
             "diropq=a",
             "warn_perm",
             "nowarn_perm",
+            "claim",
+            "noclaim",
             "verbose",
             "v",
             "noverbose",
@@ -228,7 +230,7 @@ fn tables_of_numbers(cx: &Ctx) -> Result<()> {
     for option in ["itrunc_xino=1", &option] {
         let before = cx.klog().len();
         reconfigure(u.root(), &[option])?;
-        assert!(cx.klog()[before..].join("\n").contains("no table"));
+        assert!(!cx.klog()[before..].join("\n").contains("xino"));
     }
     for option in ["itrunc_xino=2", "trunc_xino=/proc"] {
         let refusal = reconfigure(u.root(), &[option]).expect_err(option);
@@ -255,7 +257,29 @@ fn warnings_about_roots(cx: &Ctx) -> Result<()> {
         );
         assert_eq!(said.contains(&ro), warned, "{option}: {said}");
     }
-    Ok(())
+    // Each once, when it comes.
+    let u = mounted(cx, &[&list], Api::Fsopen)?;
+    let new = cx.branch(Kind::Tmpfs, "ro", &Tree::new())?;
+    sys::chmod(&new, 0o711)?;
+    cx.changed_by_hand(&new)?;
+    let new = new.display().to_string();
+    for (change, warned) in [
+        (format!("append={new}=ro"), true),
+        (format!("mod={new}=rr"), false),
+        ("sum".to_owned(), false),
+        (format!("del={new}"), false),
+    ] {
+        let before = cx.klog().len();
+        reconfigure(u.root(), &[&change])?;
+        let said = cx.klog()[before..].join("\n");
+        assert_eq!(
+            said.contains("owner or mode differs"),
+            warned,
+            "{change}: {said}"
+        );
+        assert!(!said.contains(&ro), "{change}: {said}");
+    }
+    u.umount()
 }
 
 fn strange_paths(cx: &Ctx) -> Result<()> {

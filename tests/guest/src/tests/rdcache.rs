@@ -133,7 +133,7 @@ fn values(cx: &Ctx) -> Result<()> {
     Ok(())
 }
 
-/// They are accepted, and the log says that nothing follows from them.
+/// They are accepted without a word, though nothing follows from them.
 fn blocks_and_buckets(cx: &Ctx) -> Result<()> {
     for option in ["rdblk=4096", "rdhash=64"] {
         let before = cx.klog().len();
@@ -141,7 +141,7 @@ fn blocks_and_buckets(cx: &Ctx) -> Result<()> {
         assert_eq!(names(u.at("d"))?, set(["a", "b"]));
         let said = cx.klog()[before..].join("\n");
         let key = option.split('=').next().unwrap_or(option);
-        assert!(said.contains(key) && said.contains("no effect"), "{said}");
+        assert!(!said.contains(key), "{said}");
     }
     Ok(())
 }

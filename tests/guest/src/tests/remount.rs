@@ -434,6 +434,7 @@ fn options_change(cx: &Ctx) -> Result<()> {
         ("verbose", "noverbose", "verbose"),
         ("diropq=a", "diropq=w", "diropq=a"),
         ("nowarn_perm", "warn_perm", "nowarn_perm"),
+        ("noclaim", "claim", "noclaim"),
         ("udba=none", "udba=reval", "udba=none"),
     ] {
         assert!(!has(word)?);

@@ -214,6 +214,7 @@ fn refused_branch_options() {
 fn flags() {
     for (word, flag) in [
         ("acl", Flag::Acl),
+        ("claim", Flag::Claim),
         ("dio", Flag::Dio),
         ("dirperm1", Flag::DirPerm1),
         ("dirren", Flag::DirRen),

@@ -33,7 +33,7 @@ fn defaults_are_those_of_aufs() {
     let settings = Settings::default();
     assert_eq!(show(&settings), ",si=1");
     assert_eq!(settings.udba, Udba::Reval);
-    assert!(settings.plink && settings.warn_perm);
+    assert!(settings.plink && settings.warn_perm && settings.claim);
     assert!(!settings.sum && !settings.acl && !settings.dirren && !settings.shwh);
     assert_eq!((settings.dirwh, settings.rdcache), (3, 10));
     assert_eq!((settings.rdblk, settings.rdhash), (512, 32));
@@ -45,21 +45,22 @@ fn defaults_are_those_of_aufs() {
 
 #[test]
 fn order_is_that_of_aufs() {
-    let given = "verbose,nowarn_perm,sum,dirren,fhsm_sec=1,rdhash=1,rdblk=0,rdcache=1,dirwh=1,\
+    let given =
+        "verbose,nowarn_perm,noclaim,sum,dirren,fhsm_sec=1,rdhash=1,rdblk=0,rdcache=1,dirwh=1,\
                  diropq=a,cpup=bu,create=mfs:60,dirperm1,nodio,noplink,shwh,udba=none,trunc_xino,\
                  noxino,acl";
     let shown = ",acl,si=1,noxino,trunc_xino,udba=none,shwh,noplink,dirperm1,create=mfs:60,\
                  cpup=bu,diropq=a,dirwh=1,rdcache=1,rdblk=0,rdhash=1,fhsm_sec=1,dirren,sum,\
-                 nowarn_perm,verbose";
+                 noclaim,nowarn_perm,verbose";
     assert_eq!(show(&apply(given)), shown);
 }
 
 #[test]
 fn each_option_can_be_taken_back() {
     let there = "acl,dirperm1,dirren,noplink,shwh,sum,trunc_xino,verbose,nowarn_perm,udba=notify,\
-                 create=rr,cpup=bup,dirwh=9,diropq=a,rdcache=9,rdblk=900,rdhash=9,fhsm_sec=9";
+                 noclaim,create=rr,cpup=bup,dirwh=9,diropq=a,rdcache=9,rdblk=900,rdhash=9,fhsm_sec=9";
     let back = "noacl,nodirperm1,nodirren,plink,noshwh,wsum,notrunc_xino,quiet,warn_perm,\
-                udba=reval,create=tdp,cpup=tdp,dirwh=3,diropq=w,rdcache=10,rdblk=def,rdhash=def,\
+                claim,udba=reval,create=tdp,cpup=tdp,dirwh=3,diropq=w,rdcache=10,rdblk=def,rdhash=def,\
                 fhsm_sec=30,si=7,dio,debug=1,clean_plink";
     assert_ne!(apply(there), Settings::default());
     assert_eq!(apply(&format!("{there},{back}")), Settings::default());
@@ -116,16 +117,17 @@ prop_compose! {
 prop_compose! {
     /// Any settings.
     fn settings()(
-        bits: [bool; 10],
+        bits: [bool; 11],
         create in create(),
         kinds in (0usize..3, 0usize..3),
         numbers in (0u32..1 << 31, 0u32..=3600, 0u32..=524288, 0u32..1 << 31),
         rdblk in prop_oneof![Just(0u32), 255u32..=4194304],
     ) -> Settings {
-        let [acl, trunc_xino, shwh, plink, dirperm1, dirren, sum, warn_perm, verbose, more] = bits;
+        let [acl, trunc_xino, shwh, plink, dirperm1, dirren, sum, claim, warn_perm, verbose, more] =
+            bits;
         let (dirwh, rdcache, rdhash, fhsm_sec) = numbers;
         Settings {
-            acl, trunc_xino, shwh, plink, dirperm1, dirren, sum, warn_perm, verbose,
+            acl, trunc_xino, shwh, plink, dirperm1, dirren, sum, claim, warn_perm, verbose,
             create,
             xino: if more { Xino::None } else { Xino::Default },
             diropq: if more { Diropq::Always } else { Diropq::Whiteouted },

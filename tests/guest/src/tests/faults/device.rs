@@ -16,13 +16,13 @@ use crate::harness::{
     device::Mapped,
     prelude::*,
     scratch::{self},
-    union::Union,
+    union::{reconfigure, Union},
     watchdog,
 };
 
 cases! {
     ONCE: writes_fail_on_ext4, gone_on_ext4, writes_fail_on_xfs, gone_below_a_lower_branch,
-        reads_fail_during_copy_up, mounting_on_a_dead_device;
+        reads_fail_during_copy_up, mounting_on_a_dead_device, write_back_fails_before_syncfs;
 }
 
 /// A file system on a device that can fail.
@@ -258,6 +258,55 @@ fn mounting_on_a_dead_device(cx: &Ctx) -> Result<()> {
     disk.mount()?;
     let u = lowers.union(cx, &rw)?;
     sys::append(u.at("e/f/g/deep"), "+")?;
+    u.umount()?;
+    disk.umount()
+}
+
+/// Data that was lost when it was written back is told of by syncfs(2), once through each file, as
+/// on the file system itself.
+fn write_back_fails_before_syncfs(cx: &Ctx) -> Result<()> {
+    let disk = Disk::new(cx, Kind::Ext4)?;
+    let (rw, lost) = (disk.path().join("rw"), disk.path().join("rw/lost"));
+    sys::mkdir(&rw)?;
+    // Its blocks are there, so the journal is not needed to write it.
+    sys::write(&lost, [b'a'; 8192])?;
+    rustix::fs::syncfs(dir::open_dir(disk.path())?)?;
+    let u = cx.union().at(&rw, "rw").ro(Tree::new()).mount()?;
+    let second = cx.union().at(&rw, "ro").mount()?;
+    let syncfs = |fd: &std::os::fd::OwnedFd| rustix::fs::syncfs(fd);
+    let (one, two) = (dir::open_dir(u.root())?, sys::open_ro(u.at("lost"))?);
+    let (bare, other) = (dir::open_dir(disk.path())?, dir::open_dir(second.root())?);
+    for fd in [&one, &two, &bare, &other] {
+        syncfs(fd)?;
+    }
+    let fail = || -> Result<()> {
+        let fd = sys::open_rw(u.at("lost"))?;
+        sys::pwrite_fd(&fd, &[b'b'; 4096], 0)?;
+        disk.device.writes_fail()?;
+        // Somebody else writes it, and is told.
+        let result = rustix::fs::fdatasync(sys::open_ro(&lost)?);
+        disk.device.works()?;
+        ensure!(result == Err(Errno::IO), "fdatasync: {result:?}");
+        Ok(())
+    };
+    fail()?;
+    for fd in [&one, &two, &bare] {
+        assert_eq!(syncfs(fd), Err(Errno::IO));
+        syncfs(fd)?;
+        syncfs(fd)?;
+    }
+    // A branch that is written no more tells the same, and so does one that leaves.
+    fail()?;
+    reconfigure(u.root(), &[&format!("mod={}=ro", rw.display())])?;
+    assert_eq!(syncfs(&one), Err(Errno::IO));
+    reconfigure(u.root(), &[&format!("mod={}=rw", rw.display())])?;
+    fail()?;
+    drop((two, other));
+    drop(second);
+    reconfigure(u.root(), &[&format!("del={}", rw.display())])?;
+    assert_eq!(syncfs(&one), Err(Errno::IO));
+    syncfs(&one)?;
+    drop((one, bare));
     u.umount()?;
     disk.umount()
 }
