@@ -18,6 +18,7 @@
 
 /* dentries */
 struct dentry *ruaufs_helper_dget(struct dentry *dentry);
+unsigned int ruaufs_helper_d_count(const struct dentry *dentry);
 const struct dentry *ruaufs_helper_d_named(const struct dentry *dentry,
 					   const struct qstr *name);
 
@@ -26,7 +27,16 @@ struct dentry *ruaufs_helper_next_child(struct dentry *parent,
 struct dentry *ruaufs_helper_other_name(struct inode *inode,
 					struct dentry *except);
 void ruaufs_helper_set_checked(struct dentry *dentry, bool checked);
+bool ruaufs_helper_folds_case(const struct dentry *dentry);
+bool ruaufs_helper_is_locked(const struct inode *inode);
 void ruaufs_helper_sb_set_checked(struct super_block *sb, bool checked);
+bool ruaufs_helper_sb_has_real(const struct super_block *sb);
+void ruaufs_helper_sb_clear_real(struct super_block *sb);
+struct dentry *ruaufs_helper_d_real(struct dentry *dentry,
+				    enum d_real_type type);
+void ruaufs_helper_clear_real(struct dentry *dentry);
+void ruaufs_helper_clear_reals(struct inode *inode);
+bool ruaufs_helper_is_below_overlay(const struct dentry *dentry);
 
 /* readers of a super block's shape */
 int ruaufs_helper_srcu_init(struct srcu_struct *srcu, int depth);
@@ -131,7 +141,10 @@ int ruaufs_helper_getattr_plain(const struct path *path, struct kstat *stat,
 				u32 request, unsigned int flags,
 				struct inode *inode, struct mnt_idmap *idmap);
 int ruaufs_helper_device(const struct path *path, dev_t *device);
+int ruaufs_helper_sync_attr(const struct path *path);
 struct posix_acl *ruaufs_helper_real_acl(const struct path *path, int type);
+bool ruaufs_helper_acl_entry(const struct posix_acl *acl, unsigned int i,
+			     unsigned short *tag, unsigned short *perm);
 bool ruaufs_helper_same_acl(const struct posix_acl *a,
 			    const struct posix_acl *b);
 void ruaufs_helper_posix_acl_release(struct posix_acl *acl);
@@ -145,16 +158,12 @@ int ruaufs_helper_copy_fileattr(const struct path *from,
 				const struct path *to);
 int ruaufs_helper_fileattr_get(const struct path *path,
 			       struct file_kattr *fa);
+bool ruaufs_helper_sets_casefold(const struct file_kattr *fa);
 int ruaufs_helper_fileattr_set(const struct path *path,
 			       struct file_kattr *fa);
 
 /* sysfs */
 void ruaufs_helper_attribute_init(struct attribute *attr);
-
-/* what can be reached */
-bool ruaufs_helper_shows_all(const struct file *file);
-int ruaufs_helper_forbidden(const struct vfsmount *mnt);
-int ruaufs_helper_names(struct inode *inode, struct dentry **names, int room);
 
 /* file handles */
 int ruaufs_helper_commit_metadata(struct inode *inode);

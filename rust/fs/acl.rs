@@ -77,6 +77,18 @@ impl Acl {
         unsafe { bindings::ruaufs_helper_same_acl(self.0.as_ptr(), other.0.as_ptr()) }
     }
 
+    /// Its entries: the tag, as in `system.posix_acl_access`, and which of `rwx` it allows.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (u16, u16)> + Clone + use<'_> {
+        (0..).map_while(|i| {
+            let (mut tag, mut perm) = (0, 0);
+            // SAFETY: By the type invariant it is alive; it does not change once it is shared.
+            let found = unsafe {
+                bindings::ruaufs_helper_acl_entry(self.0.as_ptr(), i, &mut tag, &mut perm)
+            };
+            found.then_some((tag, perm))
+        })
+    }
+
     /// Gives the reference to C.
     pub(super) fn into_raw(self) -> *mut bindings::posix_acl {
         core::mem::ManuallyDrop::new(self).0.as_ptr()

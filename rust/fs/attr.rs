@@ -144,6 +144,13 @@ pub(crate) fn device(path: PathRef<'_>) -> Result<u32> {
     Ok(device)
 }
 
+/// Sees that what is cached of the foreign object at `path` is what its file system says.
+pub(crate) fn sync(path: PathRef<'_>) -> Result {
+    path.dentry.positive()?;
+    // SAFETY: As above.
+    to_result(unsafe { bindings::ruaufs_helper_sync_attr(&path.raw()) })
+}
+
 /// `struct iattr`: a change of attributes.
 #[derive(Clone)]
 pub(crate) struct Change(bindings::iattr);

@@ -18,7 +18,10 @@
 //! dentry or a locked parent), or through [`NameSnapshot`].
 
 use super::{
-    inode::Inode,
+    inode::{
+        Inode,
+        Kind, //
+    },
     name,
     once::load_acquire,
     sb::SuperBlock,
@@ -165,14 +168,6 @@ impl<T> Dentry<T> {
         parent == self.as_ptr()
     }
 
-    /// Whether it is the root directory of its file system.
-    pub(crate) fn is_top_of_file_system(&self) -> bool {
-        // SAFETY: The dentry and its super block are valid; `s_root` is set as long as there are
-        // dentries in use.
-        let root = unsafe { (*self.sb_ptr()).s_root };
-        root == self.as_ptr()
-    }
-
     /// A reference to the parent, whoever that is right now.
     pub(crate) fn parent(&self) -> ARef<Dentry<T>> {
         // SAFETY: The dentry is valid, `dget_parent()` never returns null and gives a reference.
@@ -182,15 +177,26 @@ impl<T> Dentry<T> {
         }
     }
 
-    /// Whether names in it are looked up without regard to case, so that one name has several
-    /// spellings.
+    /// Whether names in it, a directory, are looked up without regard to case, so that one name
+    /// has several spellings.
     pub(crate) fn folds_case(&self) -> bool {
-        // SAFETY: The dentry is valid; both are set when it is made.
-        unsafe {
-            (*self.as_ptr()).d_flags
-                & (bindings::dentry_flags_DCACHE_OP_HASH | bindings::dentry_flags_DCACHE_OP_COMPARE)
-                != 0
-        }
+        // SAFETY: The dentry is valid; a directory is positive and stays so.
+        self.is_dir() && unsafe { bindings::ruaufs_helper_folds_case(self.as_ptr()) }
+    }
+
+    /// Whether its names are encrypted, and nobody has given the key: then those that are seen mean
+    /// nothing.
+    pub(crate) fn is_locked(&self) -> bool {
+        self.inode().is_some_and(|inode| {
+            let inode = inode.as_ptr();
+            // SAFETY: The inode is valid; a racy read of one word.
+            let flags = unsafe { (&raw const (*inode).i_flags).read_volatile() };
+            if flags & bindings::RUAUFS_S_ENCRYPTED == 0 {
+                return false;
+            }
+            // SAFETY: As above.
+            unsafe { bindings::ruaufs_helper_is_locked(inode) }
+        })
     }
 
     /// The super block, for comparison.
@@ -259,6 +265,28 @@ impl<T> Dentry<T> {
     pub(super) unsafe fn name_unchecked<'a>(&self) -> &'a [u8] {
         // SAFETY: Stable by the caller's contract.
         unsafe { name::bytes(&(*self.as_ptr()).__bindgen_anon_1.d_name) }
+    }
+}
+
+impl Dentry {
+    /// How many references there are to it, right now.
+    pub(crate) fn references(&self) -> u32 {
+        // SAFETY: The dentry is valid.
+        unsafe { bindings::ruaufs_helper_d_count(self.as_ptr()) }
+    }
+
+    /// The next look-up of its name makes another dentry; who has this one keeps it.
+    pub(crate) fn forget_name(&self) {
+        // SAFETY: The dentry is valid.
+        unsafe { bindings::d_drop(self.as_ptr()) };
+    }
+
+    /// Whether its name was removed while it had other users, so that its file system gave it
+    /// another one (`.nfs*`), which goes with the last of them.
+    pub(crate) fn is_removed_in_use(&self) -> bool {
+        // SAFETY: The dentry is valid; a racy read of one word.
+        let flags = unsafe { (&raw const (*self.as_ptr()).d_flags).read_volatile() };
+        flags & bindings::dentry_flags_DCACHE_NFSFS_RENAMED != 0
     }
 }
 
@@ -351,9 +379,18 @@ impl<T: FileSystem> Dentry<T> {
     /// Makes the positive dentry of a just created object. The parent is locked by the VFS.
     pub(crate) fn instantiate(&self, inode: ARef<Inode<T>>) {
         self.break_seal();
+        if inode.is_dir() {
+            self.hide_real();
+        }
         // SAFETY: `self` is the negative dentry that the VFS handed to a creating callback (see
         // `inode_ops`), and `d_instantiate()` consumes the inode reference.
         unsafe { bindings::d_instantiate(self.as_ptr(), ARef::into_raw(inode).as_ptr().cast()) };
+    }
+
+    /// As if it had no `d_real()`. The directory that an overlayfs writes to must have none.
+    pub(super) fn hide_real(&self) {
+        // SAFETY: The dentry is valid.
+        unsafe { bindings::ruaufs_helper_clear_real(self.as_ptr()) };
     }
 
     /// The cached child after `prev`, or the first one.
@@ -543,6 +580,9 @@ pub(crate) trait Operations: FileSystem {
     fn revalidate(walk: &Walk<'_, Self>) -> Validity;
 
     /// The foreign dentries that the inode of a name stands for, for RCU walk.
+    ///
+    /// Those of a regular file keep their references as long as there is one to a name of it: a
+    /// change of the file system's shape takes none away that a file in use ever had.
     fn stack(inode: &Inode<Self>) -> Option<RcuStack<'_, Self::Place>>;
 }
 
@@ -555,6 +595,7 @@ impl<T: Mountable> Table<T> {
     pub(super) const OPERATIONS: bindings::dentry_operations = bindings::dentry_operations {
         d_revalidate: Some(Self::d_revalidate),
         d_release: Some(Self::d_release),
+        d_real: Some(Self::d_real),
         ..pin_init::zeroed()
     };
 
@@ -642,6 +683,30 @@ impl<T: Mountable> Table<T> {
             }
         }
         1
+    }
+
+    /// The foreign dentry whose file has the contents that ours shows: what is mapped is that file,
+    /// so that is where uprobes are set. As for overlayfs, it may be another one after a promotion.
+    ///
+    /// # Safety
+    ///
+    /// Called with a reference to a dentry of ours; it may sleep.
+    unsafe extern "C" fn d_real(
+        dentry: *mut bindings::dentry,
+        wanted: bindings::d_real_type,
+    ) -> *mut bindings::dentry {
+        // SAFETY: A dentry of ours by the contract of the callback.
+        let ours = unsafe { Dentry::<T>::from_raw(dentry) };
+        let Some(inode) = ours.inode().filter(|inode| inode.kind() == Kind::Regular) else {
+            return dentry;
+        };
+        let _reading = ours.sb().read();
+        match T::stack(inode) {
+            // SAFETY: What is given outlives the reader's section: `Operations::stack` promises it
+            // for regular files that are in use, as the caller uses this one.
+            Some(stack) => unsafe { bindings::ruaufs_helper_d_real(stack.top().as_ptr(), wanted) },
+            None => dentry,
+        }
     }
 
     /// # Safety

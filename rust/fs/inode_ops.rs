@@ -96,6 +96,9 @@ pub(crate) struct Tied(*mut bindings::dentry);
 impl<T: super::FileSystem> Tie<'_, T> {
     /// Ties it to `inode`, or notes that it is absent. From here on others find it.
     pub(crate) fn to(self, inode: Option<ARef<Inode<T>>>) -> Tied {
+        if inode.as_ref().is_some_and(|inode| inode.is_dir()) {
+            self.0.hide_real();
+        }
         let inode = inode.map_or(ptr::null_mut(), |inode| {
             ARef::into_raw(inode).as_ptr().cast()
         });
@@ -403,8 +406,10 @@ impl<T: Mountable> Table<T> {
                 let old = Dentry::<T>::from_raw(old);
                 let _reading = old.sb().enter();
                 T::link(old, Inode::from_raw(dir), Self::entry(dentry))?;
-                let inode: ARef<Inode<T>> = old.positive()?.into();
-                Dentry::<T>::from_raw(dentry).instantiate(inode);
+                let (inode, dentry) = (old.positive()?.into(), Dentry::<T>::from_raw(dentry));
+                if !dentry.is_unhashed() {
+                    dentry.instantiate(inode);
+                }
             }
             Ok(0)
         })
@@ -719,6 +724,10 @@ impl<T: Mountable> Table<T> {
     ) -> c_int {
         // SAFETY: Valid by the contract of the callback.
         from_result(|| unsafe {
+            if bindings::ruaufs_helper_sets_casefold(fa.cast()) {
+                // Names of ours are compared byte by byte.
+                return Err(EOPNOTSUPP);
+            }
             let dentry = Dentry::<T>::from_raw(dentry);
             let _reading = dentry.sb().enter();
             T::with_flags_source(dentry, true, &mut |path| {

@@ -107,6 +107,27 @@ impl<T: FileSystem> SuperBlock<T> {
         unsafe { bindings::ruaufs_helper_sb_set_checked(self.as_ptr(), checked) };
     }
 
+    /// If an overlayfs writes to `dentry`, files are shown without what is behind them from now on:
+    /// it takes no directory to write to, nor a file in it, of which somebody says that there is
+    /// something behind it.
+    #[cold]
+    pub(super) fn hide_reals(&self, dentry: &dentry::Dentry<T>) -> Result {
+        // SAFETY: Both are valid; parents are read under RCU.
+        unsafe {
+            if !bindings::ruaufs_helper_sb_has_real(self.as_ptr())
+                || !bindings::ruaufs_helper_is_below_overlay(dentry.as_ptr())
+            {
+                return Ok(());
+            }
+            bindings::ruaufs_helper_sb_clear_real(self.as_ptr());
+        }
+        self.each_inode(&mut |inode| {
+            // SAFETY: The inode is valid.
+            unsafe { bindings::ruaufs_helper_clear_reals(inode.as_ptr()) };
+            Ok(())
+        })
+    }
+
     /// Says of its files what follows from the branches.
     pub(crate) fn set_limits(&self, limits: Limits) {
         let sb = self.as_ptr();
@@ -283,6 +304,7 @@ impl<T: Mountable> Table<T> {
             if (*sb).s_root.is_null() {
                 return Err(ENOMEM);
             }
+            dentry::Dentry::<T>::from_raw((*sb).s_root).hide_real();
         }
         Ok(())
     }

@@ -135,6 +135,9 @@ impl Handlers {
     }
 }
 
+/// With these bytes begin the attributes of an overlayfs.
+const OVERLAY: [&[u8]; 2] = [b"trusted.overlay.", b"user.overlay."];
+
 /// The one handler of `T`, for all names but those of ACLs.
 pub(super) struct Table<T>(PhantomData<T>);
 
@@ -207,6 +210,13 @@ impl<T: Mountable> Table<T> {
                 )
             };
             let _reading = dentry.sb().enter();
+            // What an overlayfs does when it begins to write here.
+            if OVERLAY
+                .iter()
+                .any(|prefix| name.to_bytes().starts_with(prefix))
+            {
+                dentry.sb().hide_reals(dentry)?;
+            }
             T::set_xattr(dentry, name, setting)?;
             Ok(0)
         })

@@ -33,6 +33,17 @@ void ruaufs_helper_copy_no_acl(struct inode *inode, const struct inode *from)
 		cmpxchg(&inode->i_acl, sentinel, NULL);
 }
 
+/* Whether @acl has an @i-th entry. */
+bool ruaufs_helper_acl_entry(const struct posix_acl *acl, unsigned int i,
+			     unsigned short *tag, unsigned short *perm)
+{
+	if (i >= acl->a_count)
+		return false;
+	*tag = acl->a_entries[i].e_tag;
+	*perm = acl->a_entries[i].e_perm;
+	return true;
+}
+
 void ruaufs_helper_cache_no_acl(struct inode *inode)
 {
 	cache_no_acl(inode);

@@ -126,6 +126,14 @@ int ruaufs_helper_device(const struct path *path, dev_t *device)
 	return err;
 }
 
+int ruaufs_helper_sync_attr(const struct path *path)
+{
+	struct kstat stat;
+
+	return vfs_getattr_nosec(path, &stat, STATX_BASIC_STATS,
+				 AT_STATX_FORCE_SYNC);
+}
+
 /*
  * Times of @from, which are marked as seen: its next change gets a time of its
  * own, however soon it comes.
@@ -147,7 +155,9 @@ int ruaufs_helper_copy_fileattr(const struct path *from,
 	struct file_kattr new = { .flags_valid = true };
 	int err = vfs_fileattr_get(from->dentry, &old);
 
-	if (err || !(old.flags & mask))
+	/* What @to inherited from its directory is not its own. */
+	if (err || !((old.flags & mask) ||
+		     d_inode(to->dentry)->i_flags & (S_SYNC | S_NOATIME)))
 		return err == -ENOIOCTLCMD || err == -ENOTTY ||
 		       err == -EOPNOTSUPP ? 0 : err;
 	err = vfs_fileattr_get(to->dentry, &new);
@@ -197,6 +207,12 @@ int ruaufs_helper_fileattr_get(const struct path *path, struct file_kattr *fa)
 	if (!err)
 		err = vfs_fileattr_get(path->dentry, fa);
 	return err == -ENOIOCTLCMD ? -ENOTTY : err;
+}
+
+/* Whether @fa makes a directory ignore the case of names. */
+bool ruaufs_helper_sets_casefold(const struct file_kattr *fa)
+{
+	return fa->flags & FS_CASEFOLD_FL;
 }
 
 int ruaufs_helper_fileattr_set(const struct path *path, struct file_kattr *fa)

@@ -3,7 +3,9 @@
 
 #include <linux/dcache.h>
 #include <linux/fs.h>
+#include <linux/fscrypt.h>
 #include <linux/lockref.h>
+#include <linux/rcupdate.h>
 #include <linux/seqlock.h>
 
 #include "../helpers.h"
@@ -11,6 +13,11 @@
 struct dentry *ruaufs_helper_dget(struct dentry *dentry)
 {
 	return dget(dentry);
+}
+
+unsigned int ruaufs_helper_d_count(const struct dentry *dentry)
+{
+	return d_count(dentry);
 }
 
 /* The parent of @dentry if its name is @name, else NULL; under RCU. */
@@ -88,4 +95,67 @@ void ruaufs_helper_set_checked(struct dentry *dentry, bool checked)
 	else
 		dentry->d_flags &= ~DCACHE_OP_REVALIDATE;
 	spin_unlock(&dentry->d_lock);
+}
+
+/*
+ * Whether names in the directory @dentry are looked up without regard to case.
+ * Where a file system decides that for each directory, all its dentries have the
+ * operations that other file systems have for that alone.
+ */
+bool ruaufs_helper_folds_case(const struct dentry *dentry)
+{
+	if (sb_has_encoding(dentry->d_sb))
+		return IS_CASEFOLDED(d_inode(dentry));
+	return dentry->d_flags & (DCACHE_OP_HASH | DCACHE_OP_COMPARE);
+}
+
+struct dentry *ruaufs_helper_d_real(struct dentry *dentry,
+				    enum d_real_type type)
+{
+	return d_real(dentry, type);
+}
+
+/* As if @dentry had no d_real(). */
+void ruaufs_helper_clear_real(struct dentry *dentry)
+{
+	if (!(READ_ONCE(dentry->d_flags) & DCACHE_OP_REAL))
+		return;
+	spin_lock(&dentry->d_lock);
+	dentry->d_flags &= ~DCACHE_OP_REAL;
+	spin_unlock(&dentry->d_lock);
+}
+
+/* The same for all names of @inode. */
+void ruaufs_helper_clear_reals(struct inode *inode)
+{
+	struct dentry *alias;
+
+	spin_lock(&inode->i_lock);
+	hlist_for_each_entry(alias, &inode->i_dentry, d_alias)
+		ruaufs_helper_clear_real(alias);
+	spin_unlock(&inode->i_lock);
+}
+
+/* Whether @dentry is, or is below, a directory that an overlayfs writes to. */
+bool ruaufs_helper_is_below_overlay(const struct dentry *dentry)
+{
+	const struct dentry *dir = dentry, *child;
+	bool found = false;
+
+	rcu_read_lock();
+	do {
+		struct inode *inode = d_inode_rcu(dir);
+
+		child = dir;
+		found = inode && inode_state_read_once(inode) & I_OVL_INUSE;
+		dir = READ_ONCE(dir->d_parent);
+	} while (!found && dir != child);
+	rcu_read_unlock();
+	return found;
+}
+
+/* Whether names in the directory @inode are encrypted, and the key is not there. */
+bool ruaufs_helper_is_locked(const struct inode *inode)
+{
+	return IS_ENCRYPTED(inode) && !fscrypt_has_encryption_key(inode);
 }

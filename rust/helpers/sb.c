@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Super blocks, mounts, and the readers of a super block's shape.  See helpers.h. */
 
+#include <linux/bitops.h>
+#include <linux/dcache.h>
 #include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/fs_context.h>
@@ -15,10 +17,19 @@
 /* As ruaufs_helper_set_checked(), for dentries that are made from now on. */
 void ruaufs_helper_sb_set_checked(struct super_block *sb, bool checked)
 {
-	unsigned int flags = sb->s_d_flags & ~DCACHE_OP_REVALIDATE;
+	set_mask_bits(&sb->s_d_flags, DCACHE_OP_REVALIDATE,
+		      checked ? DCACHE_OP_REVALIDATE : 0);
+}
 
-	WRITE_ONCE(sb->s_d_flags,
-		   checked ? flags | DCACHE_OP_REVALIDATE : flags);
+/* Whether dentries that are made from now on have a d_real(). */
+bool ruaufs_helper_sb_has_real(const struct super_block *sb)
+{
+	return READ_ONCE(sb->s_d_flags) & DCACHE_OP_REAL;
+}
+
+void ruaufs_helper_sb_clear_real(struct super_block *sb)
+{
+	set_mask_bits(&sb->s_d_flags, DCACHE_OP_REAL, 0);
 }
 
 /* A lock class for each depth of stacking. */

@@ -11,7 +11,6 @@ use super::{
     claim::Claim,
     dirren::Renamed,
     plink,
-    seal::BranchKey,
     LowerDentry,
     LowerInode,
     SuperBlock, //
@@ -33,8 +32,13 @@ use crate::logic::{
 use core::array;
 use kernel::{
     prelude::*,
+    str::BStr,
     sync::{
         aref::ARef,
+        atomic::{
+            Atomic,
+            Full, //
+        },
         Arc, //
     }, //
 };
@@ -111,8 +115,26 @@ pub(crate) struct Branch {
     pub(crate) errors: Arc<WriteErrors>,
     /// The identity of its file system, also at other mounts, if that can be told.
     pub(crate) identity: Option<FsId>,
-    /// What handles of its objects are sealed with, if it is writable or was.
-    pub(crate) key: Option<Arc<BranchKey>>,
+    /// What the log tells of it already.
+    pub(crate) told: Told,
+}
+
+/// What the log tells of a branch once, however often it is met.
+pub(crate) struct Told {
+    /// It cannot hold all attributes of what was copied to it.
+    pub(crate) loss: Atomic<bool>,
+    /// It has a directory that ignores the case of names.
+    pub(crate) folding: Atomic<bool>,
+}
+
+impl Told {
+    /// Nothing yet.
+    pub(crate) fn new() -> Self {
+        Told {
+            loss: Atomic::new(false),
+            folding: Atomic::new(false),
+        }
+    }
 }
 
 impl Branch {
@@ -120,13 +142,13 @@ impl Branch {
     pub(crate) fn with_claim(&self, claim: Arc<Claim>) -> Self {
         Branch {
             claim,
-            key: self.key.clone(),
             work: self.work.clone(),
             plinks: self.plinks.clone(),
             renamed: self.renamed.clone(),
             shown: self.shown.clone(),
             root: self.root.clone(),
             errors: self.errors.clone(),
+            told: Told::new(),
             ..*self
         }
     }
@@ -146,6 +168,31 @@ impl Branch {
     /// The inode of its root.
     pub(crate) fn root_inode(&self) -> Result<&LowerInode> {
         self.root.dentry.positive()
+    }
+
+    /// Refuses `dir`, a directory of it, if names are looked up there without regard to case: the
+    /// union compares them byte by byte.
+    #[inline]
+    pub(crate) fn check_case(&self, dir: &LowerDentry) -> Result {
+        if dir.folds_case() {
+            return Err(self.folds_case(dir));
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn folds_case(&self, dir: &LowerDentry) -> Error {
+        if !self.told.folding.xchg(true, Full) {
+            let path = Path {
+                mount: self.shown.mount.clone(),
+                dentry: dir.into(),
+            };
+            pr_warn!(
+                "directory {:?} of a branch ignores the case of names, the union cannot show it\n",
+                BStr::from_bytes(&path.to_bytes().unwrap_or_default())
+            );
+        }
+        EOPNOTSUPP
     }
 
     /// Its bookkeeping objects. `EROFS` if it is not writable.

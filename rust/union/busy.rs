@@ -72,6 +72,8 @@ impl Busy {
                 .flatten()
                 .map(|stack| (Busy::Listed, stack.top().branch().clone())));
         }
+        // Of a file in use none may go that it ever had: its instances are lent out, see
+        // `fs::dentry::Operations::stack`.
         if let Some(slot) = inode.history().map(Stack::top).find(gone) {
             let own = if inode.is_held() { 2 } else { 1 };
             if inode.references() > own {

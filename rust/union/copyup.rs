@@ -77,7 +77,10 @@ use crate::fs::{
     path::WriteAccess, //
 };
 use crate::logic::{
-    branch_spec::Attrs,
+    branch_spec::{
+        Attrs,
+        OnOpen, //
+    },
     whname, //
 };
 use core::cell::Cell;
@@ -294,11 +297,38 @@ enum Published {
     Nameless(Option<ARef<LowerDentry>>),
 }
 
-/// A complete instance that nobody sees.
+/// What a promotion has made.
+enum Copied {
+    /// It will be looked for: under its name, or as the pseudo-link of others.
+    Known(ARef<LowerDentry>),
+    /// Nobody will look for it.
+    Unknown(ARef<LowerDentry>),
+}
+
+/// An instance in the making, which nobody sees.
 struct Staged {
     dentry: ARef<LowerDentry>,
-    /// Its temporary name among the orphans, if it has one.
-    temp: Option<whname::Name>,
+    /// Its temporary name, if it has one.
+    temp: Option<Temporary>,
+}
+
+/// A temporary name.
+struct Temporary {
+    name: whname::Name,
+    /// The directory of the branch that it is in.
+    dir: ARef<LowerDentry>,
+    /// The times that this directory had before, unless it is that of the orphans.
+    times: Option<DirTimes>,
+}
+
+/// Where an object gets its temporary name.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Nursery {
+    /// Among the orphans of the branch.
+    Orphans,
+    /// In the directory that it is for: what it inherits there (a project, a key, a subvolume) may
+    /// be what lets it have a name there.
+    Directory,
 }
 
 impl CopyUp<'_> {
@@ -307,8 +337,10 @@ impl CopyUp<'_> {
         let number = InoTable::reserve()?;
         let ino = &self.sb.data().ino;
         let original = ino.lower(self.source.branch(), self.source.dentry())?;
+        let dir = parent.map(|parent| self.dir(parent)).transpose()?;
+        let orphans = &self.target.work()?.orphans;
         // Known from here on, which `install` relies upon.
-        ino.space(self.target, &self.target.work()?.orphans)?;
+        ino.space(self.target, dir.as_ref().unwrap_or(orphans))?;
         let moves = self.sb.data().moves.reserve(self.inode)?;
         let parted = InoTable::reserve()?;
         let room = if self.inode.is_dir() {
@@ -316,37 +348,16 @@ impl CopyUp<'_> {
         } else {
             inode::Room::alone()?
         };
-        let staged = self.stage()?;
-        let lock = self.sb.data().replace.lock();
-        // Read-only since a moment ago: then nothing can be removed there either.
-        let write = self.target.want_write()?;
-        if !self.goes_down() {
-            // From here on the name appears on the target; the guard, which waits for that, has
-            // done its duty.
-            self.dentry.set_guard(None);
-        }
-        let published = match parent {
-            Some(parent) => self.publish(parent, &staged, &write),
-            None => self.keep_links(&staged, &write).map(Published::Nameless),
-        };
-        let (dentry, number) = match published {
-            Ok(Published::Named(dentry)) => (dentry, Some(number)),
-            Ok(Published::Nameless(link)) => {
-                // The open file keeps the instance, or the other names do.
-                self.discard(&staged, &write);
-                match link {
-                    Some(link) => (link, Some(number)),
-                    // Nobody will look for it.
-                    None => (staged.dentry.clone(), None),
-                }
+        let copied = match self.make(parent, dir.as_deref(), Nursery::Orphans) {
+            Err(error) if error == EXDEV && dir.is_some() => {
+                self.make(parent, dir.as_deref(), Nursery::Directory)?
             }
-            Err(error) => {
-                self.discard(&staged, &write);
-                return Err(error);
-            }
+            other => other?,
         };
-        drop(write);
-        drop(lock);
+        let (dentry, number) = match copied {
+            Copied::Known(dentry) => (dentry, Some(number)),
+            Copied::Unknown(dentry) => (dentry, None),
+        };
         let parts = plink::part::parts(self.inode, self.source)?;
         if parts {
             self.inode.set_parted();
@@ -361,17 +372,72 @@ impl CopyUp<'_> {
         installed
     }
 
-    /// Makes the instance, complete, among the orphans of the target.
-    fn stage(&self) -> Result<Staged> {
+    /// The instance of the directory `parent` on the target.
+    fn dir(&self, parent: &Dentry) -> Result<ARef<LowerDentry>> {
+        let slot = parent.object()?.slot_on(self.target.id)?.ok_or(ESTALE)?;
+        Ok(slot.dentry().clone())
+    }
+
+    /// Makes the instance and gives it its name in the directory `parent`, `dir` on the target.
+    ///
+    /// # Errors
+    ///
+    /// `EXDEV` if it cannot come there from the `nursery`.
+    fn make(
+        &self,
+        parent: Option<&Dentry>,
+        dir: Option<&LowerDentry>,
+        nursery: Nursery,
+    ) -> Result<Copied> {
+        let staged = self.stage(dir, nursery)?;
+        let lock = self.sb.data().replace.lock();
+        // Read-only since a moment ago: then nothing can be removed there either.
+        let write = self.target.want_write()?;
+        if !self.goes_down() {
+            // From here on the name appears on the target; the guard, which waits for that, has
+            // done its duty.
+            self.dentry.set_guard(None);
+        }
+        let published = match parent {
+            Some(parent) => self.publish(parent, &staged, &write),
+            None => self.keep_links(&staged, &write).map(Published::Nameless),
+        };
+        let copied = match published {
+            Ok(Published::Named(dentry)) => Ok(Copied::Known(dentry)),
+            Ok(Published::Nameless(link)) => {
+                let copied = match link {
+                    Some(link) => Copied::Known(link),
+                    None => Copied::Unknown(staged.dentry.clone()),
+                };
+                // The open file keeps the instance, or the other names do.
+                self.discard(staged, &write);
+                Ok(copied)
+            }
+            Err(error) => {
+                self.discard(staged, &write);
+                Err(error)
+            }
+        };
+        drop(write);
+        drop(lock);
+        copied
+    }
+
+    /// Makes the instance, complete. `dir` is the directory of the target that it is for.
+    ///
+    /// A file without a name lies where it will get one, so that what it inherits there lets it.
+    fn stage(&self, dir: Option<&LowerDentry>, nursery: Nursery) -> Result<Staged> {
         let source = self.source.inode()?;
-        let orphans = self.target.at(&self.target.work()?.orphans);
+        let orphans = &self.target.work()?.orphans;
         let kind = source.kind();
         // Permissions come last; until then only the mounter has access.
         let unnamed = if kind == Kind::Regular {
+            // Where nothing can be made by a name, nothing can be made without one either.
+            let dir = dir.filter(|dir| dir.inode().is_some_and(|dir| !dir.is_protected()));
+            let at = self.target.at(dir.unwrap_or(orphans));
             let write = self.target.want_write()?;
-            let file = Cred::scope_for_copy_up(self.source.dentry(), || {
-                KernelFile::unnamed(orphans, 0o600)
-            });
+            let file =
+                Cred::scope_for_copy_up(self.source.dentry(), || KernelFile::unnamed(at, 0o600));
             drop(write);
             match file {
                 Err(error) if error == EOPNOTSUPP => None,
@@ -399,25 +465,7 @@ impl CopyUp<'_> {
             }
             return Ok(Staged { dentry, temp: None });
         }
-        let temp = self.sb.data().temp_name(b"copyup")?;
-        let write = self.target.want_write()?;
-        let dentry = Cred::scope_for_copy_up(self.source.dentry(), || {
-            let creating = Creating::new(orphans, &temp, &write)?;
-            match kind {
-                Kind::Regular => creating.create(0o600),
-                Kind::Dir => creating.mkdir(0o700),
-                Kind::Special => creating.mknod(source.mode() & !0o7777, source.rdev()),
-                Kind::Symlink => {
-                    let target = crate::fs::inode::link_text(self.source.dentry())?;
-                    creating.symlink(&target)
-                }
-            }
-        })?;
-        drop(write);
-        let staged = Staged {
-            dentry,
-            temp: Some(temp),
-        };
+        let staged = self.begin(dir.filter(|_| nursery == Nursery::Directory))?;
         let fill = || -> Result {
             if kind == Kind::Regular {
                 let file = KernelFile::write(self.target.at(&staged.dentry))?;
@@ -442,11 +490,39 @@ impl CopyUp<'_> {
         };
         if let Err(error) = fill() {
             if let Ok(write) = self.target.want_write() {
-                self.discard(&staged, &write);
+                self.discard(staged, &write);
             }
             return Err(error);
         }
         Ok(staged)
+    }
+
+    /// Makes the instance, empty, under a temporary name in `dir`, or among the orphans.
+    fn begin(&self, dir: Option<&LowerDentry>) -> Result<Staged> {
+        let source = self.source.inode()?;
+        let home: ARef<LowerDentry> = dir.unwrap_or(&self.target.work()?.orphans).into();
+        let name = self.sb.data().temp_name(b"copyup")?;
+        let times = dir.map(DirTimes::of_dentry).transpose()?;
+        let write = self.target.want_write()?;
+        let dentry = Cred::scope_for_copy_up(self.source.dentry(), || {
+            let creating = Creating::new(self.target.at(&home), &name, &write)?;
+            match source.kind() {
+                Kind::Regular => creating.create(0o600),
+                Kind::Dir => creating.mkdir(0o700),
+                Kind::Special => creating.mknod(source.mode() & !0o7777, source.rdev()),
+                Kind::Symlink => {
+                    let target = crate::fs::inode::link_text(self.source.dentry())?;
+                    creating.symlink(&target)
+                }
+            }
+        })?;
+        drop(write);
+        let temp = Some(Temporary {
+            name,
+            dir: home,
+            times,
+        });
+        Ok(Staged { dentry, temp })
     }
 
     /// Gives the instance its name. [`super::sb::SbInfo::replace`] is held.
@@ -463,7 +539,8 @@ impl CopyUp<'_> {
         if self.dentry.is_unhashed() || self.inode.nlink() == 0 {
             return self.keep_links(staged, write).map(Published::Nameless);
         }
-        let times = DirTimes::of(dir)?;
+        let before = staged.temp.as_ref().and_then(|temp| temp.times.clone());
+        let times = before.map_or_else(|| DirTimes::of(dir), Ok)?;
         // What it hides below stays hidden.
         let whiteouted = self.goes_down() && whiteout::exists(dir.dentry(), &name)?;
         if whiteouted {
@@ -476,10 +553,10 @@ impl CopyUp<'_> {
                 new.and_then(|new| new.link_regardless(&staged.dentry))
             }
             Some(temp) => {
-                let orphans = self.target.at(&self.target.work()?.orphans);
+                let from = self.target.at(&temp.dir);
                 // The name is absent, or it would be the top instance.
                 const NOREPLACE: u32 = 1;
-                Renaming::new((orphans, temp), (at, &name), NOREPLACE, write)
+                Renaming::new((from, &temp.name), (at, &name), NOREPLACE, write)
                     .and_then(Renaming::commit_regardless)
             }
         };
@@ -530,7 +607,7 @@ impl CopyUp<'_> {
         }
         self.sb.data().maintenance.check()?;
         let (inode, copy) = (self.inode, &staged.dentry);
-        plink::add(self.sb, inode, self.source, self.target, copy, write).map(Some)
+        plink::add(self.sb, inode, self.source, self.target, copy, write)
     }
 
     /// Makes the published instance the top slot.
@@ -568,6 +645,7 @@ impl CopyUp<'_> {
             } else {
                 self.target.access.attrs
             },
+            moves: self.moves(),
             verbose: self.sb.data().settings().verbose,
         };
         meta::copy(self.source, self.target, to, &tolerance, write)
@@ -606,6 +684,15 @@ impl CopyUp<'_> {
         }
     }
 
+    /// Whether a file is moved, to above as it is opened (`moo`) or to below ([`mvdown`]).
+    fn moves(&self) -> bool {
+        let table = self.sb.data().table();
+        let source = self.source.branch();
+        !self.inode.is_dir()
+            && (table.is_above(source.id, self.target.id)
+                || source.access.attrs.on_open() == Some(OnOpen::MoveRegular))
+    }
+
     /// Whether a directory gets an instance below its top one: one that nobody sees.
     fn goes_down(&self) -> bool {
         let table = self.sb.data().table();
@@ -614,9 +701,12 @@ impl CopyUp<'_> {
     }
 
     /// Removes what was staged.
-    fn discard(&self, staged: &Staged, write: &WriteAccess<'_>) {
-        if let Some(temp) = &staged.temp {
-            whiteout::purge(self.target, &staged.dentry, temp, write);
+    fn discard(&self, staged: Staged, write: &WriteAccess<'_>) {
+        if let Some(temp) = staged.temp {
+            whiteout::purge(self.target, &temp.dir, &staged.dentry, &temp.name, write);
+            if let Some(times) = temp.times {
+                times.restore_of(self.target, &temp.dir, write);
+            }
         }
     }
 }

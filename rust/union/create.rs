@@ -38,6 +38,7 @@ use crate::fs::{
         OpenFile, //
     },
     dirop::{
+        self,
         Creating,
         Removing, //
     },
@@ -233,13 +234,17 @@ pub(crate) fn link(old: &Dentry, dir: &Inode, entry: Entry<'_, Union>) -> Result
     let slot = dir.slot_on(branch.id)?.ok_or(ESTALE)?;
     let write = branch.want_write()?;
     let top: ARef<LowerDentry> = inode.stack()?.top().dentry().clone();
-    with_name(dir, &entry, slot, &write, |_| {
+    let made = with_name(dir, &entry, slot, &write, |_| {
         info.cred.scope(|| {
             plink::count_beside(inode)?;
             Creating::new(slot.path(), entry.name, &write)?.link(&top)
         })
     })?;
     drop(write);
+    if !dirop::same_inode(&made, inode.stack()?.top_inode()) {
+        // The branch has an object for each name (FUSE): the next walk finds that of this one.
+        entry.dentry.unhash();
+    }
     if inode.is_plinked() {
         inode.set_nlink(inode.nlink().saturating_add(1));
     } else {

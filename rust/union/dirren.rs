@@ -228,9 +228,13 @@ impl Known {
             return Ok(None);
         };
         let part = dirop::lookup_positive(&dir, record.name)?;
-        Ok(part.filter(|part| {
+        let part = part.filter(|part| {
             part.is_dir() && part.inode().is_some_and(|inode| inode.ino() == record.ino)
-        }))
+        });
+        if let Some(part) = &part {
+            branch.check_case(part)?;
+        }
+        Ok(part)
     }
 }
 

@@ -14,6 +14,7 @@ use super::{
         Branch,
         BranchId,
         BranchTable,
+        Told,
         Work,
         MAX_BRANCHES, //
     },
@@ -27,7 +28,6 @@ use super::{
     ino::HAS_SPACES,
     plink,
     sb::Shape,
-    seal::BranchKey,
     whiteout::{
         self,
         Refused, //
@@ -383,14 +383,9 @@ impl<'a> Draft<'a> {
         if old.work.is_some() && work.is_none() {
             self.given_up.push(old.clone(), GFP_KERNEL)?;
         }
-        let key = match &old.key {
-            Some(key) => Some(key.clone()),
-            None => self.cred.scope(|| BranchKey::load(&root, &access))?,
-        };
         Ok(Arc::new(
             Branch {
                 claim,
-                key,
                 work,
                 plinks,
                 renamed: old.renamed.clone(),
@@ -402,6 +397,7 @@ impl<'a> Draft<'a> {
                 has_spaces: old.has_spaces,
                 errors: old.errors.clone(),
                 identity: old.identity,
+                told: Told::new(),
             },
             GFP_KERNEL,
         )?)
@@ -567,7 +563,6 @@ impl<'a> Draft<'a> {
         })?;
         let branch = Branch {
             claim,
-            key: self.cred.scope(|| BranchKey::load(&root, &access))?,
             work,
             plinks,
             renamed: Arc::new(renamed, GFP_KERNEL)?,
@@ -579,6 +574,7 @@ impl<'a> Draft<'a> {
             has_spaces: HAS_SPACES.contains(&path.mount.type_name().to_bytes()),
             root,
             access,
+            told: Told::new(),
         };
         self.added.push(branch.id, GFP_KERNEL)?;
         Ok(Arc::new(branch, GFP_KERNEL)?)
@@ -637,7 +633,10 @@ impl<'a> Draft<'a> {
             return Err(self.refuse(
                 wanted,
                 EINVAL,
-                fmt!("the directory ignores the case of names"),
+                fmt!(
+                    "the directory ignores the case of names (type {})",
+                    text(fs_type)
+                ),
             ));
         }
         for other in self.table.order.iter() {

@@ -173,7 +173,9 @@ impl DirIndex {
             // From before it is listed: a change meanwhile shows.
             let stamp = inode.lasting_stamp();
             let lasts = stamp.is_some() || access.perm == Perm::Rr || !check;
-            let cover = if slot.dentry().is_remote() || slot.dentry().folds_case() || !lasts {
+            let dentry = slot.dentry();
+            let cover = if dentry.is_remote() || dentry.folds_case() || dentry.is_locked() || !lasts
+            {
                 Cover::Nothing
             } else if access.may_write() {
                 Cover::Whiteouts

@@ -424,8 +424,12 @@ impl Inode {
                     }
                 }
             }
+            let stack = self.stack()?;
             let hidden = self.data().hidden.load(Relaxed);
-            self.stack()?.top_inode().nlink().saturating_sub(hidden)
+            // The name that it was given goes when it is used no more.
+            let in_use = u32::from(stack.top().dentry().is_removed_in_use());
+            let links = stack.top_inode().nlink();
+            links.saturating_sub(hidden).saturating_sub(in_use)
         };
         self.set_nlink(nlink);
         done

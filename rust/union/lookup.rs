@@ -85,7 +85,9 @@ pub(crate) fn probe(dir: &View<'_>, skip: usize, name: &[u8], depth: Depth) -> R
 ///
 /// What a branch's look-up gives, except that names which are too long for a branch are absent
 /// there. `ESTALE` if a directory was taken away behind our back. `EIO` if a mark is not a regular
-/// file, which only somebody else can have made.
+/// file, which only somebody else can have made. `ENOKEY` if what is found may be hidden by an
+/// encrypted directory whose key is not there. `EOPNOTSUPP` if a directory that is found ignores
+/// the case of names.
 pub(crate) fn probe_known(
     dir: &View<'_>,
     known: &mut Known<'_>,
@@ -119,10 +121,13 @@ pub(crate) fn probe_known(
                 } else {
                     dirop::lookup(slot.dentry(), name)?
                 };
-                let what = match dentry.as_ref().and_then(|dentry| dentry.inode()) {
-                    None => Found::Absent,
-                    Some(inode) if inode.is_dir() => Found::Dir,
-                    Some(_) => Found::Other,
+                let what = match &dentry {
+                    Some(dentry) if dentry.is_dir() => {
+                        slot.branch().check_case(dentry)?;
+                        Found::Dir
+                    }
+                    Some(dentry) if !dentry.is_negative() => Found::Other,
+                    _ => Found::Absent,
                 };
                 if what != Found::Absent {
                     found = dentry;
@@ -147,6 +152,10 @@ pub(crate) fn probe_known(
                 let slot = stack.get(i).ok_or(EIO)?;
                 let mut marks = Marks::Absent;
                 if slot.branch().access.honours_whiteouts() {
+                    if slot.dentry().is_locked() {
+                        // What it hides is not known.
+                        return Err(ENOKEY);
+                    }
                     if whiteout == i && dir.marks().may_hold(slot)? {
                         marks = mark(slot.dentry(), &whname::whiteout(name)?)?;
                     }
@@ -252,7 +261,12 @@ pub(crate) fn lookup(dir: &Inode, entry: Entry<'_, Union>, tie: Tie<'_, Union>) 
         let may_part = !info.settings().plink && !inode.is_dir() && found.nlink() > 1;
         let lock = may_part.then(|| inode.promotion_lock());
         if inode.is_now(found)? {
-            return Ok(tie.to(Some(inode.clone())));
+            let tied = tie.to(Some(inode.clone()));
+            if first.dentry().is_removed_in_use() {
+                // The cache is not to be the user that keeps it.
+                inode.forget_soon();
+            }
+            return Ok(tied);
         }
         drop(lock);
         if waited {

@@ -94,9 +94,9 @@ impl Marks {
                 return Ok(true);
             }
         }
-        // Changes of a file system that wants to be asked itself may not show, and one name may
-        // have several spellings.
-        if slot.dentry().is_remote() || slot.dentry().folds_case() {
+        // Changes of a file system that wants to be asked itself may not show, one name may have
+        // several spellings, and a key that comes later changes all names.
+        if slot.dentry().is_remote() || slot.dentry().folds_case() || slot.dentry().is_locked() {
             return Ok(true);
         }
         let mut marked = false;

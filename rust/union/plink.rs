@@ -73,6 +73,7 @@ use super::{
     SuperBlock, //
 };
 use crate::fs::{
+    attr,
     dirop::{
         self,
         Creating,
@@ -321,7 +322,13 @@ fn file_of(branch: &Branch, entry: &Entry) -> Result<Option<ARef<LowerDentry>>> 
     Ok(found.filter(|found| found.inode().is_some_and(|inode| inode.ino() == entry.file)))
 }
 
+/// Errors of link(2) by which a file system says that it has no links, or none from there.
+const NO_LINKS: [Error; 5] = [EPERM, EXDEV, EMLINK, EOPNOTSUPP, ENOSYS];
+
 /// Gives `copy` of `source`, on `branch`, a link in the directory of pseudo-links.
+///
+/// `None` if the branch has no links that lead to one object, as with many FUSE servers, for which
+/// each path is an object of its own: then names part ([`part`]).
 ///
 /// The copy has no name yet, so nobody knows it; after an error it has none in the directory of
 /// pseudo-links either.
@@ -332,9 +339,10 @@ pub(crate) fn add(
     branch: &Arc<Branch>,
     copy: &LowerDentry,
     write: &WriteAccess<'_>,
-) -> Result<ARef<LowerDentry>> {
+) -> Result<Option<ARef<LowerDentry>>> {
     let info = sb.data();
-    let file = copy.inode().ok_or(EIO)?.ino();
+    let inode_of_copy = copy.positive()?;
+    let file = inode_of_copy.ino();
     let lower = info.ino.lower(branch, copy)?;
     let number = InoTable::reserve()?;
     let room = Room::new()?;
@@ -355,19 +363,36 @@ pub(crate) fn add(
     }
     let name = whname::plink(inode.ino(), file)?;
     let dir = branch.at(&branch.work()?.plinks);
-    let link = match Creating::new(dir, name.as_bytes(), write) {
-        // The numbers were used before, by a union that is unmounted.
-        Err(error) if error == EEXIST => Removing::new(dir, name.as_bytes(), write)
-            .and_then(Removing::unlink)
-            .and_then(|()| Creating::new(dir, name.as_bytes(), write)),
-        other => other,
-    }
-    .and_then(|creating| creating.link(copy))
-    .inspect_err(|_| {
-        if keeps {
-            info.plinks.let_go(inode);
+    let make = || -> Result<Option<ARef<LowerDentry>>> {
+        let creating = match Creating::new(dir, name.as_bytes(), write) {
+            // The numbers were used before, by a union that is unmounted.
+            Err(error) if error == EEXIST => Removing::new(dir, name.as_bytes(), write)
+                .and_then(Removing::unlink)
+                .and_then(|()| Creating::new(dir, name.as_bytes(), write)),
+            other => other,
+        }?;
+        match creating.link(copy) {
+            Ok(link) if dirop::same_inode(&link, inode_of_copy) => Ok(Some(link)),
+            Ok(_) => {
+                Removing::new(dir, name.as_bytes(), write)?.unlink()?;
+                // The copy's object has counted it.
+                attr::sync(branch.at(copy))?;
+                Ok(None)
+            }
+            Err(error) if NO_LINKS.contains(&error) => Ok(None),
+            Err(error) => Err(error),
         }
-    })?;
+    };
+    let made = make();
+    if keeps && !matches!(made, Ok(Some(_))) {
+        info.plinks.let_go(inode);
+    }
+    let Some(link) = made? else {
+        if note.is_some() {
+            xattr::remove(branch.at(copy), XATTR)?;
+        }
+        return Ok(None);
+    };
     // Before anybody can find it by the note.
     info.ino.keep(number, lower, inode.ino());
     if let Some(note) = note {
@@ -383,7 +408,7 @@ pub(crate) fn add(
         }
     }
     inode.set_plinked(true);
-    Ok(link)
+    Ok(Some(link))
 }
 
 /// Puts `note` on a file and gives it back; `None` if the file system takes none.
@@ -585,9 +610,13 @@ pub(crate) fn hide(inode: &Inode, left: u32, branch: &Branch) -> Result<bool> {
             Renaming::new((orphans, &temp), (links, &name), 0, &write)?.commit()?;
             Ok(Some(file))
         };
-        let published = publish();
+        let published = match publish() {
+            // The two directories are of two projects.
+            Err(error) if error == EXDEV => Ok(None),
+            other => other,
+        };
         if !matches!(published, Ok(Some(_))) {
-            whiteout::purge(branch, &made, &temp, &write);
+            whiteout::purge(branch, &work.orphans, &made, &temp, &write);
         }
         let Some(file) = published? else {
             return Ok(false);

@@ -137,6 +137,11 @@ fn open_slot(slot: &Slot) -> Result<KernelFile> {
 fn layers(info: &SbInfo, stack: &Stack) -> Result<KVec<Layer>> {
     let mut layers = KVec::with_capacity(stack.len(), GFP_KERNEL)?;
     for slot in stack.iter() {
+        if stack.len() > 1 && slot.branch().access.honours_whiteouts() && slot.dentry().is_locked()
+        {
+            // What it hides is not known.
+            return Err(ENOKEY);
+        }
         let mut listing = Names::new();
         let read = KernelFile::dir(slot.path(), true).and_then(|dir| {
             dir.each_entry(&mut |name, ino, dtype| {

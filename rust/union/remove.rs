@@ -116,6 +116,8 @@ pub(crate) fn unlink(dir: &Inode, entry: Entry<'_, Union>) -> Result {
             return Ok(());
         };
         plink::goes(inode);
+        // One reference is the plan's.
+        let_go(inode, slot.branch(), instance, 1);
         let removing = Removing::new(slot.path(), entry.name, write)?;
         same(&removing, instance)?;
         removing.unlink()
@@ -127,6 +129,28 @@ pub(crate) fn unlink(dir: &Inode, entry: Entry<'_, Union>) -> Result {
     inode.refresh()?;
     dir.changed_on(&removal.branch);
     Ok(())
+}
+
+/// Types of file systems whose servers do not know who has a file open. A name whose dentry has
+/// other users is not removed there but replaced by a hidden one, which goes with the last of them.
+const STATELESS: [&[u8]; 3] = [b"nfs", b"nfs4", b"afs"];
+
+/// A name of `inode` on `branch`, whose dentry is `instance`, is about to be removed: if nobody
+/// uses that but `inode` itself, which has it as an instance, and the caller, who has `held`
+/// references, it is looked up anew, and has no users then.
+///
+/// `inode` goes on with an instance without a name, as on other file systems.
+pub(crate) fn let_go(inode: &Inode, branch: &Branch, instance: &LowerDentry, held: usize) {
+    if !instance.is_remote() || !STATELESS.contains(&branch.root.mount.type_name().to_bytes()) {
+        return;
+    }
+    let own = inode
+        .history()
+        .filter(|stack| stack.top().dentry().is(instance));
+    let own = own.count().saturating_add(held);
+    if usize::try_from(instance.references()).is_ok_and(|all| all <= own) {
+        instance.forget_name();
+    }
 }
 
 /// Removes an empty directory.

@@ -180,6 +180,9 @@ pub(crate) fn rename(
         } else {
             if let Some(victim) = victim {
                 plink::goes(victim);
+                if let Some(instance) = victim.slot_on(branch.id)?.filter(|_| !victim.is_dir()) {
+                    remove::let_go(victim, &branch, instance.dentry(), 0);
+                }
             }
             job.rename((object, parts), victim, &mut victim_room)
         }

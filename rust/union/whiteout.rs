@@ -117,7 +117,8 @@ pub(crate) fn make_opaque(branch: &Branch, dir: &LowerDentry, write: &WriteAcces
 /// things in it.
 ///
 /// When it is out of the way it is gone for the user: what fails after that is only logged, and
-/// removed at the next mount.
+/// removed at the next mount. If the orphans cannot take it (`EXDEV`: they have another project, or
+/// are in another subvolume) it gets a reserved name in `dir`, which goes with that at the latest.
 pub(crate) fn remove_dir(
     info: &SbInfo,
     branch: &Arc<Branch>,
@@ -126,17 +127,31 @@ pub(crate) fn remove_dir(
     write: &WriteAccess<'_>,
 ) -> Result {
     let temp = info.temp_name(name)?;
-    let orphans = branch.at(&branch.work()?.orphans);
-    let aside = Renaming::new((branch.at(dir), name), (orphans, &temp), 0, write)?.commit()?;
+    let orphans = &branch.work()?.orphans;
+    let move_to = |home: &LowerDentry| {
+        Renaming::new((branch.at(dir), name), (branch.at(home), &temp), 0, write)?.commit()
+    };
+    let (moved, in_place) = match move_to(orphans) {
+        Err(error) if error == EXDEV => (move_to(dir)?, true),
+        other => (other?, false),
+    };
     // The kernel thread opens no file: it would be closed some time after the work is done.
-    match names(branch.at(&aside)) {
-        Ok(marks) => Aside {
-            branch: branch.clone(),
-            dir: aside,
-            temp,
-            marks,
+    match names(branch.at(&moved)) {
+        Ok(marks) => {
+            let aside = Aside {
+                branch: branch.clone(),
+                home: if in_place { dir } else { orphans }.into(),
+                dir: moved,
+                temp,
+                marks,
+            };
+            // Later the times of `dir` would change once more.
+            if in_place {
+                aside.remove_now(write);
+            } else {
+                aside.remove(info, write);
+            }
         }
-        .remove(info, write),
         Err(error) => cannot_remove(&temp, error),
     }
     Ok(())
@@ -145,6 +160,8 @@ pub(crate) fn remove_dir(
 /// A directory that was moved out of the way, and what is in it.
 struct Aside {
     branch: Arc<Branch>,
+    /// Where it is now.
+    home: ARef<LowerDentry>,
     dir: ARef<LowerDentry>,
     temp: whname::Name,
     marks: KVVec<KVec<u8>>,
@@ -180,10 +197,9 @@ impl Aside {
         let result = || -> Result {
             let at = self.branch.at(&self.dir);
             for mark in self.marks.iter() {
-                Removing::new(at, mark, write)?.unlink()?;
+                remove_mark(at, mark, DEPTH, write)?;
             }
-            let orphans = self.branch.at(&self.branch.work()?.orphans);
-            Removing::new(orphans, &self.temp, write)?.rmdir()
+            Removing::new(self.branch.at(&self.home), &self.temp, write)?.rmdir()
         };
         if let Err(error) = result() {
             cannot_remove(&self.temp, error);
@@ -200,15 +216,21 @@ fn cannot_remove(name: &[u8], error: Error) {
     );
 }
 
-/// Removes `dir`, which is `name` among the orphans of `branch`, with all it holds.
-pub(crate) fn purge(branch: &Branch, dir: &LowerDentry, name: &[u8], write: &WriteAccess<'_>) {
+/// Removes `object`, which has the temporary name `name` in the directory `home` of `branch`, with
+/// all it holds.
+pub(crate) fn purge(
+    branch: &Branch,
+    home: &LowerDentry,
+    object: &LowerDentry,
+    name: &[u8],
+    write: &WriteAccess<'_>,
+) {
     let result = || -> Result {
-        let orphans = branch.at(&branch.work()?.orphans);
-        if dir.is_dir() {
-            empty(branch.at(dir), write)?;
-            Removing::new(orphans, name, write)?.rmdir()
+        if object.is_dir() {
+            empty(branch.at(object), write)?;
+            Removing::new(branch.at(home), name, write)?.rmdir()
         } else {
-            Removing::new(orphans, name, write)?.unlink()
+            Removing::new(branch.at(home), name, write)?.unlink()
         }
     };
     if let Err(error) = result() {
@@ -234,15 +256,46 @@ pub(crate) fn names(dir: PathRef<'_>) -> Result<KVVec<KVec<u8>>> {
 pub(crate) fn remove_marks(branch: &Branch, dir: &LowerDentry, write: &WriteAccess<'_>) -> Result {
     let at = branch.at(dir);
     for name in names(at)?.iter().filter(|name| whname::is_reserved(name)) {
-        Removing::new(at, name, write)?.unlink()?;
+        remove_mark(at, name, DEPTH, write)?;
     }
     Ok(())
 }
 
-/// Removes all non-directories from `dir`.
+/// How deep directories with reserved names are removed: each was left by a crash of its own.
+const DEPTH: usize = 4;
+
+/// Removes what has the reserved name `name` in `dir`. A directory, which a crash has left there
+/// ([`super::copyup`], [`remove_dir`]), goes with the reserved names that it holds.
+fn remove_mark(dir: PathRef<'_>, name: &[u8], depth: usize, write: &WriteAccess<'_>) -> Result {
+    let removing = Removing::new(dir, name, write)?;
+    let child = removing.child();
+    if !child.is_dir() {
+        return removing.unlink();
+    }
+    let left: ARef<LowerDentry> = child.into();
+    drop(removing);
+    let depth = depth.checked_sub(1).ok_or(ENOTEMPTY)?;
+    let inside = PathRef {
+        mount: dir.mount,
+        dentry: &left,
+    };
+    for name in names(inside)?.iter() {
+        if !whname::is_reserved(name) {
+            return Err(ENOTEMPTY);
+        }
+        remove_mark(inside, name, depth, write)?;
+    }
+    Removing::new(dir, name, write)?.rmdir()
+}
+
+/// Removes from `dir` all but directories whose names are not reserved.
 fn empty(dir: PathRef<'_>, write: &WriteAccess<'_>) -> Result {
     for name in names(dir)?.iter() {
-        Removing::new(dir, name, write)?.unlink()?;
+        if whname::is_reserved(name) {
+            remove_mark(dir, name, DEPTH, write)?;
+        } else {
+            Removing::new(dir, name, write)?.unlink()?;
+        }
     }
     Ok(())
 }

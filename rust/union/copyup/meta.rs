@@ -13,6 +13,7 @@ use super::super::{
         Branch,
         Slot, //
     },
+    draft::text,
     xattr::{
         is_acl,
         OWN, //
@@ -37,14 +38,22 @@ use crate::fs::{
         CopyUp, //
     }, //
 };
-use crate::logic::branch_spec::Attrs;
-use kernel::prelude::*;
+use crate::logic::{
+    branch_spec::Attrs,
+    copyup::mode_without_acl, //
+};
+use kernel::{
+    prelude::*,
+    sync::atomic::Full, //
+};
 
 /// Which errors on extended attributes and ACLs do not matter.
 pub(super) struct Tolerance {
     /// The `icex*` classes of names whose errors are ignored.
     pub(super) ignored: Attrs,
-    /// Whether the log tells of errors (`verbose`).
+    /// Whether the original is removed afterwards: then all must arrive.
+    pub(super) moves: bool,
+    /// Whether the log tells of all errors (`verbose`).
     pub(super) verbose: bool,
 }
 
@@ -74,7 +83,7 @@ pub(super) fn copy(
     Ok(())
 }
 
-/// Copies one ACL. A branch without ACLs takes none, which `icexsys` forgives.
+/// Copies one ACL. On a branch without ACLs the mode is what is left of it.
 fn copy_acl(
     source: &Slot,
     target: &Branch,
@@ -82,20 +91,33 @@ fn copy_acl(
     which: Which,
     tolerance: &Tolerance,
 ) -> Result {
+    let at = target.at(to);
+    let supported = acl::supported(to);
     let Some(acl) = Acl::of(source.path(), which)? else {
-        return Ok(());
+        // One that it inherited from the directory it was made in is not its own.
+        return match supported && Acl::of(at, which)?.is_some() {
+            true => acl::remove(at, which),
+            false => Ok(()),
+        };
     };
-    let result = if acl::supported(to) {
-        acl.apply(target.at(to), which)
+    let result = if supported {
+        acl.apply(at, which)
     } else {
         Err(EOPNOTSUPP)
     };
+    if which == Which::Access && result.is_err_and(|error| error == EOPNOTSUPP) {
+        let mode = mode_without_acl(source.inode()?.mode(), acl.entries());
+        Change::new().mode(mode).apply(&target.root.mount, to)?;
+    }
     let name = match which {
         Which::Access => c"system.posix_acl_access",
         Which::Default => c"system.posix_acl_default",
     };
-    tolerance.forgive(result, name, Attrs::ICEX_SYS)
+    tolerance.forgive(target, result, name, Attrs::ICEX_SYS)
 }
+
+/// Capabilities of a program.
+const CAPABILITY: &[u8] = b"security.capability";
 
 /// Copies all extended attributes but ACLs.
 fn copy_xattrs(source: &Slot, target: &Branch, to: &LowerDentry, tolerance: &Tolerance) -> Result {
@@ -115,12 +137,15 @@ fn copy_xattrs(source: &Slot, target: &Branch, to: &LowerDentry, tolerance: &Tol
         {
             continue;
         }
-        let result = value(from, name).and_then(|value| xattr::set(target.at(to), name, &value, 0));
-        match result {
+        let value = match value(from, name) {
             // Gone since it was listed.
-            Err(error) if error == ENODATA => {}
-            other => tolerance.forgive(other, name, class(name.to_bytes()))?,
-        }
+            Err(error) if error == ENODATA => continue,
+            // One that is malformed grants nothing, and cannot be read.
+            Err(error) if error == EINVAL && name.to_bytes() == CAPABILITY => continue,
+            other => other,
+        };
+        let result = value.and_then(|value| xattr::set(target.at(to), name, &value, 0));
+        tolerance.forgive(target, result, name, class(name.to_bytes()))?;
     }
     Ok(())
 }
@@ -184,16 +209,28 @@ fn class(name: &[u8]) -> Attrs {
 impl Tolerance {
     /// Ignores an error on the attribute `name` of a class whose errors are to be ignored.
     /// `ENOMEM` and `EDQUOT` are never ignored.
-    fn forgive(&self, result: Result, name: &CStr, class: Attrs) -> Result {
+    ///
+    /// That `target` knows no such attributes is no error, unless it is one of an LSM: what a file
+    /// system keeps for itself (`system.nfs4_acl`, `btrfs.*`) is at home there only. The log tells
+    /// of the first.
+    fn forgive(&self, target: &Branch, result: Result, name: &CStr, class: Attrs) -> Result {
         let Err(error) = result else {
             return Ok(());
         };
-        let forgiven = error != ENOMEM && error != EDQUOT && self.ignored.contains(class);
+        let ignored = error != ENOMEM && error != EDQUOT && self.ignored.contains(class);
+        let foreign = error == EOPNOTSUPP && class != Attrs::ICEX_SEC && !self.moves;
+        if foreign && !ignored && !target.told.loss.xchg(true, Full) {
+            pr_warn!(
+                "branch {}: cannot hold attribute {:?} and maybe others, copies lack them\n",
+                text(&target.shown.to_bytes().unwrap_or_default()),
+                name
+            );
+        }
         if self.verbose {
-            let what = if forgiven { ", ignored" } else { "" };
+            let what = if ignored || foreign { ", ignored" } else { "" };
             pr_info!("cannot copy attribute {:?} up: {:?}{}\n", name, error, what);
         }
-        if forgiven {
+        if ignored || foreign {
             Ok(())
         } else {
             Err(error)
@@ -237,6 +274,7 @@ fn copy_inherited(shown: &Slot, slot: &Slot, _write: &WriteAccess<'_>) -> Result
 }
 
 /// The times of a directory, to be restored after a name was put into it for its owner.
+#[derive(Clone)]
 pub(crate) struct DirTimes(Change);
 
 impl DirTimes {
@@ -245,12 +283,19 @@ impl DirTimes {
         Ok(DirTimes(Change::new().times_of(dir.inode()?)))
     }
 
+    /// Those of the directory `dir` of a branch.
+    pub(super) fn of_dentry(dir: &LowerDentry) -> Result<Self> {
+        Ok(DirTimes(Change::new().times_of(dir.positive()?)))
+    }
+
     /// Restores them. That the copy appeared is no news to anybody; a failure does no harm.
-    pub(crate) fn restore(self, dir: &Slot, _write: &WriteAccess<'_>) {
-        if let Err(error) = self
-            .0
-            .apply_regardless(&dir.branch().root.mount, dir.dentry())
-        {
+    pub(crate) fn restore(self, dir: &Slot, write: &WriteAccess<'_>) {
+        self.restore_of(dir.branch(), dir.dentry(), write);
+    }
+
+    /// As [`DirTimes::restore`], of the directory `dir` of `branch`.
+    pub(super) fn restore_of(self, branch: &Branch, dir: &LowerDentry, _write: &WriteAccess<'_>) {
+        if let Err(error) = self.0.apply_regardless(&branch.root.mount, dir) {
             pr_debug!("cannot restore the times of a directory: {:?}\n", error);
         }
     }

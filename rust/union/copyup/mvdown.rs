@@ -24,6 +24,7 @@ use super::{
     CopyUp,
     Data,
     DirTimes,
+    Nursery,
     Staged, //
 };
 use crate::fs::{
@@ -276,7 +277,8 @@ impl Move<'_> {
         let gone = info.ino.lower(upper.branch(), upper.dentry())?;
         info.ino.space(copy.target, &copy.target.work()?.orphans)?;
         let moves = info.moves.reserve_again(copy.inode)?;
-        let staged = copy.stage()?;
+        let dir = copy.dir(&copy.dentry.parent())?;
+        let staged = copy.stage(Some(&dir), Nursery::Orphans)?;
         let lock = info.replace.lock();
         // What is begun must be done, or undone, in pieces: see `place()`.
         let kept = copy.target.root.mount.keep_writable()?;
@@ -292,7 +294,7 @@ impl Move<'_> {
             }
             Err(error) => {
                 if let Ok(write) = copy.target.want_write() {
-                    copy.discard(&staged, &write);
+                    copy.discard(staged, &write);
                 }
                 Err(error.into())
             }
@@ -332,7 +334,10 @@ impl Move<'_> {
         }
         let result = named.and_then(|lower| unlinked.map(|()| lower));
         match (&result, aside) {
-            (Ok(_), Some((old, temp))) => whiteout::purge(copy.target, &old, &temp, &write),
+            (Ok(_), Some((old, temp))) => {
+                let orphans = &copy.target.work()?.orphans;
+                whiteout::purge(copy.target, orphans, &old, &temp, &write);
+            }
             (Err(_), Some((_, temp))) => {
                 let orphans = copy.target.at(&copy.target.work()?.orphans);
                 let undone = Renaming::new((orphans, &temp), (dir.path(), &name), 0, &write)
@@ -381,8 +386,8 @@ impl Move<'_> {
             None => Creating::new(dir.path(), name, write)?.link(&staged.dentry)?,
             Some(temp) => {
                 const NOREPLACE: u32 = 1;
-                let orphans = copy.target.at(&copy.target.work()?.orphans);
-                Renaming::new((orphans, temp), (dir.path(), name), NOREPLACE, write)?.commit()?
+                let from = copy.target.at(&temp.dir);
+                Renaming::new((from, &temp.name), (dir.path(), name), NOREPLACE, write)?.commit()?
             }
         };
         if let Err(error) = attr::copy_flags(copy.source.path(), copy.target.at(&lower)) {

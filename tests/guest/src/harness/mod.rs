@@ -14,6 +14,8 @@ pub(crate) mod ioctl;
 pub(crate) mod klog;
 pub(crate) mod map;
 pub(crate) mod nfs;
+pub(crate) mod paths;
+pub(crate) mod policy;
 pub(crate) mod random;
 pub(crate) mod run;
 pub(crate) mod scratch;

@@ -173,6 +173,11 @@ impl Nfs {
             .context("the client's mount")
     }
 
+    /// The directory that is exported.
+    pub(crate) fn exported(&self) -> &Path {
+        &self.exported
+    }
+
     /// A path in the client's mount.
     pub(crate) fn at(&self, rel: &str) -> PathBuf {
         match rel {

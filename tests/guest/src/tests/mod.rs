@@ -7,6 +7,7 @@ mod attr;
 mod bad_input;
 mod branch_permission;
 mod branch_removal;
+mod casefold;
 mod claim;
 mod clients;
 mod clients_containers;
@@ -25,7 +26,6 @@ mod file;
 mod file_control;
 mod fuzz;
 mod handle;
-mod handle_contained;
 mod hardlink;
 mod hardlink_lasting;
 mod hardlink_parting;
@@ -40,6 +40,7 @@ mod mvdown;
 mod nfs;
 mod notify;
 mod numbers;
+mod object_per_path;
 mod open_files;
 mod options;
 mod plink_maint;
@@ -57,10 +58,12 @@ mod rename;
 mod rename_dir;
 mod several_rw;
 mod shwh;
+mod staging;
 mod stress;
 mod sysfs;
 mod tools;
 mod udba;
+mod uprobe;
 mod whiteout;
 mod xattr;
 
@@ -88,14 +91,15 @@ pub(crate) fn all() -> Vec<Case> {
         idmap::cases(),
         file::cases(),
         handle::cases(),
-        handle_contained::cases(),
         numbers::cases(),
         nfs::cases(),
         mapping::cases(),
+        uprobe::cases(),
         data::cases(),
         file_control::cases(),
         open_files::cases(),
         copyup::cases(),
+        staging::cases(),
         failure::cases(),
         faults::cases(),
         powercut::cases(),
@@ -109,6 +113,7 @@ pub(crate) fn all() -> Vec<Case> {
         hardlink_lasting::cases(),
         hardlink_parting::cases(),
         claim::cases(),
+        object_per_path::cases(),
         plink_maint::cases(),
         mount::cases(),
         options::cases(),
@@ -121,6 +126,7 @@ pub(crate) fn all() -> Vec<Case> {
         notify::cases(),
         remount::cases(),
         branch_removal::cases(),
+        casefold::cases(),
         branch_permission::cases(),
         clients::cases(),
         clients_containers::cases(),

@@ -5,7 +5,7 @@
 use kernel::error::code::EROFS;
 
 use crate::rust::logic::{
-    copyup::choose,
+    copyup::{choose, mode_without_acl},
     create::Branch,
     options::CopyUpPolicy,
     remove::{plan, Facts, Plan},
@@ -97,4 +97,31 @@ fn remove() {
     assert_eq!(ask(2, Some(1), true), answer(1, true, false));
     assert_eq!(ask(0, None, true), Err(EROFS));
     assert_eq!(ask(1, Some(2), false), Err(EROFS), "cannot hide from below");
+}
+
+#[test]
+fn an_acl_that_goes_gives_nobody_more() {
+    const OWNER: u16 = 1;
+    const USER: u16 = 2;
+    const OWNING_GROUP: u16 = 4;
+    const GROUP: u16 = 8;
+    const MASK: u16 = 16;
+    const OTHERS: u16 = 32;
+    let minimal = [(OWNER, 6), (OWNING_GROUP, 4), (OTHERS, 1)];
+    for (mode, more, wanted) in [
+        (0o641, &[][..], 0o641),
+        (0o4641, &[], 0o4641),
+        // The mask is what the mode shows for the group.
+        (0o661, &[(USER, 6), (MASK, 6)], 0o640),
+        (0o671, &[(GROUP, 7), (MASK, 7)], 0o641),
+        (0o601, &[(GROUP, 7), (MASK, 0)], 0o600),
+        // Who has less by name.
+        (0o641, &[(USER, 0), (MASK, 4)], 0o600),
+        (0o641, &[(GROUP, 0), (MASK, 7)], 0o640),
+        (0o651, &[(USER, 5), (USER, 1), (MASK, 5)], 0o601),
+    ] {
+        let acl = minimal.iter().chain(more).copied();
+        assert_eq!(mode_without_acl(mode, acl), wanted, "{mode:o} {more:?}");
+    }
+    assert_eq!(mode_without_acl(0o777, [(USER, 7)].into_iter()), 0o700);
 }
