@@ -165,6 +165,11 @@ int ruaufs_helper_fileattr_set(const struct path *path,
 /* sysfs */
 void ruaufs_helper_attribute_init(struct attribute *attr);
 
+/* what can be reached */
+bool ruaufs_helper_shows_all(const struct file *file);
+int ruaufs_helper_forbidden(const struct vfsmount *mnt);
+int ruaufs_helper_names(struct inode *inode, struct dentry **names, int room);
+
 /* file handles */
 int ruaufs_helper_commit_metadata(struct inode *inode);
 

@@ -55,6 +55,7 @@ pub(crate) mod remove;
 pub(crate) mod rename;
 pub(crate) mod revalidate;
 pub(crate) mod sb;
+pub(crate) mod seal;
 pub(crate) mod show;
 pub(crate) mod space;
 pub(crate) mod sysfs;

@@ -168,6 +168,14 @@ impl<T> Dentry<T> {
         parent == self.as_ptr()
     }
 
+    /// Whether it is the root directory of its file system.
+    pub(crate) fn is_top_of_file_system(&self) -> bool {
+        // SAFETY: The dentry and its super block are valid; `s_root` is set as long as there are
+        // dentries in use.
+        let root = unsafe { (*self.sb_ptr()).s_root };
+        root == self.as_ptr()
+    }
+
     /// A reference to the parent, whoever that is right now.
     pub(crate) fn parent(&self) -> ARef<Dentry<T>> {
         // SAFETY: The dentry is valid, `dget_parent()` never returns null and gives a reference.

@@ -15,6 +15,7 @@ use super::{
     path::PathRef,
     sb::SuperBlock,
     FileSystem,
+    Foreign,
     Mountable, //
 };
 use crate::bindings;
@@ -23,7 +24,11 @@ use core::{
     ptr::NonNull, //
 };
 use kernel::{
-    error::from_err_ptr,
+    error::{
+        from_err_ptr,
+        from_result,
+        to_result, //
+    },
     prelude::*,
     sync::aref::ARef, //
 };
@@ -59,63 +64,43 @@ pub(crate) fn encode(inode: &Inode, words: &mut [u32]) -> Result<(u8, usize)> {
     }
 }
 
-/// How a foreign object must be reachable.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Reach {
-    /// Under a name that is known, below the root. Directories always are.
-    Named,
-    /// In any way.
-    Any,
-}
-
-/// Finds the foreign object that a handle of type `kind` stands for, below the directory `root`,
-/// with the credentials in force.
+/// Finds the foreign object that a handle of type `kind` stands for, with the credentials in force.
+/// A directory is below the directory `root`. Where a non-directory is, and whether the root leads
+/// to it, the file system need not know: the caller finds out. Nothing but the object itself, and
+/// the directories that lead to a directory, are looked up for it.
 ///
 /// # Errors
 ///
-/// `ESTALE` if it is gone, or not reachable as `reach` demands.
-pub(crate) fn decode(
-    root: PathRef<'_>,
-    kind: u8,
-    words: &[u32],
-    reach: Reach,
-) -> Result<ARef<Dentry>> {
-    struct Wanted {
-        root: *mut bindings::dentry,
-        reach: Reach,
-    }
-
+/// `ESTALE` if it is gone, or a directory elsewhere.
+pub(crate) fn decode(root: PathRef<'_>, kind: u8, words: &[u32]) -> Result<ARef<Dentry>> {
     /// # Safety
     ///
-    /// Called by `exportfs_decode_fh()` with our context and a positive dentry.
-    unsafe extern "C" fn acceptable(context: *mut c_void, dentry: *mut bindings::dentry) -> c_int {
+    /// Called by `exportfs_decode_fh_raw()` with our context and a positive dentry.
+    unsafe extern "C" fn acceptable(root: *mut c_void, dentry: *mut bindings::dentry) -> c_int {
         // SAFETY: By the contract.
-        let (wanted, dentry): (&Wanted, &Dentry) =
-            unsafe { (&*context.cast(), Dentry::from_raw(dentry)) };
-        if !dentry.is_dir() && wanted.reach == Reach::Any {
+        let dentry: &Dentry = unsafe { Dentry::from_raw(dentry) };
+        if !dentry.is_dir() {
+            // At once: the directory that a forged handle may name is not searched.
             return 1;
         }
-        // SAFETY: Both are valid; `is_subdir()` copes with concurrent renames.
-        let below = unsafe { bindings::is_subdir(dentry.as_ptr(), wanted.root) };
+        // SAFETY: By the contract; the root outlives the call.
+        let below = dentry.is_below(unsafe { Dentry::<Foreign>::from_raw(root.cast()) });
         // The root of a file system is never hashed.
         c_int::from(below && (!dentry.is_unhashed() || dentry.is_root()))
     }
 
     let len = c_int::try_from(words.len())?;
-    let mut wanted = Wanted {
-        root: root.dentry.as_ptr(),
-        reach,
-    };
     // SAFETY: The mount is valid; the callback fits its context, which outlives the call. File
     // systems only read the words, whose number they check.
     let dentry = unsafe {
-        bindings::exportfs_decode_fh(
+        bindings::exportfs_decode_fh_raw(
             root.mount.as_ptr(),
             words.as_ptr().cast_mut().cast(),
             len,
             c_int::from(kind),
+            0,
             Some(acceptable),
-            (&raw mut wanted).cast(),
+            root.dentry.as_ptr().cast(),
         )
     };
     let dentry =
@@ -123,6 +108,32 @@ pub(crate) fn decode(
     let dentry = NonNull::new(dentry).ok_or(ESTALE)?;
     // SAFETY: The reference that the call returned is ours.
     Ok(unsafe { ARef::from_raw(dentry.cast()) })
+}
+
+impl Inode {
+    /// Names of a foreign object that are in the cache, some if there are many. Not those that lead
+    /// to no directory.
+    pub(crate) fn names(&self) -> Result<KVec<ARef<Dentry>>> {
+        const MOST: usize = 32;
+        let mut names = KVec::with_capacity(MOST, GFP_KERNEL)?;
+        let mut found = [core::ptr::null_mut(); MOST];
+        // SAFETY: The inode is valid, the array has room for that many.
+        let count = unsafe {
+            bindings::ruaufs_helper_names(self.as_ptr(), found.as_mut_ptr(), MOST as c_int)
+        };
+        for name in found.into_iter().take(usize::try_from(count)?) {
+            // SAFETY: The helper filled it with a reference, which is ours.
+            let name = unsafe { ARef::from_raw(NonNull::new_unchecked(name).cast()) };
+            names.push_within_capacity(name)?;
+        }
+        Ok(names)
+    }
+}
+
+/// Brings the attributes of a foreign object to disk.
+pub(crate) fn commit(inode: &Inode) -> Result {
+    // SAFETY: The inode is valid.
+    to_result(unsafe { bindings::ruaufs_helper_commit_metadata(inode.as_ptr()) })
 }
 
 /// What tells one directory from others, and stays the same when its file system is mounted anew:
@@ -264,8 +275,8 @@ pub(crate) trait Operations: FileSystem {
     /// Skips the first handle of `words`.
     fn skip(words: &[u32]) -> Option<&[u32]>;
 
-    /// The foreign inode whose attributes are to be on disk when those of `inode` are.
-    fn commit_source(inode: &Inode<Self>) -> Result<ARef<Inode>>;
+    /// Brings the attributes of `inode` to disk. Runs outside the gate, since that takes long.
+    fn commit_metadata(inode: &Inode<Self>) -> Result;
 }
 
 /// `export_operations` of `T`.
@@ -388,11 +399,6 @@ impl<T: Mountable> Table<T> {
     unsafe extern "C" fn commit_metadata(inode: *mut bindings::inode) -> c_int {
         // SAFETY: Valid by the contract of the callback.
         let inode = unsafe { Inode::<T>::from_raw(inode) };
-        let _reading = inode.sb().read();
-        match T::commit_source(inode) {
-            // SAFETY: The foreign inode is valid.
-            Ok(source) => unsafe { bindings::ruaufs_helper_commit_metadata(source.as_ptr()) },
-            Err(error) => error.to_errno(),
-        }
+        from_result(|| T::commit_metadata(inode).map(|()| 0))
     }
 }

@@ -290,6 +290,14 @@ pub(crate) fn killed() -> bool {
     unsafe { bindings::ruaufs_helper_fatal_signal_pending() }
 }
 
+/// Whether an entry of the type `kind`, one of `DT_*`, may be a directory: some file systems do not
+/// tell.
+pub(crate) fn may_be_dir(kind: u8) -> bool {
+    const DT_UNKNOWN: u8 = 0;
+    const DT_DIR: u8 = 4;
+    [DT_DIR, DT_UNKNOWN].contains(&kind)
+}
+
 /// Whether the current task may not make a file of `size` bytes (`RLIMIT_FSIZE`).
 pub(crate) fn over_size_limit(size: i64) -> bool {
     // SAFETY: `current` is always valid.

@@ -4,15 +4,23 @@
 //!
 //! What is known to the VFS (`FS_IOC_GETFLAGS`, `FICLONE`, `FIEMAP`...) does not come
 //! here.
+//!
+//! A command acts for the program that calls it, on what the program opened. The VFS
+//! has checked neither what the mount allows that the file was opened through, nor
+//! how much of the file system that shows: a command that changes something has
+//! [`WritableFile`], and one that gives away more than the file asks
+//! [`File::shows_all`] and [`File::allows_all_of`].
 
 use super::{
     file::File,
     io::KernelFile,
+    path::Mount,
     FileSystem,
     Mountable, //
 };
 use crate::bindings;
 use kernel::{
+    error::to_result,
     fs::file::FileDescriptorReservation,
     prelude::*, //
 };
@@ -31,35 +39,45 @@ pub(crate) struct Request {
 pub(crate) enum Needs {
     /// What it looks at stays.
     Reading,
-    /// The inode is its own (`i_rwsem` is held), and instances may change.
+    /// The inode is its own (`i_rwsem` is held), and instances may change. The mount that the
+    /// file came through stays writable.
     Changing,
 }
 
 /// Callbacks of ioctl(2).
 pub(crate) trait Operations: FileSystem {
     /// What `command` needs.
-    fn needs(command: u32) -> Needs;
+    ///
+    /// # Errors
+    ///
+    /// `EPERM` if the caller may not give it at all: nothing is locked or waited for then.
+    fn needs(command: u32) -> Result<Needs>;
 
     /// Carries a command out. `ENOTTY` if there is no such command for this file.
     fn ioctl(file: &File<Self>, request: Request) -> Result<isize>;
 }
 
-/// Calls `T`.
-fn call<T: Mountable>(file: &File<T>, command: u32, arg: usize) -> isize {
-    let (inode, request) = (file.inode(), Request { command, arg });
-    let result = match T::needs(command) {
+/// Carries a command out.
+fn run<T: Mountable>(file: &File<T>, request: Request) -> Result<isize> {
+    let inode = file.inode();
+    match T::needs(request.command)? {
         Needs::Reading => {
             let _reading = inode.sb().read();
             T::ioctl(file, request)
         }
         Needs::Changing => {
+            let _writable = WritableFile::new(file)?;
             // In this order: who holds `i_rwsem` may be waiting for the gate.
             let _locked = inode.lock();
             let _reading = inode.sb().enter();
             T::ioctl(file, request)
         }
-    };
-    match result {
+    }
+}
+
+/// Calls `T`.
+fn call<T: Mountable>(file: &File<T>, command: u32, arg: usize) -> isize {
+    match run(file, Request { command, arg }) {
         Ok(value) => value,
         // CAST: An errno fits.
         Err(error) => error.to_errno() as isize,
@@ -94,6 +112,56 @@ pub(super) unsafe extern "C" fn compat<T: Mountable>(
     let arg = unsafe { bindings::ruaufs_helper_compat_ptr(arg) };
     // SAFETY: Valid by the contract of the callback.
     call::<T>(unsafe { File::from_raw(file) }, command, arg)
+}
+
+/// A promise that the mount a file was opened through, and our super block, stay writable.
+///
+/// # Invariants
+///
+/// `mnt_want_write_file()` succeeded and was not undone.
+pub(crate) struct WritableFile<'a, T: FileSystem>(&'a File<T>);
+
+impl<'a, T: FileSystem> WritableFile<'a, T> {
+    /// # Errors
+    ///
+    /// `EROFS` if one of them is read-only.
+    pub(crate) fn new(file: &'a File<T>) -> Result<Self> {
+        // SAFETY: The file is open.
+        to_result(unsafe { bindings::mnt_want_write_file(file.as_ptr()) })?;
+        // INVARIANT: Just taken.
+        Ok(WritableFile(file))
+    }
+}
+
+impl<T: FileSystem> Drop for WritableFile<'_, T> {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant.
+        unsafe { bindings::mnt_drop_write_file(self.0.as_ptr()) };
+    }
+}
+
+impl<T: FileSystem> File<T> {
+    /// Whether the mount that it was opened through shows all of the file system, with its own
+    /// owners, and lies below the root directory of the caller: no bind mount of a part, no
+    /// directory that the caller was shut up in, no mount of another world.
+    pub(crate) fn shows_all(&self) -> bool {
+        // SAFETY: The file is open.
+        unsafe { bindings::ruaufs_helper_shows_all(self.as_ptr()) }
+    }
+
+    /// Whether the mount that it was opened through allows all that `mount` allows of set-id
+    /// bits, devices and programs.
+    pub(crate) fn allows_all_of(&self, mount: &Mount) -> bool {
+        // SAFETY: An open file holds its mount; both are valid.
+        let (ours, other) = unsafe {
+            let ours = (*self.as_ptr()).__bindgen_anon_1.f_path.mnt;
+            (
+                bindings::ruaufs_helper_forbidden(ours),
+                bindings::ruaufs_helper_forbidden(mount.as_ptr()),
+            )
+        };
+        ours & !other == 0
+    }
 }
 
 /// Whether the caller is an administrator of the machine.

@@ -5,20 +5,27 @@
 //! ```text
 //! word 0   version (8 bits), words of the handle on the branch (8), branch (16)
 //! word 1   tag of the branch
-//! word 2   words of all this (16), type of the hint (8), type of the handle on the branch (8)
-//! word 3.. the handle on the branch, then the hint
+//! word 2   sealed (1), words of all this (15), type of the hint (8), type of the handle on the
+//!          branch (8)
+//! word 3.. the handle on the branch, then the hint, then the seal (2 words)
 //! ```
 //!
 //! The *handle on the branch* is the one that the branch's file system gives the object, the
-//! *hint* the one it gives the directory that the object is in. A handle that says its
-//! directory, too (`AT_HANDLE_CONNECTABLE`), is two of these, one behind the other.
+//! *hint* the one it gives the directory that the object is in. The *seal* shows that the union
+//! gave this handle: it cannot be made without a key. A handle that says its directory, too
+//! (`AT_HANDLE_CONNECTABLE`), is two of these, one behind the other.
 //!
 //! A branch is known by its identity and a tag that is computed from its file system: the first
 //! holds while the union is mounted, the second longer, but it may not be the only one of its kind.
+//!
+//! Whoever has a handle can change it: nothing in it is believed but a seal that is right.
 
 #![forbid(unsafe_code)]
 
-use super::env::*;
+use super::{
+    env::*,
+    hash::Key, //
+};
 
 /// Changes when the layout does.
 const VERSION: u32 = 1;
@@ -26,6 +33,13 @@ const VERSION: u32 = 1;
 const HEAD: usize = 3;
 /// The most words that the kernel hands out (`MAX_HANDLE_SZ`).
 pub(crate) const MAX_WORDS: usize = 32;
+/// Words of a seal.
+const SEAL: usize = 2;
+/// The bit of word 2 that says there is one.
+const SEALED: u32 = 1 << 31;
+/// The most words of a handle of NFS version 3 that are left to a file system, for an export that
+/// is known by a number. A handle that has a hint does without a seal rather than being longer.
+const NFS3_WORDS: usize = 14;
 /// The type that stands for the root of the union, which is on all branches.
 const ROOT: u8 = 0xff;
 
@@ -49,6 +63,29 @@ pub(crate) struct Object<'a> {
     pub(crate) object: Part<'a>,
     /// The hint, if there is one.
     pub(crate) dir: Option<Part<'a>>,
+    /// The seal, if there is one.
+    pub(crate) seal: Option<u64>,
+}
+
+impl Object<'_> {
+    /// The seal that it has under `key`: of the branch's tag and the handle there. It says
+    /// nothing about the hint.
+    pub(crate) fn seal_by(&self, key: Key) -> u64 {
+        let mut bytes = [0; 4 * (MAX_WORDS + 2)];
+        let words = [self.tag, u32::from(self.object.kind)];
+        let words = words.iter().chain(self.object.words);
+        let mut len: usize = 0;
+        for (to, word) in bytes.chunks_exact_mut(4).zip(words) {
+            to.copy_from_slice(&word.to_le_bytes());
+            len = len.saturating_add(4);
+        }
+        key.authenticate(bytes.get(..len).unwrap_or(&bytes))
+    }
+
+    /// Tells whether its seal is one under `key`.
+    pub(crate) fn is_sealed_by(&self, key: Key) -> bool {
+        self.seal == Some(self.seal_by(key))
+    }
 }
 
 /// What a handle leads to.
@@ -68,15 +105,26 @@ impl Target<'_> {
         };
         let dir = this.dir.map_or(&[][..], |dir| dir.words);
         let object = this.object.words;
-        let total = HEAD.saturating_add(object.len()).saturating_add(dir.len());
+        let mut total = HEAD.saturating_add(object.len()).saturating_add(dir.len());
+        let sealed = total.saturating_add(SEAL);
+        let seal = this.seal.filter(|_| dir.is_empty() || sealed <= NFS3_WORDS);
+        if seal.is_some() {
+            total = sealed;
+        }
         if total > MAX_WORDS {
             return Err(EOVERFLOW);
         }
-        let kinds =
-            (u32::from(this.dir.map_or(0, |dir| dir.kind)) << 8) | u32::from(this.object.kind);
+        let kinds = (u32::from(this.dir.map_or(0, |dir| dir.kind)) << 8)
+            | u32::from(this.object.kind)
+            | seal.map_or(0, |_| SEALED);
         head(out, object.len(), this.branch, this.tag, kinds, total)?;
         out.extend_from_slice(object, GFP_KERNEL)?;
-        Ok(out.extend_from_slice(dir, GFP_KERNEL)?)
+        out.extend_from_slice(dir, GFP_KERNEL)?;
+        if let Some(seal) = seal {
+            // CAST: One half after the other.
+            out.extend_from_slice(&[seal as u32, (seal >> 32) as u32], GFP_KERNEL)?;
+        }
+        Ok(())
     }
 }
 
@@ -100,7 +148,8 @@ pub(crate) fn parse(words: &[u32]) -> Option<(Target<'_>, &[u32])> {
     let (&[first, tag, third], _) = words.split_first_chunk::<HEAD>()?;
     // CAST: Each takes the bits that it wants.
     let (version, len, branch) = (first >> 24, (first >> 16) as u8, first as u16);
-    let (total, dir_kind, kind) = ((third >> 16) as usize, (third >> 8) as u8, third as u8);
+    let total = (third & !SEALED) >> 16;
+    let (total, dir_kind, kind) = (total as usize, (third >> 8) as u8, third as u8);
     if version != VERSION || total < HEAD {
         return None;
     }
@@ -109,9 +158,16 @@ pub(crate) fn parse(words: &[u32]) -> Option<(Target<'_>, &[u32])> {
     if kind == ROOT {
         return Some((Target::Root, rest));
     }
+    let (dir, seal) = if third & SEALED == 0 {
+        (dir, None)
+    } else {
+        let (dir, &[low, high]) = dir.split_last_chunk::<SEAL>()?;
+        (dir, Some((u64::from(high) << 32) | u64::from(low)))
+    };
     let target = Object {
         branch,
         tag,
+        seal,
         object: Part {
             kind,
             words: object,

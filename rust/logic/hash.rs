@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A keyed hash of names, and a table of numbers that uses it.
+//! A keyed hash of names, a table of numbers that uses it, and a code that authenticates.
 //!
 //! Whoever may create files in a branch chooses the names that are hashed. With a simple hash he
 //! could make all of them collide and a merge take hours of kernel time; SipHash-1-3 under a key
@@ -46,18 +46,32 @@ impl Sip {
         self.c = self.c.rotate_left(32);
     }
 
-    /// Takes in one word.
+    /// Takes in one word, with `C` rounds.
     #[inline(always)]
-    fn word(&mut self, word: u64) {
+    fn word<const C: u32>(&mut self, word: u64) {
         self.d ^= word;
-        self.round();
+        for _ in 0..C {
+            self.round();
+        }
         self.a ^= word;
     }
 }
 
 impl Key {
     /// Hashes `bytes` by SipHash-1-3.
+    #[inline]
     pub(crate) fn hash64(self, bytes: &[u8]) -> u64 {
+        self.sip::<1, 3>(bytes)
+    }
+
+    /// The code that who does not know the key cannot make for `bytes`: SipHash-2-4.
+    pub(crate) fn authenticate(self, bytes: &[u8]) -> u64 {
+        self.sip::<2, 4>(bytes)
+    }
+
+    /// SipHash with `C` rounds for each word and `D` at the end.
+    #[inline(always)]
+    fn sip<const C: u32, const D: u32>(self, bytes: &[u8]) -> u64 {
         let mut sip = Sip {
             a: self.0 ^ 0x736f_6d65_7073_6575,
             b: self.1 ^ 0x646f_7261_6e64_6f6d,
@@ -66,12 +80,12 @@ impl Key {
         };
         let mut words = bytes.chunks_exact(8);
         for word in &mut words {
-            sip.word(little_endian(word));
+            sip.word::<C>(little_endian(word));
         }
         // CAST: The last word carries the length modulo 256.
-        sip.word(little_endian(words.remainder()) | ((bytes.len() as u64) << 56));
+        sip.word::<C>(little_endian(words.remainder()) | ((bytes.len() as u64) << 56));
         sip.c ^= 0xff;
-        for _ in 0..3 {
+        for _ in 0..D {
             sip.round();
         }
         sip.a ^ sip.b ^ sip.c ^ sip.d

@@ -131,7 +131,7 @@ layout! {
 
 impl RduEntry {
     /// Where the name begins.
-    const NAME: usize = 13;
+    pub(crate) const NAME: usize = 13;
 
     /// The size of an entry with a name of `name_len` bytes: with the end of the name, rounded up.
     pub(crate) const fn record_len(name_len: u8) -> usize {

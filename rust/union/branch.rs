@@ -11,6 +11,7 @@ use super::{
     claim::Claim,
     dirren::Renamed,
     plink,
+    seal::BranchKey,
     LowerDentry,
     LowerInode,
     SuperBlock, //
@@ -115,6 +116,8 @@ pub(crate) struct Branch {
     pub(crate) errors: Arc<WriteErrors>,
     /// The identity of its file system, also at other mounts, if that can be told.
     pub(crate) identity: Option<FsId>,
+    /// What handles of its objects are sealed with, if it is writable or was.
+    pub(crate) key: Option<Arc<BranchKey>>,
     /// What the log tells of it already.
     pub(crate) told: Told,
 }
@@ -142,6 +145,7 @@ impl Branch {
     pub(crate) fn with_claim(&self, claim: Arc<Claim>) -> Self {
         Branch {
             claim,
+            key: self.key.clone(),
             work: self.work.clone(),
             plinks: self.plinks.clone(),
             renamed: self.renamed.clone(),

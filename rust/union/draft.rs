@@ -28,6 +28,7 @@ use super::{
     ino::HAS_SPACES,
     plink,
     sb::Shape,
+    seal::BranchKey,
     whiteout::{
         self,
         Refused, //
@@ -383,9 +384,14 @@ impl<'a> Draft<'a> {
         if old.work.is_some() && work.is_none() {
             self.given_up.push(old.clone(), GFP_KERNEL)?;
         }
+        let key = match &old.key {
+            Some(key) => Some(key.clone()),
+            None => self.cred.scope(|| BranchKey::load(&root, &access))?,
+        };
         Ok(Arc::new(
             Branch {
                 claim,
+                key,
                 work,
                 plinks,
                 renamed: old.renamed.clone(),
@@ -563,6 +569,7 @@ impl<'a> Draft<'a> {
         })?;
         let branch = Branch {
             claim,
+            key: self.cred.scope(|| BranchKey::load(&root, &access))?,
             work,
             plinks,
             renamed: Arc::new(renamed, GFP_KERNEL)?,

@@ -8,16 +8,25 @@
 //! it stays the same when the object is copied up, moved or forgotten, and so does
 //! what a client took it for. [`crate::logic::handle`] has the layout.
 //!
-//! An instance on a branch that is not `rw` is visible in the union only if its
-//! path says so: it may be hidden, removed or replaced. The handle of such a file
-//! names its directory on the branch, too (the hint), in which its name is found
-//! again. A file with several names has no hint, as it has no one directory.
+//! Nothing but the branch's file system says what a handle there leads to, and that
+//! holds more than the branch: what lies beside it, bookkeeping, objects that the
+//! union hides. And anybody may change a handle. So an instance that a handle leads
+//! to counts only if the union shows the object, which is seen under one of its
+//! names. For a directory the file system finds that. The handle of a file with one
+//! name has its directory on the branch in it (the *hint*), in which its name is
+//! found again. What has several names, or is on a writable branch, where it may be
+//! moved to another directory, has a *seal* ([`super::seal`]): the union gave this
+//! handle, so it showed the object then. On the topmost branch, which is writable,
+//! nothing hides an object but the union itself, which removes it: a sealed handle
+//! of such a file needs no name. It has no hint either, and stays the same when the
+//! file is moved.
 //!
 //! # How it is resolved
 //!
-//! handle - instance on its branch - [`Moves`]: is it another one now? - cached
-//! inode, or the path of the instance, walked in the union - is that what is found
-//! there?
+//! handle - instance on its branch - [`Moves`]: is it another one now? - the inode,
+//! if it is in memory, or what the union shows under a name of the instance: one in
+//! memory, in the directory of the hint, or, if the handle is sealed, anywhere on the
+//! branch. No name: `ESTALE`, but see above.
 //!
 //! # What is remembered
 //!
@@ -42,6 +51,8 @@ use super::{
         Slots, //
     },
     inode,
+    sb::SbInfo,
+    seal,
     Dentry,
     Inode,
     LowerDentry,
@@ -53,10 +64,12 @@ use crate::fs::{
     dirop,
     export::{
         self,
-        Operations,
-        Reach, //
+        Operations, //
     },
-    io::KernelFile,
+    io::{
+        self,
+        KernelFile, //
+    },
     once::load_acquire, //
 };
 use crate::logic::{
@@ -68,7 +81,8 @@ use crate::logic::{
         MAX_WORDS, //
     },
     hash::Key,
-    ino, //
+    ino,
+    whname, //
 };
 use kernel::{
     new_mutex,
@@ -104,6 +118,8 @@ pub(crate) struct Moves {
     moves: Mutex<RBTree<u64, Move>>,
     /// Whether a handle was ever made or resolved: before that nobody can ask.
     used: Atomic<bool>,
+    /// What handles are sealed with if no branch has a key: it ends with the mount.
+    key: Key,
 }
 
 /// Room for a [`Move`], taken before a change that must not fail after it.
@@ -119,6 +135,7 @@ impl Moves {
         pin_init!(Moves {
             moves <- new_mutex!(RBTree::new(), "ruaufs_moves"),
             used: Atomic::new(false),
+            key: seal::random(),
         })
     }
 
@@ -161,9 +178,10 @@ impl Moves {
             origin,
             mut now,
         } = room;
-        let written = slot
-            .inode()
-            .and_then(|lower| write(slot, lower, &mut [0; 2 * MAX_WORDS], &mut now));
+        let written = slot.inode().and_then(|lower| {
+            let info = inode.sb().data();
+            write(info, slot, lower, &mut [0; 2 * MAX_WORDS], &mut now)
+        });
         if let Err(error) = written {
             pr_debug!(
                 "inode {} has no handle any more: {:?}\n",
@@ -259,96 +277,152 @@ fn branch_of<'a>(table: &'a BranchTable, object: &Object<'_>) -> Result<&'a Arc<
     alike.filter(|_| !unclear).ok_or(ESTALE)
 }
 
+/// Whether `branch` is the topmost one and written by the union alone: nothing hides what is there,
+/// and what is removed is gone.
+fn is_plain_top(table: &BranchTable, branch: &Branch) -> bool {
+    let top = table.order.first();
+    branch.access.may_write() && top.is_some_and(|top| top.id == branch.id)
+}
+
 /// Appends the handle of `lower`, the instance `slot`, to `out`. `words` is for use on the way.
-fn write(slot: &Slot, lower: &LowerInode, words: &mut [u32], out: &mut KVec<u32>) -> Result {
+fn write(
+    info: &SbInfo,
+    slot: &Slot,
+    lower: &LowerInode,
+    words: &mut [u32],
+    out: &mut KVec<u32>,
+) -> Result {
     let branch = slot.branch();
     let (kind, len) = export::encode(lower, words)?;
     let (object, rest) = words.split_at_mut_checked(len).ok_or(EOVERFLOW)?;
-    let object = Part {
-        kind,
-        words: object,
-    };
-    let mut dir = None;
-    if !branch.access.may_write() && !lower.is_dir() && lower.nlink() == 1 {
-        let parent = slot.dentry().parent();
-        let (kind, len) = export::encode(parent.positive()?, rest)?;
-        dir = Some(Part {
-            kind,
-            words: rest.get(..len).ok_or(EOVERFLOW)?,
-        });
-    }
-    let object = Object {
+    let mut object = Object {
         branch: branch.id.number(),
         tag: tag(branch)?,
-        object,
-        dir,
+        object: Part {
+            kind,
+            words: object,
+        },
+        dir: None,
+        seal: None,
     };
+    if !lower.is_dir() {
+        let one_name = lower.nlink() == 1;
+        if branch.access.may_write() || !one_name {
+            let key = seal::current(info.table()).map(|(_, key)| key.key());
+            object.seal = Some(object.seal_by(key.unwrap_or(info.moves.key)));
+        }
+        if one_name && !is_plain_top(info.table(), branch) {
+            let parent = slot.dentry().parent();
+            let (kind, len) = export::encode(parent.positive()?, rest)?;
+            object.dir = Some(Part {
+                kind,
+                words: rest.get(..len).ok_or(EOVERFLOW)?,
+            });
+        }
+    }
     Target::Object(object).write(out)
 }
 
-/// Where the object of a handle is to be found.
-enum Place {
-    /// It is this.
-    Here(ARef<Dentry>),
-    /// It is this, which has a name or not.
-    Inode(ARef<Inode>),
-    /// By a walk of names, from the last one to the first, below a directory.
-    Path(ARef<Dentry>, KVec<KVec<u8>>),
+/// What a handle has to show for itself.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Trust {
+    /// Anybody may have made it.
+    Forged,
+    /// The union gave it.
+    Given,
+    /// The union gave it, when the branch itself was the topmost writable one.
+    GivenByBranch,
 }
 
-/// An instance that a handle leads to.
+impl Trust {
+    /// What `object`, of `branch`, has to show.
+    fn of(info: &SbInfo, branch: &Branch, object: &Object<'_>) -> Self {
+        if object.seal.is_none() {
+            return Trust::Forged;
+        }
+        let is_by = |branch: &Branch| {
+            let key = branch.key.as_ref();
+            key.is_some_and(|key| object.is_sealed_by(key.key()))
+        };
+        if is_by(branch) {
+            Trust::GivenByBranch
+        } else if object.is_sealed_by(info.moves.key)
+            || info.table().order.iter().any(|branch| is_by(branch))
+        {
+            Trust::Given
+        } else {
+            Trust::Forged
+        }
+    }
+}
+
+/// An instance that a handle leads to. It need not be one that the union shows.
 struct Found<'a> {
     sb: &'a SuperBlock,
     // Before the branch, which keeps its file system mounted.
     lower: ARef<LowerDentry>,
+    /// The directory that it is said to be in.
+    hint: Option<ARef<LowerDentry>>,
     branch: Arc<Branch>,
-    /// The number of the object it belongs to.
-    number: u64,
+    /// The number of the object it belongs to; `None` if the union never met it.
+    number: Option<u64>,
+    trust: Trust,
 }
 
 impl<'a> Found<'a> {
     /// The instance that `object` stands for, or the one that took its place.
     fn new(sb: &'a SuperBlock, object: &Object<'_>) -> Result<Self> {
         let info = sb.data();
-        let branch = branch_of(info.table(), object)?;
-        let first = Self::on(sb, branch, object)?;
-        let Some(words) = info.moves.now(first.number)? else {
+        let first = Self::on(sb, object)?;
+        let now = match first.number {
+            Some(number) => info.moves.now(number)?,
+            None => None,
+        };
+        let Some(words) = now else {
             return Ok(first);
         };
         let Some((Target::Object(object), _)) = handle::parse(&words) else {
             return Err(ESTALE);
         };
-        let branch = branch_of(info.table(), &object)?;
-        let now = Self::on(sb, branch, &object)?;
         Ok(Found {
             number: first.number,
-            ..now
+            // It was in memory.
+            trust: Trust::GivenByBranch,
+            ..Self::on(sb, &object)?
         })
     }
 
-    /// The instance that `object` stands for on `branch`.
-    fn on(sb: &'a SuperBlock, branch: &Arc<Branch>, object: &Object<'_>) -> Result<Self> {
+    /// The instance that `object` stands for. File systems take their time: it is no read section.
+    fn on(sb: &'a SuperBlock, object: &Object<'_>) -> Result<Self> {
+        let info = sb.data();
+        let (branch, trust) = {
+            let _reading = sb.read();
+            let branch = branch_of(info.table(), object)?;
+            (branch.clone(), Trust::of(info, branch, object))
+        };
         let root = branch.at(&branch.root.dentry);
         let Part { kind, words } = object.object;
-        let lower = export::decode(root, kind, words, Reach::Named).or_else(|error| {
-            if error == ENOMEM {
-                return Err(error);
-            }
-            let lower = export::decode(root, kind, words, Reach::Any)?;
-            match &object.dir {
-                None => Ok(lower),
-                Some(dir) => {
-                    let dir = export::decode(root, dir.kind, dir.words, Reach::Named)?;
-                    named(branch, &dir, lower.inode().ok_or(ESTALE)?)
-                }
-            }
-        })?;
+        let lower = export::decode(root, kind, words)?;
+        let hint = match &object.dir {
+            Some(dir) if !lower.is_dir() => export::decode(root, dir.kind, dir.words).map(Some)?,
+            _ => None,
+        };
+        // What is no directory may be anything, anywhere: it is not opened.
+        if hint.as_ref().is_some_and(|hint| !hint.is_dir()) {
+            return Err(ESTALE);
+        }
         Ok(Found {
-            number: sb.data().ino.number_of(branch, &lower)?,
+            number: info.ino.known(&branch, &lower)?,
             sb,
-            branch: branch.clone(),
             lower,
+            hint,
+            branch,
+            trust,
         })
+    }
+
+    fn lower_inode(&self) -> Result<&LowerInode> {
+        self.lower.inode().ok_or(ESTALE)
     }
 
     /// Whether `inode` is the object.
@@ -357,105 +431,323 @@ impl<'a> Found<'a> {
             return false;
         };
         if !inode.is_dir() {
-            return inode.ino() == self.number || inode.ever_led_to(lower);
+            return self.number == Some(inode.ino()) || inode.ever_led_to(lower);
         }
-        inode.stack().is_ok_and(|stack| {
-            stack
-                .iter()
-                .any(|slot| dirop::same_inode(slot.dentry(), lower))
-        })
+        leads_to(inode, lower)
     }
 
-    /// The inode, if it is in memory.
-    fn cached(&self) -> Option<ARef<Inode>> {
-        Inode::find_cached(self.sb, self.number, |inode| self.is(inode))
+    /// The object, if it is in memory: then the union shows it, or did when it was opened.
+    fn cached(&self) -> Result<Option<ARef<Dentry>>> {
+        let Some(number) = self.number else {
+            return Ok(None);
+        };
+        let inode = {
+            let _reading = self.sb.read();
+            Inode::find_cached(self.sb, number, |inode| self.is(inode))
+        };
+        match inode {
+            Some(inode) if !inode.is_dir() => Ok(Some(Dentry::of(inode)?)),
+            Some(inode) => Ok(inode.alias()),
+            None => Ok(None),
+        }
     }
 
-    /// Where the object is.
-    fn place(&self) -> Result<Place> {
-        if self.lower.is(&*self.branch.root.dentry) {
-            return Ok(Place::Here(self.sb.root().ok_or(ESTALE)?));
-        }
-        if let Some(inode) = self.cached() {
-            if !inode.is_dir() {
-                return Ok(Place::Inode(inode));
+    /// What the union shows where the branch has `name`, if that is the object.
+    fn at(&self, name: &LowerDentry) -> Result<Option<ARef<Dentry>>> {
+        /// A rename may be half done: then the names are others a moment later.
+        const TRIES: usize = 4;
+        let mut before = KVec::new();
+        for _ in 0..TRIES {
+            let (dir, names) = match self.way(name) {
+                Err(error) if error == ESTALE => return Ok(None),
+                other => other?,
+            };
+            if names == before {
+                break;
             }
-            if let Some(dentry) = inode.alias() {
-                return Ok(Place::Here(dentry));
+            match walk(dir, &names) {
+                Ok(dentry) => {
+                    let _reading = self.sb.read();
+                    if dentry.inode().is_some_and(|inode| self.is(inode)) {
+                        return Ok(Some(dentry));
+                    }
+                }
+                Err(error) if stale(error) != ESTALE => return Err(error),
+                Err(_) => {}
             }
+            before = names;
         }
-        self.path()
+        Ok(None)
     }
 
-    /// The names that lead to the instance, from the next directory that is in memory on.
-    fn path(&self) -> Result<Place> {
+    /// The names that lead to `name`, the last one first, from the next directory that is in memory
+    /// on.
+    fn way(&self, name: &LowerDentry) -> Result<(ARef<Dentry>, KVec<KVec<u8>>)> {
         let mut names = KVec::new();
-        let mut here = self.lower.clone();
+        let mut here: ARef<LowerDentry> = name.into();
         while !here.is(&*self.branch.root.dentry) {
-            if here.is_root() {
-                return Err(ESTALE);
+            if here.is_root() || io::killed() {
+                return Err(if here.is_root() { ESTALE } else { EINTR });
             }
             names.push(here.name()?, GFP_KERNEL)?;
             here = here.parent();
-            let dir = Found {
-                number: self.sb.data().ino.number_of(&self.branch, &here)?,
-                sb: self.sb,
-                branch: self.branch.clone(),
-                lower: here.clone(),
-            };
-            if let Some(dentry) = dir.cached().and_then(|dir| dir.alias()) {
-                return Ok(Place::Path(dentry, names));
+            if let Some(dentry) = self.cached_dir(&here)? {
+                return Ok((dentry, names));
             }
         }
-        Ok(Place::Path(self.sb.root().ok_or(ESTALE)?, names))
+        Ok((self.sb.root().ok_or(ESTALE)?, names))
     }
 
-    /// The object without a name. Only one on a branch that we write, or with several names on its
-    /// branch, is taken for visible whatever its path says.
-    fn alone(&self) -> Result<ARef<Inode>> {
-        // It may have left the union meanwhile.
-        let table = self.sb.data().table();
-        table.index_of(self.branch.id).ok_or(ESTALE)?;
-        let lower = self.lower.inode().ok_or(ESTALE)?;
-        let trusted = self.branch.access.may_write() || lower.nlink() > 1;
-        if lower.is_dir() || !trusted {
+    /// The directory of the union that `lower`, one of the branch, is part of, if it is in memory.
+    fn cached_dir(&self, lower: &LowerDentry) -> Result<Option<ARef<Dentry>>> {
+        let (Some(number), Some(inode)) = (
+            self.sb.data().ino.known(&self.branch, lower)?,
+            lower.inode(),
+        ) else {
+            return Ok(None);
+        };
+        let _reading = self.sb.read();
+        let dir = Inode::find_cached(self.sb, number, |dir| dir.is_dir() && leads_to(dir, inode));
+        Ok(dir.and_then(|dir| dir.alias()))
+    }
+
+    /// The object under a name that is in memory, or in the directory that the handle names.
+    /// Whether there was any name instead, which does not lead to it.
+    fn under_known_name(&self) -> Result<(Option<ARef<Dentry>>, bool)> {
+        let mut elsewhere = false;
+        for name in self.lower_inode()?.names()? {
+            let Some(place) = self.place_of(&name) else {
+                continue;
+            };
+            if place == Place::Inside {
+                if let Some(dentry) = self.at(&name)? {
+                    return Ok((Some(dentry), false));
+                }
+            }
+            elsewhere = true;
+        }
+        let Some(dir) = &self.hint else {
+            return Ok((None, elsewhere));
+        };
+        let named = self
+            .sb
+            .data()
+            .cred
+            .scope(|| named(&self.branch, dir, self.lower_inode()?))?;
+        match named {
+            Some(name) => Ok((self.at(&name)?, true)),
+            None => Ok((None, elsewhere)),
+        }
+    }
+
+    /// Where `name` is; `None` if that says nothing about where the object is.
+    fn place_of(&self, name: &LowerDentry) -> Option<Place> {
+        let root = &self.branch.root.dentry;
+        if name.is_below(&**root) {
+            let work = self.branch.work.as_ref();
+            // Names of the object may be on other branches.
+            let spare = work.is_some_and(|work| name.parent().is(&*work.plinks));
+            return (!spare).then_some(Place::Inside);
+        }
+        // Of a directory that is no part of the tree yet nothing is known.
+        let mut top: ARef<LowerDentry> = name.into();
+        while !top.is_root() {
+            top = top.parent();
+        }
+        top.is_top_of_file_system().then_some(Place::Outside)
+    }
+
+    /// The object without a name. It is one that the union showed on its topmost branch, and
+    /// nothing hides or removes what is there but the union itself.
+    fn alone(&self) -> Result<ARef<Dentry>> {
+        let _entered = self.sb.enter();
+        let info = self.sb.data();
+        if self.trust != Trust::GivenByBranch || !is_plain_top(info.table(), &self.branch) {
             return Err(ESTALE);
         }
         let slot = Slot::new(self.branch.clone(), self.lower.clone());
-        inode::get(self.sb, Slots::one(slot))
+        let inode = info.cred.scope(|| inode::get(self.sb, Slots::one(slot)))?;
+        Dentry::of(inode)
+    }
+
+    /// The object under any name that it has on the branch.
+    fn anywhere(&self) -> Result<ARef<Dentry>> {
+        let found = self
+            .sb
+            .data()
+            .cred
+            .scope(|| search(&self.branch, self.lower_inode()?))?;
+        for name in found.iter() {
+            if let Some(dentry) = self.at(name)? {
+                return Ok(dentry);
+            }
+        }
+        Err(ESTALE)
     }
 }
 
+/// Where a name is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// Below the root of the branch.
+    Inside,
+    /// Elsewhere in its file system.
+    Outside,
+}
+
+/// Whether `dir`, a directory of the union, has the instance `lower`. In a read section.
+fn leads_to(dir: &Inode, lower: &LowerInode) -> bool {
+    dir.stack().is_ok_and(|stack| {
+        stack
+            .iter()
+            .any(|slot| dirop::same_inode(slot.dentry(), lower))
+    })
+}
+
 /// The name that the directory `dir` of `branch` has for `inode`, looked up.
-fn named(branch: &Branch, dir: &LowerDentry, inode: &LowerInode) -> Result<ARef<LowerDentry>> {
-    // There are file systems whose listings show other numbers than stat(2).
-    for by_number in [true, false] {
-        let mut names = KVVec::new();
-        KernelFile::dir(branch.at(dir), true)?.each_entry(&mut |name, number, _| {
-            // Next to the root of a subvolume `..` may have any number.
-            let child = !matches!(name, b"." | b"..");
-            if child && (number == inode.ino() || !by_number) {
-                let mut copy = KVec::new();
-                copy.extend_from_slice(name, GFP_KERNEL)?;
-                names.push(copy, GFP_KERNEL)?;
-            }
-            Ok(())
-        })?;
-        for name in names.iter() {
-            if let Some(found) = dirop::lookup_positive(dir, name)? {
-                if dirop::same_inode(&found, inode) {
-                    return Ok(found);
-                }
+///
+/// Anybody may have said that it is this directory: that costs no more than to list it.
+fn named(
+    branch: &Branch,
+    dir: &LowerDentry,
+    inode: &LowerInode,
+) -> Result<Option<ARef<LowerDentry>>> {
+    /// Names that are kept of those with the right number.
+    const MATCHES: usize = 16;
+    /// Names that show whether numbers in listings are those of stat(2).
+    const SAMPLES: usize = 4;
+    /// Names of a directory where they are not.
+    const MOST: usize = 1 << 16;
+
+    let mut matches = KVVec::new();
+    let mut samples = KVVec::new();
+    each_child(branch, dir, &mut |name, number, _| {
+        let (kept, most) = if number == inode.ino() {
+            (&mut matches, MATCHES)
+        } else {
+            (&mut samples, SAMPLES)
+        };
+        if kept.len() < most {
+            kept.push((copy_of(name)?, number), GFP_KERNEL)?;
+        }
+        Ok(())
+    })?;
+    let mut differs = false;
+    for (name, number) in Iterator::chain(matches.iter(), samples.iter()) {
+        let Some(found) = dirop::lookup_positive(dir, name)? else {
+            continue;
+        };
+        if dirop::same_inode(&found, inode) {
+            return Ok(Some(found));
+        }
+        differs |= found.inode().is_some_and(|inode| inode.ino() != *number);
+    }
+    if !differs {
+        return Ok(None);
+    }
+    // There are file systems whose listings show other numbers: iso9660, FUSE.
+    let mut names = KVVec::new();
+    each_child(branch, dir, &mut |name, _, _| {
+        if names.len() >= MOST {
+            return Err(ESTALE);
+        }
+        Ok(names.push(copy_of(name)?, GFP_KERNEL)?)
+    })?;
+    for name in names.iter() {
+        if io::killed() {
+            return Err(EINTR);
+        }
+        if let Some(found) = dirop::lookup_positive(dir, name)? {
+            if dirop::same_inode(&found, inode) {
+                return Ok(Some(found));
             }
         }
     }
-    Err(ESTALE)
+    Ok(None)
+}
+
+/// The names of `inode` on `branch`, but for those that no union shows, found by listing all of
+/// the branch. That takes long, so only handles that the union gave come here.
+///
+/// # Errors
+///
+/// `ESTALE` if there is too much to list.
+fn search(branch: &Branch, inode: &LowerInode) -> Result<KVVec<ARef<LowerDentry>>> {
+    /// Entries that are listed.
+    const ENTRIES: usize = 1 << 22;
+    /// Directories that wait to be listed.
+    const DIRECTORIES: usize = 1 << 16;
+    /// Names that are looked at of a file with many.
+    const NAMES: usize = 64;
+
+    // CAST: A count.
+    let names = NAMES.min(inode.nlink() as usize);
+    let mut left = ENTRIES;
+    let mut found = KVVec::new();
+    let mut dirs = KVVec::new();
+    dirs.push(branch.root.dentry.clone(), GFP_KERNEL)?;
+    while let Some(dir) = dirs.pop() {
+        let mut wanted = KVVec::new();
+        each_child(branch, &dir, &mut |name, number, kind| {
+            left = left.checked_sub(1).ok_or(ESTALE)?;
+            let is_wanted = number == inode.ino() || io::may_be_dir(kind);
+            if is_wanted && !whname::is_reserved(name) {
+                wanted.push(copy_of(name)?, GFP_KERNEL)?;
+            }
+            Ok(())
+        })?;
+        for name in wanted.iter() {
+            let Some(child) = dirop::lookup_positive(&dir, name)? else {
+                continue;
+            };
+            if dirop::same_inode(&child, inode) {
+                found.push(child, GFP_KERNEL)?;
+                if found.len() >= names {
+                    return Ok(found);
+                }
+            } else if child.is_dir() {
+                if dirs.len() >= DIRECTORIES {
+                    return Err(ESTALE);
+                }
+                dirs.push(child, GFP_KERNEL)?;
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Lists `dir` of `branch`, but for `.` and `..`. Who is killed stops.
+fn each_child(
+    branch: &Branch,
+    dir: &LowerDentry,
+    f: &mut dyn FnMut(&[u8], u64, u8) -> Result,
+) -> Result {
+    KernelFile::dir(branch.at(dir), true)?.each_entry(&mut |name, number, kind| {
+        if io::killed() {
+            return Err(EINTR);
+        }
+        match name {
+            // Next to the root of a subvolume `..` may have any number.
+            b"." | b".." => Ok(()),
+            _ => f(name, number, kind),
+        }
+    })
+}
+
+/// `name` in memory of its own.
+fn copy_of(name: &[u8]) -> Result<KVec<u8>> {
+    let mut copy = KVec::new();
+    copy.extend_from_slice(name, GFP_KERNEL)?;
+    Ok(copy)
 }
 
 /// Walks `names`, the first one last, from `dir` on.
 fn walk(dir: ARef<Dentry>, names: &[KVec<u8>]) -> Result<ARef<Dentry>> {
     let mut here = dir;
     for name in names.iter().rev() {
+        if io::killed() {
+            return Err(EINTR);
+        }
         here = here.child(name)?;
     }
     Ok(here)
@@ -469,34 +761,49 @@ fn stale(error: Error) -> Error {
     }
 }
 
+/// Keeps the key that handles are sealed with, at the first need.
+fn keep_key(sb: &SuperBlock) {
+    let current = {
+        let _reading = sb.read();
+        let current = seal::current(sb.data().table());
+        current.map(|(branch, key)| (branch.clone(), key.clone()))
+    };
+    if let Some((branch, key)) = current {
+        sb.data().cred.scope(|| key.store(&branch));
+    }
+}
+
 /// The dentry of the object that `object` stands for.
 ///
 /// Branches may come and go between its steps: each looks at what is there then.
 fn resolve(sb: &SuperBlock, object: &Object<'_>) -> Result<ARef<Dentry>> {
     let info = sb.data();
     info.moves.used.store(true, Release);
-    let reading = sb.read();
-    let (found, place) = info.cred.scope(|| {
-        let found = Found::new(sb, object)?;
-        let place = found.place();
-        Ok::<_, Error>((found, place))
-    })?;
-    drop(reading);
-    let by_path = match place {
-        Ok(Place::Here(dentry)) => return Ok(dentry),
-        Ok(Place::Inode(inode)) => return Dentry::of(inode),
-        Ok(Place::Path(dir, names)) => walk(dir, &names),
-        Err(error) => Err(error),
-    };
-    let reading = sb.read();
-    match by_path {
-        Ok(dentry) if found.is(dentry.object()?) => return Ok(dentry),
-        Err(error) if stale(error) != ESTALE => return Err(error),
-        _ => {}
+    let found = info.cred.scope(|| Found::new(sb, object))?;
+    if found.lower.is(&*found.branch.root.dentry) {
+        return sb.root().ok_or(ESTALE);
     }
-    drop(reading);
-    let _entered = sb.enter();
-    Dentry::of(info.cred.scope(|| found.alone())?)
+    if let Some(dentry) = found.cached()? {
+        return Ok(dentry);
+    }
+    if found.lower.is_dir() {
+        return found.at(&found.lower)?.ok_or(ESTALE);
+    }
+    let (dentry, elsewhere) = found.under_known_name()?;
+    if let Some(dentry) = dentry {
+        return Ok(dentry);
+    }
+    if found.trust == Trust::Forged {
+        return Err(ESTALE);
+    }
+    // The only name is known, and does not lead there.
+    if elsewhere && found.lower_inode()?.nlink() <= 1 {
+        return Err(ESTALE);
+    }
+    found.alone().or_else(|error| match stale(error) {
+        error if error == ESTALE => found.anywhere(),
+        error => Err(error),
+    })
 }
 
 impl Operations for Union {
@@ -521,10 +828,11 @@ impl Operations for Union {
             .find(|slot| is_origin(slot).is_some())
             .unwrap_or(stack.top());
         info.cred
-            .scope(|| write(slot, slot.inode()?, &mut [0; 2 * MAX_WORDS], out))
+            .scope(|| write(info, slot, slot.inode()?, &mut [0; 2 * MAX_WORDS], out))
     }
 
     fn decode<'a>(sb: &SuperBlock, words: &'a [u32]) -> Result<(ARef<Dentry>, &'a [u32])> {
+        keep_key(sb);
         match handle::parse(words) {
             None => Err(ESTALE),
             Some((Target::Root, rest)) => Ok((sb.root().ok_or(ESTALE)?, rest)),
@@ -538,7 +846,13 @@ impl Operations for Union {
         handle::parse(words).map(|(_, rest)| rest)
     }
 
-    fn commit_source(inode: &Inode) -> Result<ARef<LowerInode>> {
-        Ok(inode.stack()?.top_inode().into())
+    fn commit_metadata(inode: &Inode) -> Result {
+        let reading = inode.sb().read();
+        let stack = inode.stack()?;
+        // Before the inode, which it keeps mounted.
+        let _branch = stack.top().branch().clone();
+        let lower: ARef<LowerInode> = stack.top_inode().into();
+        drop(reading);
+        export::commit(&lower)
     }
 }

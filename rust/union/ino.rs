@@ -208,6 +208,36 @@ impl InoTable {
         Ok(space)
     }
 
+    /// The union's number of an object of `branch`, if it has one or needs no memory for it: what
+    /// is asked for may be no object of the union.
+    pub(crate) fn known(&self, branch: &Branch, lower: &LowerDentry) -> Result<Option<u64>> {
+        let space = if branch.has_spaces {
+            let device = attr::device(branch.at(lower))?;
+            let spaces = self.spaces.lock();
+            let seen = |space: &&Space| space.fs == branch.fs && space.device == device;
+            match spaces.known.iter().find(seen) {
+                Some(found) => found.space,
+                None => return Ok(None),
+            }
+        } else {
+            branch.fs
+        };
+        Ok(self.known_number(Lower {
+            space,
+            number: lower.inode().ok_or(ESTALE)?.ino(),
+        }))
+    }
+
+    /// The union's number of a branch's object, if it has one or needs no memory for it.
+    pub(crate) fn known_number(&self, lower: Lower) -> Option<u64> {
+        if self.is_marked(lower) {
+            if let Some(&number) = self.exceptions.lock().numbers.get(&lower) {
+                return Some(number);
+            }
+        }
+        ino::pack(lower.space, lower.number)
+    }
+
     /// What the union's number of an object of `branch` is computed from.
     #[inline]
     pub(crate) fn lower(&self, branch: &Branch, lower: &LowerDentry) -> Result<Lower> {

@@ -4,6 +4,8 @@
 //!
 //! Each reads a structure from user space, answers it, and writes it back. What
 //! lists a directory is in [`super::rdu`], what moves a file in [`super::copyup`].
+//! Who may give which command, and through which mount, is in
+//! `Documentation/ruaufs/security.rst`.
 
 #![forbid(unsafe_code)]
 
@@ -21,7 +23,8 @@ use crate::fs::{
         self,
         Needs,
         Operations,
-        Request, //
+        Request,
+        WritableFile, //
     }, //
 };
 use crate::logic::{
@@ -45,10 +48,15 @@ use kernel::{
 /// Reads a structure from user space.
 pub(super) fn read<const N: usize>(arg: usize) -> Result<[u8; N]> {
     let mut bytes = [0; N];
-    UserSlice::new(UserPtr::from_addr(arg), N)
-        .reader()
-        .read_slice(&mut bytes)?;
+    read_into(arg, &mut bytes)?;
     Ok(bytes)
+}
+
+/// Reads bytes from user space.
+pub(super) fn read_into(arg: usize, bytes: &mut [u8]) -> Result {
+    UserSlice::new(UserPtr::from_addr(arg), bytes.len())
+        .reader()
+        .read_slice(bytes)
 }
 
 /// Writes bytes to user space.
@@ -59,10 +67,13 @@ pub(super) fn write(arg: usize, bytes: &[u8]) -> Result {
 }
 
 impl Operations for Union {
-    fn needs(command: u32) -> Needs {
+    fn needs(command: u32) -> Result<Needs> {
         match command {
-            uapi::MVDOWN => Needs::Changing,
-            _ => Needs::Reading,
+            uapi::WBR_FD | uapi::MVDOWN | uapi::IBUSY | uapi::FHSM_FD if !ioctl::is_admin() => {
+                Err(EPERM)
+            }
+            uapi::MVDOWN => Ok(Needs::Changing),
+            _ => Ok(Needs::Reading),
         }
     }
 
@@ -115,9 +126,6 @@ fn branches(inode: &Inode, arg: usize) -> Result<isize> {
 
 /// [`uapi::IBUSY`]: the number which an inode has on a branch, if it keeps the branch busy.
 fn busy(inode: &Inode, arg: usize) -> Result<isize> {
-    if !ioctl::is_admin() {
-        return Err(EPERM);
-    }
     let sb = inode.sb();
     let mut query = Ibusy::decode(&read(arg)?);
     let index = usize::try_from(query.index).map_err(|_| EINVAL)?;
@@ -142,8 +150,19 @@ fn busy(inode: &Inode, arg: usize) -> Result<isize> {
     Ok(0)
 }
 
-/// [`uapi::WBR_FD`]: opens the root of a writable branch.
+/// [`uapi::WBR_FD`]: opens the root of a writable branch, which leads to all that is there: what
+/// the union hides, and what it shows elsewhere or with other owners.
+///
+/// # Errors
+///
+/// `EPERM` if the mount that `file` came through, or the caller's root directory, shows less than
+/// the whole union, or if it allows less than the branch; `EROFS` if it is read-only; `EINVAL` for
+/// flags that are not for reading, or an unknown branch; `ENOENT` if that is not writable.
 fn open_branch(file: &File<Union>, arg: usize) -> Result<isize> {
+    if !file.shows_all() {
+        return Err(EPERM);
+    }
+    drop(WritableFile::new(file)?);
     let table = file.inode().sb().data().table();
     let (flags, branch) = if arg == 0 {
         let writable = table.order.iter().find(|branch| branch.writable());
@@ -166,6 +185,9 @@ fn open_branch(file: &File<Union>, arg: usize) -> Result<isize> {
         )
     };
     let branch = branch.ok_or(ENOENT)?;
+    if !file.allows_all_of(&branch.root.mount) {
+        return Err(EPERM);
+    }
     // The private mount ends at the branch's root: `..` leads nowhere, not even for somebody who
     // has nothing but this union.
     ioctl::give(flags, || {

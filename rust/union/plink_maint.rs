@@ -223,7 +223,13 @@ impl Commands for PlinkMaint {
 
     const ANSWERS: bool = false;
 
+    /// # Errors
+    ///
+    /// `EACCES` without `CAP_SYS_ADMIN`: whoever opened it may make a program write that has it.
     fn open(target: &Arc<Global>) -> Result<KBox<Open>> {
+        if !ioctl::is_admin() {
+            return Err(EACCES);
+        }
         let held = KBox::pin_init(new_mutex!(None, "ruaufs_plink_maint"), GFP_KERNEL)?;
         let global = target.clone();
         Ok(KBox::new(Open { global, held }, GFP_KERNEL)?)

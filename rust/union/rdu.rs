@@ -16,18 +16,22 @@
 
 use super::{
     branch::{
+        Branch,
         BranchTable,
         Slot, //
     },
     ino::Lower,
     ioctl::{
         read,
+        read_into,
         write, //
     },
+    Inode,
     Union, //
 };
 use crate::fs::{
     dir::Whence,
+    dirop,
     file::File,
     io::{
         self,
@@ -41,7 +45,10 @@ use crate::logic::{
     },
     whname, //
 };
-use kernel::prelude::*;
+use kernel::{
+    prelude::*,
+    sync::Arc, //
+};
 
 /// How many bytes are gathered before they go to user space.
 const CHUNK: usize = 32 << 10;
@@ -211,18 +218,40 @@ pub(super) fn numbers(file: &File<Union>, arg: usize) -> Result<isize> {
         } else if entry.is_dot_dot() {
             parent
         } else {
-            let instance = inode.slot_on(branch.id)?;
-            info.ino.number(Lower {
-                space: info.ino.space(
-                    branch,
-                    instance.map_or(&branch.root.dentry, |slot| slot.dentry()),
-                )?,
-                number: entry.ino,
-            })?
+            number(inode, branch, &entry, at)?
         };
         write(at, &entry.ino.to_ne_bytes())?;
         at = at.wrapping_add(RduEntry::record_len(entry.name_len));
     }
     write(arg, &rdu.encode())?;
     Ok(0)
+}
+
+/// The union's number of an entry, which the caller has at `at`.
+fn number(dir: &Inode, branch: &Arc<Branch>, entry: &RduEntry, at: usize) -> Result<u64> {
+    let info = dir.sb().data();
+    let instance = dir.slot_on(branch.id)?;
+    let place = instance.map_or(&branch.root.dentry, |slot| slot.dentry());
+    let lower = Lower {
+        space: info.ino.space(branch, place)?,
+        number: entry.ino,
+    };
+    if let Some(number) = info.ino.known_number(lower) {
+        return Ok(number);
+    }
+    // It takes memory to give it one, so it must be the number of something. It may have gone since
+    // it was listed.
+    let mut name = KVec::from_elem(0, usize::from(entry.name_len), GFP_KERNEL)?;
+    read_into(at.wrapping_add(RduEntry::NAME), &mut name)?;
+    let is_name = !name.is_empty() && !name.contains(&b'/') && !name.contains(&0);
+    let Some(slot) = instance.filter(|_| is_name) else {
+        return Ok(0);
+    };
+    let found = info
+        .cred
+        .scope(|| dirop::lookup_positive(slot.dentry(), &name))?;
+    match found.as_ref().and_then(|found| found.inode()) {
+        Some(found) if found.ino() == entry.ino => info.ino.number(lower),
+        _ => Ok(0),
+    }
 }

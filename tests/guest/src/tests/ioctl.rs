@@ -4,18 +4,20 @@
 
 use std::os::{fd::FromRawFd, unix::fs::MetadataExt};
 
-use rustix::fs::openat;
+use rustix::{fs::openat, mount::MountFlags};
 
 use crate::harness::{
     dir::open_dir,
-    ioctl::{self, compat, on, raw, LowMemory, BRINFO, IBUSY, NOWHERE, WBR_FD},
+    idmap,
+    ioctl::{self, compat, on, raw, LowMemory, BRINFO, FHSM_FD, IBUSY, MVDOWN, NOWHERE, WBR_FD},
     prelude::*,
-    union::Spec,
+    union::{reconfigure, Spec},
 };
 
 cases! {
     BASIC: branches, of_32_bit_programs, branch_root, objects_that_keep_a_branch;
-    ONCE: others_are_unknown, long_paths, branch_root_of_others, nothing_writable;
+    ONCE: others_are_unknown, long_paths, branch_root_of_others, branch_root_through_other_mounts,
+        administrators_only, nothing_writable;
 }
 
 /// What BRINFO says of a branch: identity, bits of access, path.
@@ -195,23 +197,142 @@ fn branch_root(cx: &Ctx) -> Result<()> {
     Ok(())
 }
 
+/// A descriptor leads to all of a branch, whoever may read its root.
 fn branch_root_of_others(cx: &Ctx) -> Result<()> {
     let rw = cx.branch(Kind::Tmpfs, "rw", &Tree::new().dir("open").mode(0o777))?;
-    sys::chmod(&rw, 0o711)?;
     let u = cx.union().at(&rw, "rw").mount()?;
-    users::as_user(1000, 1000, || -> Result<()> {
-        let fd = sys::open_ro(u.at("open"))?;
-        errno(raw(&fd, WBR_FD, 0), Errno::ACCESS);
-        errno(root_fd(&fd, 0, 64), Errno::ACCESS);
+    for mode in [0o711, 0o755, 0o777] {
+        sys::chmod(u.root(), mode)?;
+        users::as_user(1000, 1000, || -> Result<()> {
+            let fd = sys::open_ro(u.at("open"))?;
+            errno(raw(&fd, WBR_FD, 0), Errno::PERM);
+            errno(root_fd(&fd, 0, 64), Errno::PERM);
+            Ok(())
+        })?;
+    }
+    drop(root_fd(open_dir(u.root())?, 0, 64)?);
+    Ok(())
+}
+
+/// Mounts `source` once more, with other flags.
+struct Bind(std::path::PathBuf);
+
+impl Bind {
+    fn new(cx: &Ctx, source: &std::path::Path, flags: MountFlags) -> Result<Self> {
+        let at = cx.mount_point()?;
+        rustix::mount::mount_bind(source, &at)?;
+        let bind = Self(at);
+        if !flags.is_empty() {
+            let none = c"";
+            rustix::mount::mount_remount(&bind.0, MountFlags::BIND | flags, none)?;
+        }
+        Ok(bind)
+    }
+}
+
+impl Drop for Bind {
+    fn drop(&mut self) {
+        // What stays mounted is a failure of the test.
+        let _ = crate::harness::scratch::umount(&self.0);
+    }
+}
+
+/// Runs `f` with the root directory `root`.
+fn in_root<T: Send>(root: &std::path::Path, f: impl FnOnce() -> T + Send) -> T {
+    users::apart(|| {
+        // A thread that ended may still be on its way out of the kernel.
+        let outside = open_dir("/").expect("the root directory");
+        rustix::process::chroot(root).expect("chroot");
+        let result = f();
+        rustix::process::fchdir(outside).expect("fchdir");
+        rustix::process::chroot(".").expect("chroot");
+        result
+    })
+}
+
+/// What the mount allows that the request came through, and how much it shows, counts.
+fn branch_root_through_other_mounts(cx: &Ctx) -> Result<()> {
+    let tree = Tree::new().file("sub/f", "").file("f", "");
+    let mut u = cx
+        .union()
+        .rw(tree)
+        .ro(Tree::new().file("low", ""))
+        .mount()?;
+    let sub = u.at("sub");
+    let through = |path: &std::path::Path, wanted: Option<Errno>| -> Result<()> {
+        let objects = [Some(open_dir(path)?), sys::open_ro(path.join("f")).ok()];
+        for fd in objects.iter().flatten() {
+            match wanted {
+                None => drop(root_fd(fd, 0, 64)?),
+                Some(wanted) => {
+                    errno(raw(fd, WBR_FD, 0), wanted);
+                    errno(root_fd(fd, 0, 64), wanted);
+                }
+            }
+        }
         Ok(())
+    };
+    let (all, part) = (u.root().to_owned(), sub.clone());
+    let (none, some) = (MountFlags::empty(), Some(Errno::PERM));
+    through(&Bind::new(cx, &all, none)?.0, None)?;
+    through(&Bind::new(cx, &part, none)?.0, some)?;
+    through(
+        &Bind::new(cx, &all, MountFlags::RDONLY)?.0,
+        Some(Errno::ROFS),
+    )?;
+    through(&Bind::new(cx, &part, MountFlags::RDONLY)?.0, some)?;
+    for flag in [MountFlags::NODEV, MountFlags::NOSUID, MountFlags::NOEXEC] {
+        through(&Bind::new(cx, &all, flag)?.0, some)?;
+        through(&Bind::new(cx, &part, flag)?.0, some)?;
+    }
+    let mapped = idmap::UserNs::new()?.mount(cx, &all)?;
+    through(mapped.root(), some)?;
+    drop(mapped);
+
+    // Shut up in a directory, with a descriptor from outside or not.
+    let outside = open_dir(&all)?;
+    in_root(&part, || {
+        errno(raw(&outside, WBR_FD, 0), Errno::PERM);
+        errno(raw(open_dir("/")?, WBR_FD, 0), Errno::PERM);
+        anyhow::Ok(())
     })?;
-    sys::chmod(u.root(), 0o755)?;
+    in_root(&all, || anyhow::Ok(drop(root_fd(open_dir("/")?, 0, 64)?)))?;
+    drop(outside);
+
+    // A read-only union.
+    reconfigure(u.root(), &["ro"])?;
+    through(&all, Some(Errno::ROFS))?;
+    reconfigure(u.root(), &["rw"])?;
+    through(&all, None)?;
+    u.again()?;
+
+    // A move to another branch writes, too.
+    let bind = Bind::new(cx, &all, MountFlags::RDONLY)?;
+    errno(
+        on(sys::open_ro(bind.0.join("f"))?, MVDOWN, &mut [0; 96]),
+        Errno::ROFS,
+    );
+    Ok(())
+}
+
+fn administrators_only(cx: &Ctx) -> Result<()> {
+    let u = three(cx)?;
+    sys::chmod(u.root(), 0o777)?;
+    sys::write(u.at("f"), "")?;
+    sys::chown(u.at("f"), Some(1000), Some(1000))?;
     users::as_user(1000, 1000, || -> Result<()> {
-        let fd = sys::open_ro(u.at("open"))?;
-        errno(root_fd(&fd, libc::O_NOATIME as u32, 64), Errno::PERM);
-        let root = root_fd(&fd, 0, 64)?;
-        let made = openat(&root, "new", OFlags::CREATE | OFlags::RDWR, Mode::RUSR);
-        assert_eq!(made.expect_err("the branch belongs to root"), Errno::ACCESS);
+        let (dir, file) = (open_dir(u.root())?, sys::open_rw(u.at("f"))?);
+        let mut memory = [0; 128];
+        for fd in [&dir, &file] {
+            for command in [WBR_FD, MVDOWN] {
+                errno(on(fd, command, &mut memory), Errno::PERM);
+                errno(raw(fd, command, NOWHERE), Errno::PERM);
+            }
+        }
+        for command in [IBUSY, FHSM_FD] {
+            errno(raw(&dir, command, NOWHERE), Errno::PERM);
+        }
+        assert_eq!(raw(&dir, BRINFO, 0)?, 3);
         Ok(())
     })
 }

@@ -26,6 +26,7 @@ mod file;
 mod file_control;
 mod fuzz;
 mod handle;
+mod handle_contained;
 mod hardlink;
 mod hardlink_lasting;
 mod hardlink_parting;
@@ -91,6 +92,7 @@ pub(crate) fn all() -> Vec<Case> {
         idmap::cases(),
         file::cases(),
         handle::cases(),
+        handle_contained::cases(),
         numbers::cases(),
         nfs::cases(),
         mapping::cases(),

@@ -226,5 +226,16 @@ fn only_administrators(cx: &Ctx) -> Result<()> {
         errno(command(&file, &si), Errno::ACCESS);
     });
     errno(sys::open_ro(FILE).and_then(sys::read_fd), Errno::IO);
+    // Root without the capability cannot open it, so nobody else is made to write to it.
+    let script = format!("exec 3>{FILE}");
+    let powerless = Command::new("setpriv")
+        .args(["--bounding-set=-sys_admin", "--inh-caps=-sys_admin"])
+        .args(["bash", "-c", &script])
+        .output()?;
+    let said = String::from_utf8_lossy(&powerless.stderr);
+    assert!(
+        !powerless.status.success() && said.contains("denied"),
+        "{said}"
+    );
     Ok(())
 }

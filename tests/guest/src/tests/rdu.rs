@@ -17,7 +17,7 @@ use crate::harness::{
 cases! {
     WIDE: raw_entries, numbers_of_merged_entries;
     BASIC: of_32_bit_programs;
-    ONCE: bad_requests, marks_that_do_not_count;
+    ONCE: bad_requests, marks_that_do_not_count, invented_numbers;
 }
 
 const SIZE: usize = 64;
@@ -249,5 +249,30 @@ fn bad_requests(cx: &Ctx) -> Result<()> {
     end.set(56, &5i16.to_ne_bytes());
     on(&fd, RDU, &mut end.0)?;
     assert_eq!(end.stored(), 0);
+    Ok(())
+}
+
+/// Numbers that nothing has, each of which would take memory for the rest of the mount.
+fn invented_numbers(cx: &Ctx) -> Result<()> {
+    let u = cx.union().rw(Tree::new().file("f", "")).mount()?;
+    let fd = open_dir(u.root())?;
+    for name in [&b"f"[..], b"absent", b"..x", b"f/f", b"", &[b'x'; 255]] {
+        let mut entry = vec![0u8; (16 + name.len() + 1).next_multiple_of(8)];
+        entry[11] = name.len() as u8;
+        entry[13..13 + name.len()].copy_from_slice(name);
+        for number in [1 << 48, 1 << 62, u64::MAX, u64::MAX - 17] {
+            entry[..8].copy_from_slice(&number.to_ne_bytes());
+            let mut rdu = Rdu::new();
+            rdu.buffer(entry.as_mut_ptr() as usize, 1);
+            assert_eq!(on(&fd, RDU_INO, &mut rdu.0)?, 0);
+            assert_eq!(entry[..8], [0; 8], "{name:?} {number:x}");
+        }
+        // One that can be computed is, whatever it is of.
+        entry[..8].copy_from_slice(&100u64.to_ne_bytes());
+        let mut rdu = Rdu::new();
+        rdu.buffer(entry.as_mut_ptr() as usize, 1);
+        assert_eq!(on(&fd, RDU_INO, &mut rdu.0)?, 0);
+        assert_ne!(entry[..8], [0; 8]);
+    }
     Ok(())
 }

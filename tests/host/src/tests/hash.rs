@@ -8,6 +8,14 @@ use proptest::prelude::*;
 
 use crate::rust::logic::hash::Key;
 
+/// The example of the paper on SipHash.
+#[test]
+fn authenticates_by_siphash_2_4() {
+    let key = Key(0x0706_0504_0302_0100, 0x0f0e_0d0c_0b0a_0908);
+    let bytes: Vec<u8> = (0..15).collect();
+    assert_eq!(key.authenticate(&bytes), 0xa129_ca61_49be_45e5);
+}
+
 proptest! {
     /// The standard library's hasher is SipHash-1-3 with an all-zero key.
     #[test]
