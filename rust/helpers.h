@@ -22,8 +22,9 @@ unsigned int ruaufs_helper_d_count(const struct dentry *dentry);
 const struct dentry *ruaufs_helper_d_named(const struct dentry *dentry,
 					   const struct qstr *name);
 
-struct dentry *ruaufs_helper_next_child(struct dentry *parent,
-					struct dentry *prev);
+unsigned long ruaufs_helper_children(struct dentry *parent,
+				     struct dentry **children,
+				     unsigned long room);
 struct dentry *ruaufs_helper_other_name(struct inode *inode,
 					struct dentry *except);
 void ruaufs_helper_set_checked(struct dentry *dentry, bool checked);
@@ -42,6 +43,24 @@ bool ruaufs_helper_is_below_overlay(const struct dentry *dentry);
 int ruaufs_helper_srcu_init(struct srcu_struct *srcu, int depth);
 unsigned long ruaufs_helper_srcu_lock(struct srcu_struct *srcu);
 void ruaufs_helper_srcu_unlock(struct srcu_struct *srcu, unsigned long section);
+
+/* Where a reader can be seen by who waits for it; free if @who is 0. */
+struct ruaufs_seat {
+	unsigned long who;
+	unsigned long section;
+	unsigned long kept;
+	unsigned long spare;
+};
+
+#define RUAUFS_ROW 4 /* seats of one CPU, two cache lines */
+#define RUAUFS_PID_BITS 24
+
+struct ruaufs_seat *ruaufs_helper_take_seat(struct ruaufs_seat *seats,
+					    unsigned long rows,
+					    unsigned long doing);
+unsigned long ruaufs_helper_cpus(void);
+unsigned long ruaufs_helper_current_pid(void);
+int ruaufs_helper_process_name(int pid, char *comm);
 
 /* inodes */
 struct inode *ruaufs_helper_next_inode(struct super_block *sb,
@@ -112,7 +131,9 @@ int ruaufs_helper_real_flush(struct file *file, fl_owner_t id);
 bool ruaufs_helper_fatal_signal_pending(void);
 bool ruaufs_helper_over_fsize_limit(loff_t size);
 void ruaufs_helper_call_on_worker(void (*fn)(void *), void *arg);
-struct workqueue_struct *ruaufs_helper_alloc_workqueue(void);
+struct workqueue_struct *ruaufs_helper_alloc_workqueue(int at_a_time);
+void ruaufs_helper_keep_module(void);
+void ruaufs_helper_let_module_go(void);
 void ruaufs_helper_flush_workqueue(struct workqueue_struct *queue);
 int ruaufs_helper_fiemap(struct inode *inode, struct fiemap_extent_info *info,
 			 u64 start, u64 len);

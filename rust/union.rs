@@ -177,8 +177,8 @@ impl fs::inode_ops::Operations for Union {
         attr::setattr(dentry, request, idmap)
     }
 
-    fn link_source(inode: &Inode) -> Result<ARef<LowerDentry>> {
-        Ok(inode.stack()?.top().dentry().clone())
+    fn top(inode: &Inode) -> Result<branch::Slot> {
+        Ok(inode.stack()?.top().clone())
     }
 
     fn get_xattr(dentry: &Dentry, name: &CStr, value: &mut [u8]) -> Result<usize> {

@@ -18,6 +18,7 @@
 //! dentry or a locked parent), or through [`NameSnapshot`].
 
 use super::{
+    gate::Doing,
     inode::{
         Inode,
         Kind, //
@@ -401,13 +402,31 @@ impl<T: FileSystem> Dentry<T> {
         unsafe { bindings::ruaufs_helper_clear_real(self.as_ptr()) };
     }
 
-    /// The cached child after `prev`, or the first one.
-    pub(crate) fn next_child(&self, prev: Option<&Dentry<T>>) -> Option<ARef<Dentry<T>>> {
-        let prev = prev.map_or(ptr::null_mut(), Dentry::as_ptr);
-        // SAFETY: Both are valid; `prev` is held, and a closed gate keeps it in its place.
-        let child = unsafe { bindings::ruaufs_helper_next_child(self.as_ptr(), prev) };
-        // SAFETY: The reference that the helper took is ours.
-        NonNull::new(child).map(|child| unsafe { ARef::from_raw(child.cast()) })
+    /// The cached children as they are now.
+    pub(crate) fn children(&self) -> Result<KVVec<ARef<Dentry<T>>>> {
+        let mut children: KVVec<ARef<Dentry<T>>> = KVVec::new();
+        let mut room: usize = 0;
+        loop {
+            children.reserve(room, GFP_KERNEL)?;
+            // SAFETY: The dentry is valid, and there is room for as many pointers; a reference is
+            // one, not null.
+            let count = unsafe {
+                bindings::ruaufs_helper_children(
+                    self.as_ptr(),
+                    children.as_mut_ptr().cast(),
+                    room as c_ulong,
+                )
+            };
+            let count = usize::try_from(count)?;
+            // SAFETY: As many were written, of the same file system; the references are ours.
+            unsafe { children.inc_len(count.min(room)) };
+            if count <= room {
+                return Ok(children);
+            }
+            children.clear();
+            // Some more may come meanwhile.
+            room = count.saturating_add(count / 8).saturating_add(8);
+        }
     }
 
     /// Whether walks ask for its revalidation.
@@ -670,7 +689,7 @@ impl<T: Mountable> Table<T> {
             }
         };
         // A name that is looked at again may get other instances.
-        let _reading = (!walk.rcu).then(|| walk.dir.sb().enter());
+        let _reading = (!walk.rcu).then(|| walk.dir.sb().enter(Doing::LookUp));
         match T::revalidate(&walk) {
             Validity::Valid => {}
             // What is seen while branches change may be half of it, and what is mounted on a stale

@@ -9,9 +9,9 @@
 
 use super::{
     file::File,
+    gate::Doing,
     io::KernelFile,
     ioctl,
-    FileSystem,
     Mountable, //
 };
 use crate::bindings;
@@ -264,18 +264,27 @@ where
 }
 
 /// Callbacks on open directories.
-pub(crate) trait Operations: FileSystem {
+pub(crate) trait Operations: super::file::Operations {
+    /// What entries are read from.
+    type Listing;
+
     /// open(2).
     fn open_dir(file: &File<Self>) -> Result<Pin<KBox<Self::Dir>>>;
 
-    /// getdents(2): emits entries from the emitter's position on. The directory is locked shared.
-    fn read_dir(file: &File<Self>, dir: &Self::Dir, out: &mut Emitter<'_>) -> Result;
+    /// getdents(2): what the entries from the position `pos` on are read from. The directory is
+    /// locked shared.
+    fn listing(file: &File<Self>, dir: &Self::Dir, pos: i64) -> Result<Self::Listing>;
 
-    /// lseek(2): the new position for one that the VFS found valid, or an error.
+    /// getdents(2): emits entries from the emitter's position on. The directory is locked shared.
+    /// Runs outside the gate, since it writes to memory of users.
+    fn emit(file: &File<Self>, listing: &Self::Listing, out: &mut Emitter<'_>) -> Result;
+
+    /// lseek(2): the new position for one that the VFS found valid, or an error. Runs outside the
+    /// gate.
     fn seek_dir(file: &File<Self>, dir: &Self::Dir, offset: i64, whence: Whence) -> Result<i64>;
 
-    /// fsync(2).
-    fn sync_dir(file: &File<Self>, data_only: bool) -> Result;
+    /// fsync(2): calls `f` with each foreign directory that is to be brought to disk.
+    fn to_sync(file: &File<Self>, f: &mut dyn FnMut(KernelFile) -> Result) -> Result;
 }
 
 /// From where lseek(2) counts in a directory.
@@ -354,8 +363,11 @@ impl<T: Mountable> Table<T> {
             // SAFETY: Valid by the contract of the callback.
             unsafe {
                 let this = File::<T>::from_raw(file);
-                let _reading = this.inode().sb().enter();
-                T::read_dir(this, Self::dir(file), &mut out)?;
+                let listing = {
+                    let _entered = this.inode().sb().enter(Doing::List);
+                    T::listing(this, Self::dir(file), out.pos())?
+                };
+                T::emit(this, &listing, &mut out)?;
             }
             Ok(0)
         })
@@ -380,9 +392,7 @@ impl<T: Mountable> Table<T> {
         unsafe {
             let this = File::<T>::from_raw(file);
             bindings::ruaufs_helper_inode_lock((*file).f_inode);
-            let reading = this.inode().sb().read();
             let result = T::seek_dir(this, Self::dir(file), offset, whence);
-            drop(reading);
             if let Ok(pos) = result {
                 (*file).f_pos = pos;
             }
@@ -398,13 +408,19 @@ impl<T: Mountable> Table<T> {
         file: *mut bindings::file,
         _start: bindings::loff_t,
         _end: bindings::loff_t,
-        datasync: c_int,
+        _datasync: c_int,
     ) -> c_int {
         from_result(|| {
             // SAFETY: Valid by the contract of the callback.
             let file = unsafe { File::<T>::from_raw(file) };
-            let _reading = file.inode().sb().read();
-            T::sync_dir(file, datasync != 0)?;
+            let sb = file.inode().sb();
+            let mut dirs: KVec<KernelFile> = KVec::new();
+            {
+                let _sitting = sb.sit(Doing::Look);
+                let _reading = sb.read();
+                T::to_sync(file, &mut |dir| Ok(dirs.push(dir, GFP_KERNEL)?))?;
+            }
+            T::cred(sb).scope(|| dirs.iter().try_for_each(KernelFile::sync))?;
             Ok(0)
         })
     }

@@ -17,6 +17,10 @@ use super::{
     },
     cred::Cred,
     dentry::Dentry,
+    gate::{
+        anew,
+        Doing, //
+    },
     inode::{
         Address,
         Inode, //
@@ -162,8 +166,10 @@ pub(super) fn prepare<T: Mountable>(file: &File<T>) -> Result {
     }
     // It ranks before the gate.
     let _locked = inode.lock();
-    let _reading = inode.sb().enter();
-    T::prepare(file)
+    anew(|| {
+        let _entered = inode.sb().enter(Doing::Open);
+        T::prepare(file)
+    })
 }
 
 /// Gives a file just made by `->tmpfile()` its data.
@@ -308,8 +314,11 @@ impl<T: Mountable> Table<T> {
         // SAFETY: By the caller's contract.
         let real = unsafe {
             let file: &'a File<T> = File::from_raw(file);
-            let _reading = file.inode().sb().enter();
-            T::real_for_write(file, file.data())?
+            let data: &'a OpenFile = file.data();
+            anew(|| {
+                let _entered = file.inode().sb().enter(Doing::Write);
+                T::real_for_write(file, data)
+            })?
         };
         real.follow_flags(file)?;
         Ok(real)
@@ -394,8 +403,10 @@ impl<T: Mountable> Table<T> {
             unsafe {
                 let this = File::<T>::from_raw(file);
                 prepare(this)?;
-                let _reading = this.inode().sb().enter();
-                let data = T::open(this)?;
+                let data = anew(|| {
+                    let _entered = this.inode().sb().enter(Doing::Open);
+                    T::open(this)
+                })?;
                 attach::<T>(file, data);
             }
             Ok(0)

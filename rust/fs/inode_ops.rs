@@ -13,8 +13,15 @@ use super::{
     acl,
     attr,
     backing::OpenFile,
-    dentry::Dentry,
+    dentry::{
+        self,
+        Dentry, //
+    },
     file,
+    gate::{
+        anew,
+        Doing, //
+    },
     inode::{
         Inode,
         Kind, //
@@ -23,6 +30,7 @@ use super::{
         IdMap,
         PathRef, //
     },
+    stack::Slot,
     xattr::Setting,
     Mountable, //
 };
@@ -118,7 +126,7 @@ impl<T: super::FileSystem> Tie<'_, T> {
 pub(crate) type Opened<T> = (ARef<Inode<T>>, OpenFile);
 
 /// Callbacks on inodes.
-pub(crate) trait Operations: super::FileSystem {
+pub(crate) trait Operations: dentry::Operations {
     /// Looks a name up and ties it to the inode, or to none if the name is absent.
     fn lookup(dir: &Inode<Self>, entry: Entry<'_, Self>, tie: Tie<'_, Self>) -> Result<Tied>;
 
@@ -168,8 +176,8 @@ pub(crate) trait Operations: super::FileSystem {
     /// chmod(2), chown(2), truncate(2), utimensat(2).
     fn setattr(dentry: &Dentry<Self>, request: attr::Request<'_>, idmap: IdMap<'_>) -> Result;
 
-    /// The foreign dentry whose text a symbolic link shows.
-    fn link_source(inode: &Inode<Self>) -> Result<ARef<Dentry>>;
+    /// The topmost of the foreign dentries of an inode, with its place, which keeps it alive.
+    fn top(inode: &Inode<Self>) -> Result<Slot<Self::Place>>;
 
     /// Reads an extended attribute; with an empty buffer gives its size.
     fn get_xattr(dentry: &Dentry<Self>, name: &CStr, value: &mut [u8]) -> Result<usize>;
@@ -294,7 +302,7 @@ impl<T: Mountable> Table<T> {
         // SAFETY: Valid by the contract of the callback.
         let dir = unsafe { Inode::<T>::from_raw(dir) };
         // Until the name and what it leads to are tied together.
-        let _reading = dir.sb().enter();
+        let _reading = dir.sb().enter(Doing::LookUp);
         // SAFETY: As above; the name is stable, and its directory in use.
         let entry = unsafe { Self::entry(dentry) };
         let tie = Tie(entry.dentry);
@@ -318,7 +326,7 @@ impl<T: Mountable> Table<T> {
         // locked.
         unsafe {
             let dir = Inode::<T>::from_raw(dir);
-            let _reading = dir.sb().enter();
+            let _reading = dir.sb().enter(Doing::Make);
             let entry = Self::entry(dentry);
             let this = entry.dentry;
             let inode = T::make(dir, entry, make, mode, IdMap::from_raw(idmap))?;
@@ -404,14 +412,16 @@ impl<T: Mountable> Table<T> {
             // SAFETY: Valid by the contract of the callback.
             unsafe {
                 let old = Dentry::<T>::from_raw(old);
-                let _reading = old.sb().enter();
-                T::link(old, Inode::from_raw(dir), Self::entry(dentry))?;
-                let (inode, dentry) = (old.positive()?.into(), Dentry::<T>::from_raw(dentry));
-                if !dentry.is_unhashed() {
-                    dentry.instantiate(inode);
-                }
+                anew(|| {
+                    let _entered = old.sb().enter(Doing::Make);
+                    T::link(old, Inode::from_raw(dir), Self::entry(dentry))?;
+                    let (inode, dentry) = (old.positive()?.into(), Dentry::<T>::from_raw(dentry));
+                    if !dentry.is_unhashed() {
+                        dentry.instantiate(inode);
+                    }
+                    Ok(0)
+                })
             }
-            Ok(0)
         })
     }
 
@@ -422,7 +432,7 @@ impl<T: Mountable> Table<T> {
         // SAFETY: Valid by the contract of the callback.
         from_result(|| unsafe {
             let dir = Inode::<T>::from_raw(dir);
-            let _reading = dir.sb().enter();
+            let _reading = dir.sb().enter(Doing::Remove);
             T::unlink(dir, Self::entry(dentry))?;
             Ok(0)
         })
@@ -435,7 +445,7 @@ impl<T: Mountable> Table<T> {
         // SAFETY: Valid by the contract of the callback.
         from_result(|| unsafe {
             let dir = Inode::<T>::from_raw(dir);
-            let _reading = dir.sb().enter();
+            let _reading = dir.sb().enter(Doing::Remove);
             T::rmdir(dir, Self::entry(dentry))?;
             Ok(0)
         })
@@ -453,23 +463,23 @@ impl<T: Mountable> Table<T> {
         flags: c_uint,
     ) -> c_int {
         // SAFETY: Valid by the contract of the callback.
-        from_result(|| unsafe {
+        let rename = || unsafe {
             let names = MoveNames {
                 old: Dentry::from_raw(old),
                 new: Dentry::from_raw(new),
                 exchange: flags & bindings::RENAME_EXCHANGE != 0,
             };
             let old_dir = Inode::<T>::from_raw(old_dir);
-            let _reading = old_dir.sb().enter();
+            let _entered = old_dir.sb().enter(Doing::Rename);
             T::rename(
                 (old_dir, Self::entry(old)),
                 (Inode::from_raw(new_dir), Self::entry(new)),
                 flags,
                 names,
                 IdMap::from_raw(idmap),
-            )?;
-            Ok(0)
-        })
+            )
+        };
+        from_result(|| anew(rename).map(|()| 0))
     }
 
     /// # Safety
@@ -492,7 +502,7 @@ impl<T: Mountable> Table<T> {
             unsafe {
                 let this = file::File::<T>::from_raw(file);
                 let dir = Inode::<T>::from_raw(dir);
-                let reading = dir.sb().enter();
+                let reading = dir.sb().enter(Doing::Make);
                 let (inode, data) = T::tmpfile(dir, this, mode, IdMap::from_raw(idmap))?;
                 // `d_tmpfile()` gives a name and drops the link count, which must not be 0 then.
                 bindings::set_nlink(inode.as_ptr(), 1);
@@ -568,16 +578,22 @@ impl<T: Mountable> Table<T> {
         attr: *mut bindings::iattr,
     ) -> c_int {
         // SAFETY: Valid by the contract of the callback.
-        from_result(|| unsafe {
+        let change = || unsafe {
             let dentry = Dentry::<T>::from_raw(dentry);
-            let _reading = dentry.sb().enter();
+            let _entered = dentry.sb().enter(Doing::Attributes);
             T::setattr(
                 dentry,
                 attr::Request::from_raw(attr),
                 IdMap::from_raw(idmap),
-            )?;
-            Ok(0)
-        })
+            )
+        };
+        from_result(|| anew(change).map(|()| 0))
+    }
+
+    /// The topmost foreign dentry of `inode`, for use outside a section.
+    fn top(inode: &Inode<T>) -> Result<Slot<T::Place>> {
+        let _reading = inode.sb().read();
+        T::top(inode)
     }
 
     /// # Safety
@@ -596,11 +612,9 @@ impl<T: Mountable> Table<T> {
         // ours holds: the walk refers to our dentry, and slots of what is in use stay.
         unsafe {
             let inode = Inode::<T>::from_raw(inode);
-            let _reading = inode.sb().read();
-            match T::link_source(inode) {
-                Ok(source) => {
-                    T::cred(inode.sb()).scope(|| bindings::vfs_get_link(source.as_ptr(), done))
-                }
+            match Self::top(inode) {
+                Ok(source) => T::cred(inode.sb())
+                    .scope(|| bindings::vfs_get_link(source.dentry().as_ptr(), done)),
                 Err(error) => error.to_ptr::<c_char>().cast_const(),
             }
         }
@@ -622,6 +636,7 @@ impl<T: Mountable> Table<T> {
                 core::slice::from_raw_parts_mut(list.cast(), size)
             };
             let dentry = Dentry::<T>::from_raw(dentry);
+            let _sitting = dentry.sb().sit(Doing::Look);
             let _reading = dentry.sb().read();
             T::list_xattrs(dentry, names)
         };
@@ -644,6 +659,7 @@ impl<T: Mountable> Table<T> {
         }
         // SAFETY: Valid by the contract of the callback.
         let inode = unsafe { Inode::<T>::from_raw(inode) };
+        let _sitting = inode.sb().sit(Doing::Look);
         let _reading = inode.sb().read();
         match T::get_acl(inode, acl::Which::from_raw(which)) {
             Ok(acl) => acl.map_or(ptr::null_mut(), acl::Acl::into_raw),
@@ -661,16 +677,16 @@ impl<T: Mountable> Table<T> {
         which: c_int,
     ) -> c_int {
         // SAFETY: Valid by the contract of the callback.
-        from_result(|| unsafe {
+        let change = || unsafe {
             let dentry = Dentry::<T>::from_raw(dentry);
-            let _reading = dentry.sb().enter();
+            let _entered = dentry.sb().enter(Doing::Attributes);
             T::set_acl(
                 dentry,
                 acl::Request::from_raw(acl, which),
                 IdMap::from_raw(idmap),
-            )?;
-            Ok(0)
-        })
+            )
+        };
+        from_result(|| anew(change).map(|()| 0))
     }
 
     /// # Safety
@@ -685,12 +701,12 @@ impl<T: Mountable> Table<T> {
         // SAFETY: Valid by the contract of the callback.
         from_result(|| unsafe {
             let inode = Inode::<T>::from_raw(inode);
-            let _reading = inode.sb().read();
-            let source = T::link_source(inode)?;
-            let source = source.positive()?;
+            // It writes to memory of the user.
+            let source = Self::top(inode)?;
+            let lower = source.inode()?;
             to_result(
                 T::cred(inode.sb())
-                    .scope(|| bindings::ruaufs_helper_fiemap(source.as_ptr(), info, start, len)),
+                    .scope(|| bindings::ruaufs_helper_fiemap(lower.as_ptr(), info, start, len)),
             )?;
             Ok(0)
         })
@@ -706,6 +722,7 @@ impl<T: Mountable> Table<T> {
         // SAFETY: Valid by the contract of the callback.
         from_result(|| unsafe {
             let dentry = Dentry::<T>::from_raw(dentry);
+            let _sitting = dentry.sb().sit(Doing::Look);
             let _reading = dentry.sb().read();
             T::with_flags_source(dentry, false, &mut |path| {
                 to_result(bindings::ruaufs_helper_fileattr_get(&path.raw(), fa.cast()))
@@ -723,17 +740,17 @@ impl<T: Mountable> Table<T> {
         fa: *mut kernel::bindings::file_kattr,
     ) -> c_int {
         // SAFETY: Valid by the contract of the callback.
-        from_result(|| unsafe {
+        let change = || unsafe {
             if bindings::ruaufs_helper_sets_casefold(fa.cast()) {
                 // Names of ours are compared byte by byte.
                 return Err(EOPNOTSUPP);
             }
             let dentry = Dentry::<T>::from_raw(dentry);
-            let _reading = dentry.sb().enter();
+            let _entered = dentry.sb().enter(Doing::Attributes);
             T::with_flags_source(dentry, true, &mut |path| {
                 to_result(bindings::ruaufs_helper_fileattr_set(&path.raw(), fa.cast()))
-            })?;
-            Ok(0)
-        })
+            })
+        };
+        from_result(|| anew(change).map(|()| 0))
     }
 }

@@ -34,50 +34,20 @@ pub(crate) struct Request {
     pub(crate) arg: usize,
 }
 
-/// What a command needs while it is carried out.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Needs {
-    /// What it looks at stays.
-    Reading,
-    /// The inode is its own (`i_rwsem` is held), and instances may change. The mount that the
-    /// file came through stays writable.
-    Changing,
-}
-
 /// Callbacks of ioctl(2).
 pub(crate) trait Operations: FileSystem {
-    /// What `command` needs.
+    /// Carries a command out. Runs outside the gate, since it reads and writes memory of the
+    /// caller: what it looks at, it looks at in sections of its own.
     ///
     /// # Errors
     ///
-    /// `EPERM` if the caller may not give it at all: nothing is locked or waited for then.
-    fn needs(command: u32) -> Result<Needs>;
-
-    /// Carries a command out. `ENOTTY` if there is no such command for this file.
+    /// `ENOTTY` if there is no such command for this file.
     fn ioctl(file: &File<Self>, request: Request) -> Result<isize>;
-}
-
-/// Carries a command out.
-fn run<T: Mountable>(file: &File<T>, request: Request) -> Result<isize> {
-    let inode = file.inode();
-    match T::needs(request.command)? {
-        Needs::Reading => {
-            let _reading = inode.sb().read();
-            T::ioctl(file, request)
-        }
-        Needs::Changing => {
-            let _writable = WritableFile::new(file)?;
-            // In this order: who holds `i_rwsem` may be waiting for the gate.
-            let _locked = inode.lock();
-            let _reading = inode.sb().enter();
-            T::ioctl(file, request)
-        }
-    }
 }
 
 /// Calls `T`.
 fn call<T: Mountable>(file: &File<T>, command: u32, arg: usize) -> isize {
-    match run(file, Request { command, arg }) {
+    match T::ioctl(file, Request { command, arg }) {
         Ok(value) => value,
         // CAST: An errno fits.
         Err(error) => error.to_errno() as isize,

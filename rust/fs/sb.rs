@@ -16,7 +16,12 @@ use super::{
         Dentry, //
     },
     export,
-    gate::Reading,
+    gate::{
+        Doing,
+        Entered,
+        Reading,
+        Sitting, //
+    },
     inode::{
         Inode,
         Private, //
@@ -89,16 +94,23 @@ impl<T: FileSystem> SuperBlock<T> {
         unsafe { &*(*self.as_ptr()).s_fs_info.cast() }
     }
 
-    /// Begins a read section of the gate.
+    /// Begins a section of the gate.
     #[inline]
     pub(crate) fn read(&self) -> Reading<'_> {
         T::gate(self.data()).read()
     }
 
-    /// Begins a read section in which names or instances change, when the gate is open.
+    /// Begins a section in which names or instances change, when the gate is open.
     #[inline]
-    pub(crate) fn enter(&self) -> Reading<'_> {
-        T::gate(self.data()).enter()
+    pub(crate) fn enter(&self, doing: Doing) -> Entered<'_> {
+        T::gate(self.data()).enter(doing)
+    }
+
+    /// Shows that the current task may be in something long, see [`Gate::sit`].
+    ///
+    /// [`Gate::sit`]: super::gate::Gate::sit
+    pub(crate) fn sit(&self, doing: Doing) -> Sitting<'_> {
+        T::gate(self.data()).sit(doing)
     }
 
     /// Whether names are revalidated that are cached from now on.
@@ -384,6 +396,7 @@ impl<T: Mountable> Table<T> {
             // The kernel crate declares `kstatfs` opaque; it is the one of our bindings.
             unsafe {
                 let dentry = Dentry::<T>::from_raw(dentry);
+                let _sitting = dentry.sb().sit(Doing::Look);
                 let _reading = dentry.sb().read();
                 *buf.cast() = T::statfs(dentry)?.into_raw();
             }

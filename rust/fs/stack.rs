@@ -161,6 +161,19 @@ impl<P> Slots<P> {
         Iterator::chain(self.top.iter(), self.rest.iter())
     }
 
+    /// The same once more.
+    pub(crate) fn duplicate(&self) -> Result<Self>
+    where
+        P: Clone,
+    {
+        let mut rest = KVec::with_capacity(self.rest.len(), GFP_KERNEL)?;
+        for slot in self.rest.iter() {
+            rest.push(slot.clone(), GFP_KERNEL)?;
+        }
+        let top = self.top.clone();
+        Ok(Slots { top, rest })
+    }
+
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
         self.rest
@@ -200,6 +213,10 @@ pub(crate) struct Stack<P> {
     previous: *mut Stack<P>,
     released: AtomicFlag,
 }
+
+// SAFETY: What it owns are slots; `previous` is for the cell that it is published in, which is
+// shared between threads.
+unsafe impl<P: Send> Send for Stack<P> {}
 
 /// Memory for a [`Stack`].
 pub(crate) struct StackSpace<P>(KBox<MaybeUninit<Stack<P>>>);

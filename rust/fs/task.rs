@@ -6,6 +6,41 @@ use crate::bindings;
 use core::ptr::NonNull;
 use kernel::prelude::*;
 
+/// The number of the current task, for [`Label::of`].
+pub(crate) fn current_number() -> i32 {
+    // SAFETY: Always callable.
+    // CAST: Numbers of tasks are of that type.
+    unsafe { bindings::ruaufs_helper_current_pid() as i32 }
+}
+
+/// What a message says of a task.
+#[derive(Clone, Copy)]
+pub(crate) struct Label {
+    number: c_int,
+    name: [u8; bindings::TASK_COMM_LEN as usize],
+}
+
+impl Label {
+    /// Of the task that the initial namespace knows as `pid`, if it is there and the current task
+    /// sees it.
+    pub(crate) fn of(pid: i32) -> Option<Self> {
+        let mut name = [0; bindings::TASK_COMM_LEN as usize];
+        // SAFETY: The name has room for one.
+        let number = unsafe { bindings::ruaufs_helper_process_name(pid, name.as_mut_ptr().cast()) };
+        (number != 0).then_some(Label { number, name })
+    }
+
+    /// Its number, as the current task knows it.
+    pub(crate) fn number(&self) -> i32 {
+        self.number
+    }
+
+    /// Its name.
+    pub(crate) fn name(&self) -> &[u8] {
+        self.name.split(|&byte| byte == 0).next().unwrap_or(&[])
+    }
+}
+
 /// A process, also after it ended: its number is not given to another one.
 ///
 /// # Invariants

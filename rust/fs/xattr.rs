@@ -4,6 +4,10 @@
 
 use super::{
     dentry::Dentry,
+    gate::{
+        anew,
+        Doing, //
+    },
     path::PathRef,
     Mountable, //
 };
@@ -176,6 +180,7 @@ impl<T: Mountable> Table<T> {
                     buffer,
                 )
             };
+            let _sitting = dentry.sb().sit(Doing::Look);
             let _reading = dentry.sb().read();
             Ok(c_int::try_from(T::get_xattr(dentry, name, buffer)?)?)
         })
@@ -195,7 +200,7 @@ impl<T: Mountable> Table<T> {
         size: usize,
         flags: c_int,
     ) -> c_int {
-        from_result(|| {
+        let change = || {
             // SAFETY: Valid by the contract of the callback.
             let (dentry, name, setting) = unsafe {
                 let setting = if value.is_null() {
@@ -209,7 +214,7 @@ impl<T: Mountable> Table<T> {
                     setting,
                 )
             };
-            let _reading = dentry.sb().enter();
+            let _entered = dentry.sb().enter(Doing::Attributes);
             // What an overlayfs does when it begins to write here.
             if OVERLAY
                 .iter()
@@ -217,8 +222,8 @@ impl<T: Mountable> Table<T> {
             {
                 dentry.sb().hide_reals(dentry)?;
             }
-            T::set_xattr(dentry, name, setting)?;
-            Ok(0)
-        })
+            T::set_xattr(dentry, name, setting)
+        };
+        from_result(|| anew(change).map(|()| 0))
     }
 }

@@ -40,29 +40,31 @@ const struct dentry *ruaufs_helper_d_named(const struct dentry *dentry,
 }
 
 /*
- * The cached child of @parent after @prev, which the caller holds (NULL: the
- * first), with a reference.  Those that die, or are cursors of a listing, are
+ * The cached children of @parent: with references to those for which there is
+ * @room; how many there are.  Those that die, or are cursors of a listing, are
  * passed over.
  */
-struct dentry *ruaufs_helper_next_child(struct dentry *parent,
-					struct dentry *prev)
+unsigned long ruaufs_helper_children(struct dentry *parent,
+				     struct dentry **children,
+				     unsigned long room)
 {
-	struct dentry *child, *found = NULL;
+	unsigned long count = 0;
+	struct dentry *child;
 
 	spin_lock(&parent->d_lock);
-	child = prev ? d_next_sibling(prev) : d_first_child(parent);
-	for (; child; child = d_next_sibling(child)) {
+	hlist_for_each_entry(child, &parent->d_children, d_sib) {
 		if (child->d_flags & DCACHE_DENTRY_CURSOR)
 			continue;
 		spin_lock_nested(&child->d_lock, DENTRY_D_LOCK_NESTED);
-		if (!lockref_is_dead(&child->d_lockref))
-			found = dget_dlock(child);
+		if (!lockref_is_dead(&child->d_lockref)) {
+			if (count < room)
+				children[count] = dget_dlock(child);
+			count++;
+		}
 		spin_unlock(&child->d_lock);
-		if (found)
-			break;
 	}
 	spin_unlock(&parent->d_lock);
-	return found;
+	return count;
 }
 
 /* A hashed alias of @inode that is not @except, with a reference, or NULL. */

@@ -10,9 +10,15 @@
 #include <linux/mount.h>
 #include <linux/path.h>
 #include <linux/ratelimit.h>
+#include <linux/sched.h>
+#include <linux/smp.h>
 #include <linux/srcu.h>
+#include <linux/threads.h>
 
 #include "../helpers.h"
+
+static_assert(PID_MAX_LIMIT <= 1UL << RUAUFS_PID_BITS);
+static_assert(sizeof(struct ruaufs_seat) == 4 * sizeof(long));
 
 /* As ruaufs_helper_set_checked(), for dentries that are made from now on. */
 void ruaufs_helper_sb_set_checked(struct super_block *sb, bool checked)
@@ -49,6 +55,31 @@ notrace void ruaufs_helper_srcu_unlock(struct srcu_struct *srcu,
 				       unsigned long section)
 {
 	srcu_read_unlock_fast(srcu, (__force struct srcu_ctr __percpu *)section);
+}
+
+/*
+ * Has the current task take a seat in the row of its CPU; @rows is a power of
+ * two.  NULL if all are taken, which takes as many tasks of this CPU that sleep
+ * inside.
+ */
+notrace struct ruaufs_seat *ruaufs_helper_take_seat(struct ruaufs_seat *seats,
+						    unsigned long rows,
+						    unsigned long doing)
+{
+	const unsigned long who = doing << RUAUFS_PID_BITS | current->pid;
+	struct ruaufs_seat *seat, *end;
+
+	seat = seats + (raw_smp_processor_id() & (rows - 1)) * RUAUFS_ROW;
+	for (end = seat + RUAUFS_ROW; seat < end; seat++)
+		if (likely(!READ_ONCE(seat->who)) &&
+		    likely(!cmpxchg_acquire(&seat->who, 0, who)))
+			return seat;
+	return NULL;
+}
+
+unsigned long ruaufs_helper_cpus(void)
+{
+	return nr_cpu_ids;
 }
 
 /*

@@ -4,6 +4,7 @@
 #include <linux/capability.h>
 #include <linux/compat.h>
 #include <linux/cred.h>
+#include <linux/module.h>
 #include <linux/mount.h>
 #include <linux/pid.h>
 #include <linux/sched/signal.h>
@@ -105,9 +106,19 @@ void ruaufs_helper_call_on_worker(void (*fn)(void *), void *arg)
 }
 
 /* aufs's name for its kernel threads. */
-struct workqueue_struct *ruaufs_helper_alloc_workqueue(void)
+struct workqueue_struct *ruaufs_helper_alloc_workqueue(int at_a_time)
 {
-	return alloc_workqueue("aufsd", WQ_UNBOUND, 1);
+	return alloc_workqueue("aufsd", WQ_UNBOUND, at_a_time);
+}
+
+void ruaufs_helper_keep_module(void)
+{
+	__module_get(THIS_MODULE);
+}
+
+void ruaufs_helper_let_module_go(void)
+{
+	module_put(THIS_MODULE);
 }
 
 void ruaufs_helper_flush_workqueue(struct workqueue_struct *queue)
@@ -138,6 +149,30 @@ bool ruaufs_helper_current_is_below(struct pid *process)
 void ruaufs_helper_current_name(char *name, size_t size)
 {
 	strscpy_pad(name, current->comm, size);
+}
+
+unsigned long ruaufs_helper_current_pid(void)
+{
+	return current->pid;
+}
+
+/*
+ * The name of the task @pid, to @comm, and its number as the current task knows
+ * it: 0 if it does not see it, or if it has ended.
+ */
+int ruaufs_helper_process_name(int pid, char *comm)
+{
+	struct task_struct *task;
+	int number = 0;
+
+	rcu_read_lock();
+	task = pid_task(find_pid_ns(pid, &init_pid_ns), PIDTYPE_PID);
+	if (task)
+		number = task_pid_vnr(task);
+	if (number)
+		strscpy_pad(comm, task->comm, TASK_COMM_LEN);
+	rcu_read_unlock();
+	return number;
 }
 
 /* An argument of a 32-bit program, as a pointer of this machine. */

@@ -21,6 +21,7 @@ use crate::fs::{
         Request,
         Stat, //
     },
+    gate::Doing,
     path::{
         IdMap,
         PathRef, //
@@ -49,6 +50,7 @@ pub(crate) fn getattr(inode: &Inode, mut stat: Stat<'_>, idmap: IdMap<'_>) -> Re
     // who asks.
     let fill = || stat.fill_from(stack.top().path(), inode, idmap);
     if stack.is_remote() {
+        let _sitting = inode.sb().sit(Doing::Look);
         inode.sb().data().cred.scope(fill)
     } else {
         fill()

@@ -14,12 +14,20 @@
 //! | [`data`] | the contents: shared, or copied with their holes |
 //! | [`meta`] | owner, mode, times, extended attributes, ACLs |
 //! | [`mvdown`] | the way back: to a lower writable branch |
+//! | [`running`] | who copies what, for a remount |
 //!
 //! # Locking
 //!
 //! The object's lock is held from staging to publication: the winner does the
 //! work, the others wait and find it done. [`super::sb::SbInfo::replace`] is held
 //! for the publication. No directory of a branch is locked while data is copied.
+//!
+//! Data is copied, and brought to disk, outside the section of the gate that the callback is
+//! in, so that a remount does not wait for it ([`CopyUp::outside`]). After it the copy must
+//! still be what is wanted: of the top instance, to a branch that is above it and may be
+//! written. If the shape has changed, the callback begins anew in any case ([`OVERTAKEN`]),
+//! as its caller may have looked at the old one. Who wants a copy of the same file waits
+//! outside, too.
 //!
 //! # Invariants
 //!
@@ -32,12 +40,14 @@
 mod data;
 mod meta;
 mod mvdown;
+mod running;
 
 pub(crate) use meta::{
     share_inherited,
     DirTimes, //
 };
 pub(crate) use mvdown::mvdown;
+pub(crate) use running::Running;
 
 use super::{
     branch::{
@@ -72,6 +82,7 @@ use crate::fs::{
         Creating,
         Renaming, //
     },
+    gate::OVERTAKEN,
     inode::Kind,
     io::KernelFile,
     path::WriteAccess, //
@@ -235,6 +246,10 @@ fn promote_step(dentry: &Dentry, target: &Arc<Branch>, wanted: Data<'_>) -> Resu
 }
 
 /// Promotes one object whose parent has an instance on `target`.
+///
+/// # Errors
+///
+/// [`OVERTAKEN`] if the shape changed meanwhile, whatever became of it.
 fn promote_one(
     parent: Option<&Dentry>,
     dentry: &Dentry,
@@ -242,7 +257,11 @@ fn promote_one(
     wanted: Data<'_>,
 ) -> Result {
     let inode = dentry.object()?;
-    let lock = inode.promotion_lock();
+    let lock = if inode.is_dir() {
+        inode.promotion_lock()
+    } else {
+        inode.promotion_lock_outside()?
+    };
     let stack = inode.stack()?;
     // Somebody else won, or the name moved before we had the lock: the caller looks again.
     if is_on(inode, target)? {
@@ -264,9 +283,14 @@ fn promote_one(
         source: stack.top(),
         target,
         wanted,
+        upwards: true,
+        overtaken: Cell::new(false),
     };
     let result = copy_up.sb.data().cred.scope(|| copy_up.run(parent));
     drop(lock);
+    if copy_up.overtaken.get() && result != Err(EINTR) {
+        return Err(OVERTAKEN);
+    }
     if copy_up.sb.data().settings().verbose {
         if let Err(error) = result {
             pr_info!(
@@ -287,6 +311,10 @@ struct CopyUp<'a> {
     source: &'a Slot,
     target: &'a Arc<Branch>,
     wanted: Data<'a>,
+    /// The target is above the source.
+    upwards: bool,
+    /// The shape changed meanwhile.
+    overtaken: Cell<bool>,
 }
 
 /// What became of a staged instance.
@@ -448,20 +476,13 @@ impl CopyUp<'_> {
         };
         if let Some(file) = unnamed {
             let dentry = file.dentry();
-            data::copy(
-                &self.sb.data().cred,
-                self.source,
-                self.target,
-                &file,
-                &dentry,
-                self.wanted,
-            )?;
+            self.copy_data(&file, &dentry)?;
             let write = self.target.want_write()?;
             self.copy_meta(&dentry, &write)?;
             self.resize(&dentry)?;
             drop(write);
             if dentry.inode().is_some_and(|copy| copy.size() != 0) {
-                file.sync()?;
+                self.outside(|| file.sync())?;
             }
             return Ok(Staged { dentry, temp: None });
         }
@@ -469,16 +490,9 @@ impl CopyUp<'_> {
         let fill = || -> Result {
             if kind == Kind::Regular {
                 let file = KernelFile::write(self.target.at(&staged.dentry))?;
-                data::copy(
-                    &self.sb.data().cred,
-                    self.source,
-                    self.target,
-                    &file,
-                    &staged.dentry,
-                    self.wanted,
-                )?;
+                self.copy_data(&file, &staged.dentry)?;
                 if staged.dentry.inode().is_some_and(|copy| copy.size() != 0) {
-                    file.sync()?;
+                    self.outside(|| file.sync())?;
                 }
             }
             let write = self.target.want_write()?;
@@ -523,6 +537,44 @@ impl CopyUp<'_> {
             times,
         });
         Ok(Staged { dentry, temp })
+    }
+
+    /// Copies the contents to `file`, of which `dentry` is a name.
+    fn copy_data(&self, file: &KernelFile, dentry: &LowerDentry) -> Result {
+        let cred = &self.sb.data().cred;
+        self.outside(|| data::copy(cred, self.source, self.target, file, dentry, self.wanted))
+    }
+
+    /// Does what takes long outside the section.
+    ///
+    /// # Errors
+    ///
+    /// [`OVERTAKEN`] if the copy is not what is wanted any more; what `f` gives.
+    fn outside<R>(&self, f: impl FnOnce() -> Result<R>) -> Result<R> {
+        let info = self.sb.data();
+        let noted = Running::begin(info, self.dentry, self.target)?;
+        let (result, changed) = info.gate.outside(f);
+        // Who closes the gate from here on waits for the section.
+        drop(noted);
+        if changed {
+            self.overtaken.set(true);
+            if !self.holds()? {
+                return Err(OVERTAKEN);
+            }
+        }
+        result
+    }
+
+    /// Whether the copy is still one of the top instance, to a branch on the same side of it.
+    fn holds(&self) -> Result<bool> {
+        let table = self.sb.data().table();
+        let top = self.inode.stack()?.top();
+        let (source, target) = (self.source.branch(), self.target);
+        let same = top.dentry().is(self.source.dentry()) && Arc::ptr_eq(top.branch(), source);
+        let there = table
+            .get(target.id)
+            .is_some_and(|branch| Arc::ptr_eq(branch, target));
+        Ok(same && there && table.is_above(target.id, source.id) == self.upwards)
     }
 
     /// Gives the instance its name. [`super::sb::SbInfo::replace`] is held.

@@ -137,13 +137,26 @@ pub(crate) struct Draft<'a> {
 /// What a draft leads to.
 pub(crate) struct Outcome {
     /// Branches and options.
-    pub(crate) shape: KBox<Shape>,
+    pub(crate) shape: Arc<Shape>,
     /// What was made on disk; it goes again unless it is kept.
     pub(crate) made: Made,
     /// Branches that were members before and are not any more.
     pub(crate) removed: KVec<Arc<Branch>>,
     /// Branches that are not writable any more, as they were.
     pub(crate) given_up: KVec<Arc<Branch>>,
+}
+
+impl Outcome {
+    /// Whether the branch `id` may not be written any more.
+    pub(crate) fn takes(&self, id: BranchId) -> bool {
+        let mut taken = Iterator::chain(self.removed.iter(), self.given_up.iter());
+        taken.any(|branch| branch.id == id)
+    }
+
+    /// Whether anything is taken away from what may be done on branches.
+    pub(crate) fn takes_away(&self) -> bool {
+        !self.removed.is_empty() || !self.given_up.is_empty()
+    }
 }
 
 impl<'a> Draft<'a> {
@@ -742,7 +755,7 @@ impl<'a> Draft<'a> {
             ..
         } = self;
         Ok(Outcome {
-            shape: KBox::new(Shape { table, settings }, GFP_KERNEL)?,
+            shape: Arc::new(Shape { table, settings }, GFP_KERNEL)?,
             made,
             removed,
             given_up,

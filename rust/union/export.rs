@@ -66,6 +66,7 @@ use crate::fs::{
         self,
         Operations, //
     },
+    gate::Doing,
     io::{
         self,
         KernelFile, //
@@ -442,7 +443,8 @@ impl<'a> Found<'a> {
             return Ok(None);
         };
         let inode = {
-            let _reading = self.sb.read();
+            // Not beside a remount, which takes stacks out of what inodes remember.
+            let _entered = self.sb.enter(Doing::LookUp);
             Inode::find_cached(self.sb, number, |inode| self.is(inode))
         };
         match inode {
@@ -467,7 +469,7 @@ impl<'a> Found<'a> {
             }
             match walk(dir, &names) {
                 Ok(dentry) => {
-                    let _reading = self.sb.read();
+                    let _entered = self.sb.enter(Doing::LookUp);
                     if dentry.inode().is_some_and(|inode| self.is(inode)) {
                         return Ok(Some(dentry));
                     }
@@ -560,7 +562,7 @@ impl<'a> Found<'a> {
     /// The object without a name. It is one that the union showed on its topmost branch, and
     /// nothing hides or removes what is there but the union itself.
     fn alone(&self) -> Result<ARef<Dentry>> {
-        let _entered = self.sb.enter();
+        let _entered = self.sb.enter(Doing::LookUp);
         let info = self.sb.data();
         if self.trust != Trust::GivenByBranch || !is_plain_top(info.table(), &self.branch) {
             return Err(ESTALE);

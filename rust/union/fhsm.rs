@@ -316,6 +316,7 @@ pub(crate) fn open(file: &File<Union>, arg: usize) -> Result<isize> {
         info.fhsm.populate(Arc::pin_init(Fhsm::new(), GFP_KERNEL)?);
     }
     let fhsm = info.fhsm.as_ref().ok_or(EIO)?;
+    let reading = file.inode().sb().read();
     let branches = watched(info.table())?;
     let daemon = Process::current();
     let old = {
@@ -327,6 +328,7 @@ pub(crate) fn open(file: &File<Union>, arg: usize) -> Result<isize> {
         core::mem::replace(&mut news.branches, branches)
     };
     drop(old);
+    drop(reading);
     // One that was made is closed by whoever fails after it.
     let mut made = false;
     let given = ioctl::give(flags, || {

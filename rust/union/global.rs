@@ -9,6 +9,7 @@ use super::{
     plink_maint::Unions,
     sysfs, //
 };
+use crate::fs::worker::Worker;
 use crate::kobj::{
     Directory,
     ModuleLink, //
@@ -39,6 +40,8 @@ pub(crate) struct Global {
     pub(crate) unions: Unions,
     /// Who uses which directory as a branch.
     pub(crate) claims: Arc<Claims>,
+    /// Asks branches that may not answer.
+    pub(crate) askers: Arc<Worker>,
     /// `aufs` in debugfs.
     pub(crate) debugfs: Dir,
     /// `/sys/module/aufs`.
@@ -63,6 +66,7 @@ impl Global {
             debugfs: Dir::new(c"aufs"),
             unions <- Unions::new(),
             claims: Arc::pin_init(Claims::new(), GFP_KERNEL)?,
+            askers: Arc::new(Worker::new(Worker::MANY)?, GFP_KERNEL)?,
             parameters,
         })
     }

@@ -42,6 +42,7 @@ use super::{
     Inode, //
 };
 use crate::fs::{
+    cred::Cred,
     inode::Stamp,
     io::KernelFile, //
 };
@@ -232,17 +233,29 @@ fn price(stack: &Stack) -> usize {
 pub(crate) struct View<'a> {
     stack: &'a Stack,
     shape: &'a Shape,
-    info: &'a SbInfo,
+    marks: &'a Marks,
+    cred: &'a Cred,
     index: Option<Arc<DirIndex>>,
 }
 
 impl<'a> View<'a> {
     /// Of instances of which nothing is known.
     pub(crate) fn plain(info: &'a SbInfo, shape: &'a Shape, stack: &'a Stack) -> Self {
+        Self::apart(&info.marks, &info.cred, shape, stack)
+    }
+
+    /// The same for who keeps all of this on its own.
+    pub(crate) fn apart(
+        marks: &'a Marks,
+        cred: &'a Cred,
+        shape: &'a Shape,
+        stack: &'a Stack,
+    ) -> Self {
         View {
             stack,
             shape,
-            info,
+            marks,
+            cred,
             index: None,
         }
     }
@@ -293,7 +306,7 @@ impl<'a> View<'a> {
 
     /// What is known of marks in directories of branches.
     pub(crate) fn marks(&self) -> &'a Marks {
-        &self.info.marks
+        self.marks
     }
 
     /// The branches and options that count.
@@ -343,9 +356,7 @@ impl<'a> View<'a> {
         if ours_alone {
             return Ok(false);
         }
-        self.info
-            .cred
-            .scope(|| whiteout::exists(slot.dentry(), name))
+        self.cred.scope(|| whiteout::exists(slot.dentry(), name))
     }
 }
 

@@ -47,7 +47,8 @@ use crate::fs::{
     attr::Change,
     gate::{
         Closed,
-        Retired, //
+        Retired,
+        OVERTAKEN, //
     },
     inode::{
         Address,
@@ -114,8 +115,10 @@ pub(crate) struct InodeInfo {
     held: Atomic<bool>,
     /// Open directories that read from the only instance.
     listed: Atomic<u32>,
-    /// The last remount that looked at it.
+    /// The last attempt to change branches that looked at it.
     round: Atomic<u32>,
+    /// What a remount found out about one of its names last.
+    known: Atomic<u32>,
 }
 
 /// A lock class for each depth of stacking: a union on a union takes both locks.
@@ -151,6 +154,7 @@ impl Private for InodeInfo {
             held: Atomic::new(false),
             listed: Atomic::new(0),
             round: Atomic::new(0),
+            known: Atomic::new(0),
         })
     }
 
@@ -205,6 +209,23 @@ impl Inode {
         self.data().lock.lock()
     }
 
+    /// The same for who may have to wait for a copy to be made: waits outside the section.
+    ///
+    /// # Errors
+    ///
+    /// [`OVERTAKEN`].
+    pub(crate) fn promotion_lock_outside(&self) -> Result<PromotionLock<'_>> {
+        if let Some(lock) = self.data().lock.try_lock() {
+            return Ok(lock);
+        }
+        let gate = &self.sb().data().gate;
+        let (lock, changed) = gate.outside(|| self.promotion_lock());
+        if changed {
+            return Err(OVERTAKEN);
+        }
+        Ok(lock)
+    }
+
     /// Whether `lower`, which was found under one of its names, leads to it: it is the top
     /// instance, or another name of the file was copied up.
     pub(crate) fn is_now(&self, lower: &LowerInode) -> Result<bool> {
@@ -216,7 +237,7 @@ impl Inode {
         self.data().stack.ever_led_to(lower)
     }
 
-    /// The stacks that it has and had, newest first. The gate is closed.
+    /// The stacks that it has and had, newest first.
     pub(crate) fn history(&self) -> impl Iterator<Item = &Stack> {
         self.data().stack.history()
     }
@@ -231,14 +252,24 @@ impl Inode {
         self.data().stack.prune(closed, unwanted, retired);
     }
 
-    /// Says that a remount looked at it.
+    /// Says that an attempt to change branches looked at it.
     pub(crate) fn mark(&self, round: u32) {
         self.data().round.store(round, Relaxed);
     }
 
-    /// Whether this remount looked at it.
+    /// Whether this attempt looked at it.
     pub(crate) fn is_marked(&self, round: u32) -> bool {
         self.data().round.load(Relaxed) == round
+    }
+
+    /// What was noted by [`Inode::note`], 0 at first.
+    pub(crate) fn noted(&self) -> u32 {
+        self.data().known.load(Relaxed)
+    }
+
+    /// Notes what a remount found out about one of its names.
+    pub(crate) fn note(&self, known: u32) {
+        self.data().known.store(known, Relaxed);
     }
 
     /// Drops what is kept of a directory's names.

@@ -2,7 +2,9 @@
 
 //! aufs's ioctls ([`crate::logic::uapi`]).
 //!
-//! Each reads a structure from user space, answers it, and writes it back. What
+//! Each reads a structure from user space, answers it, and writes it back. None is
+//! inside a section while it does the one or the other: memory of users may take any
+//! time. Branches are looked at in sections of their own. What
 //! lists a directory is in [`super::rdu`], what moves a file in [`super::copyup`].
 //! Who may give which command, and through which mount, is in
 //! `Documentation/ruaufs/security.rst`.
@@ -10,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 use super::{
+    branch::Branch,
     copyup,
     fhsm,
     rdu,
@@ -18,10 +21,10 @@ use super::{
 };
 use crate::fs::{
     file::File,
+    gate::Doing,
     io::KernelFile,
     ioctl::{
         self,
-        Needs,
         Operations,
         Request,
         WritableFile, //
@@ -39,6 +42,7 @@ use crate::logic::{
 };
 use kernel::{
     prelude::*,
+    sync::Arc,
     uaccess::{
         UserPtr,
         UserSlice, //
@@ -67,18 +71,16 @@ pub(super) fn write(arg: usize, bytes: &[u8]) -> Result {
 }
 
 impl Operations for Union {
-    fn needs(command: u32) -> Result<Needs> {
-        match command {
-            uapi::WBR_FD | uapi::MVDOWN | uapi::IBUSY | uapi::FHSM_FD if !ioctl::is_admin() => {
-                Err(EPERM)
-            }
-            uapi::MVDOWN => Ok(Needs::Changing),
-            _ => Ok(Needs::Reading),
-        }
-    }
-
     fn ioctl(file: &File<Union>, request: Request) -> Result<isize> {
         let Request { command, arg } = request;
+        // Before anything is locked or waited for.
+        let for_admins = matches!(
+            command,
+            uapi::WBR_FD | uapi::MVDOWN | uapi::IBUSY | uapi::FHSM_FD
+        );
+        if for_admins && !ioctl::is_admin() {
+            return Err(EPERM);
+        }
         match (command, file.inode().is_dir()) {
             (uapi::RDU, true) => rdu::list(file, arg),
             (uapi::RDU_INO, true) => rdu::numbers(file, arg),
@@ -94,40 +96,49 @@ impl Operations for Union {
 
 /// [`uapi::BRINFO`]: how many branches there are, or all of them.
 fn branches(inode: &Inode, arg: usize) -> Result<isize> {
-    let table = inode.sb().data().table();
-    if arg == 0 {
-        return isize::try_from(table.order.len()).map_err(|_| EOVERFLOW);
-    }
-    let mut at = arg;
-    for branch in table.order.iter() {
-        let head = BrInfo {
-            id: i16::try_from(branch.id.number())?,
-            access: branch.access.bits(),
-        };
-        let path = branch.shown.to_bytes()?;
-        let mut slot: KVec<u8> = KVec::with_capacity(uapi::BRINFO_SIZE, GFP_KERNEL)?;
-        slot.extend_from_slice(&head.encode(), GFP_KERNEL)?;
-        let mut whole = Ok(());
-        escape::write(&path, &mut |part| {
-            if whole.is_ok() {
-                whole = slot.extend_from_slice(part, GFP_KERNEL);
-            }
-        });
-        whole?;
-        if slot.len() >= uapi::BRINFO_SIZE {
-            return Err(E2BIG);
+    let mut slots: KVVec<u8> = KVVec::new();
+    {
+        let _reading = inode.sb().read();
+        let table = inode.sb().data().table();
+        if arg == 0 {
+            return isize::try_from(table.order.len()).map_err(|_| EOVERFLOW);
         }
-        slot.resize(uapi::BRINFO_SIZE, 0, GFP_KERNEL)?;
-        write(at, &slot)?;
-        at = at.wrapping_add(uapi::BRINFO_SIZE);
+        for branch in table.order.iter() {
+            describe(branch, &mut slots)?;
+        }
     }
+    write(arg, &slots)?;
     Ok(0)
+}
+
+/// Appends what [`uapi::BRINFO`] tells of `branch`.
+fn describe(branch: &Branch, slots: &mut KVVec<u8>) -> Result {
+    let end = slots.len().checked_add(uapi::BRINFO_SIZE).ok_or(E2BIG)?;
+    let head = BrInfo {
+        id: i16::try_from(branch.id.number())?,
+        access: branch.access.bits(),
+    };
+    let path = branch.shown.to_bytes()?;
+    slots.extend_from_slice(&head.encode(), GFP_KERNEL)?;
+    let mut whole = Ok(());
+    escape::write(&path, &mut |part| {
+        if whole.is_ok() {
+            whole = slots.extend_from_slice(part, GFP_KERNEL);
+        }
+    });
+    whole?;
+    if slots.len() >= end {
+        return Err(E2BIG);
+    }
+    Ok(slots.resize(end, 0, GFP_KERNEL)?)
 }
 
 /// [`uapi::IBUSY`]: the number which an inode has on a branch, if it keeps the branch busy.
 fn busy(inode: &Inode, arg: usize) -> Result<isize> {
     let sb = inode.sb();
     let mut query = Ibusy::decode(&read(arg)?);
+    // Not beside a remount, which takes stacks out of what inodes remember.
+    let reading = sb.enter(Doing::Look);
     let index = usize::try_from(query.index).map_err(|_| EINVAL)?;
     let branch = sb.data().table().order.get(index).ok_or(EINVAL)?;
     query.lower_ino = 0;
@@ -146,8 +157,30 @@ fn busy(inode: &Inode, arg: usize) -> Result<isize> {
             }
         }
     }
+    drop(reading);
     write(arg, &query.encode())?;
     Ok(0)
+}
+
+/// The branch with the number `id`, that of the top one if it is negative; without a number the
+/// topmost that is writable. `ENOENT` if it is not writable.
+fn writable_branch(inode: &Inode, id: Option<i16>) -> Result<Arc<Branch>> {
+    let _reading = inode.sb().read();
+    let order = &inode.sb().data().table().order;
+    let branch = match id {
+        None => order.iter().find(|branch| branch.writable()),
+        Some(..0) => Some(order.first().ok_or(EINVAL)?),
+        Some(id) => {
+            let has_id = |branch: &&Arc<Branch>| {
+                i16::try_from(branch.id.number()).is_ok_and(|number| number == id)
+            };
+            Some(order.iter().find(has_id).ok_or(EINVAL)?)
+        }
+    };
+    branch
+        .filter(|branch| branch.writable())
+        .cloned()
+        .ok_or(ENOENT)
 }
 
 /// [`uapi::WBR_FD`]: opens the root of a writable branch, which leads to all that is there: what
@@ -163,28 +196,16 @@ fn open_branch(file: &File<Union>, arg: usize) -> Result<isize> {
         return Err(EPERM);
     }
     drop(WritableFile::new(file)?);
-    let table = file.inode().sb().data().table();
-    let (flags, branch) = if arg == 0 {
-        let writable = table.order.iter().find(|branch| branch.writable());
-        (0, writable)
+    let (flags, id) = if arg == 0 {
+        (0, None)
     } else {
         let wanted = WbrFd::decode(&read(arg)?);
-        if wanted.flags & !ioctl::DIR_FLAGS != 0 {
-            return Err(EINVAL);
-        }
-        let branch = if wanted.id < 0 {
-            table.order.first()
-        } else {
-            let has_id = |id| i16::try_from(id).is_ok_and(|id| id == wanted.id);
-            table.order.iter().find(|branch| has_id(branch.id.number()))
-        };
-        let branch = branch.ok_or(EINVAL)?;
-        (
-            wanted.flags,
-            Some(branch).filter(|branch| branch.writable()),
-        )
+        (wanted.flags, Some(wanted.id))
     };
-    let branch = branch.ok_or(ENOENT)?;
+    if flags & !ioctl::DIR_FLAGS != 0 {
+        return Err(EINVAL);
+    }
+    let branch = writable_branch(file.inode(), id)?;
     if !file.allows_all_of(&branch.root.mount) {
         return Err(EPERM);
     }

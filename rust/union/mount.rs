@@ -338,6 +338,7 @@ impl Operations for Union {
                 views,
                 maintenance,
                 debug,
+                global.askers.clone(),
             ),
             GFP_KERNEL,
         )?;

@@ -33,6 +33,7 @@ use crate::fs::{
         Removing, //
     },
     file::File,
+    gate::OVERTAKEN,
     inode::Kind, //
 };
 use crate::logic::{
@@ -74,7 +75,7 @@ pub(crate) fn prepare(file: &File<Union>) -> Result {
         .and_then(|branch| copyup::promote_to(dentry, &branch));
     match result {
         Ok(()) => {}
-        Err(error) if error == EINTR => return Err(error),
+        Err(error) if error == EINTR || error == OVERTAKEN => return Err(error),
         // It is logged with `verbose`.
         Err(_) => return Ok(()),
     }

@@ -10,23 +10,19 @@
 //!
 //! The position is a cookie of the caller: a branch and a position in its
 //! directory. Entries are gathered in the kernel first, as the branch's directory
-//! is locked meanwhile and user memory may fault.
+//! is locked meanwhile and user memory may fault. For the same reason instances are
+//! looked up inside a section, and listed outside: their open files are enough.
 
 #![forbid(unsafe_code)]
 
 use super::{
-    branch::{
-        Branch,
-        BranchTable,
-        Slot, //
-    },
+    branch::BranchTable,
     ino::Lower,
     ioctl::{
         read,
         read_into,
         write, //
     },
-    Inode,
     Union, //
 };
 use crate::fs::{
@@ -45,10 +41,7 @@ use crate::logic::{
     },
     whname, //
 };
-use kernel::{
-    prelude::*,
-    sync::Arc, //
-};
+use kernel::prelude::*;
 
 /// How many bytes are gathered before they go to user space.
 const CHUNK: usize = 32 << 10;
@@ -83,60 +76,86 @@ enum End {
     Buffer(i64),
 }
 
-/// Gathers entries of an instance from `position` on, at most `limit` bytes. The mounter's
-/// credentials are in force.
-fn gather(
-    slot: &Slot,
+/// An instance that is to be listed next.
+struct Instance {
+    file: KernelFile,
+    /// The place of its branch.
     index: i16,
-    position: i64,
-    records: &mut KVec<u8>,
-    stored: &mut u64,
-    limit: usize,
-) -> Result<End> {
-    let file = KernelFile::dir(slot.path(), true)?;
-    if position != 0 {
+    /// Its whiteouts count.
+    marks: bool,
+}
+
+impl Instance {
+    /// The first one of the directory `file` that is on the branch `from` or below it, if the
+    /// branches are those of `generation`; 0 stands for those that there are.
+    fn next(file: &File<Union>, generation: &mut u32, from: i16) -> Result<Option<Self>> {
+        let inode = file.inode();
+        let info = inode.sb().data();
+        let _reading = inode.sb().read();
+        let table = info.table();
+        let now = self::generation(table);
+        if *generation == 0 {
+            *generation = now;
+        }
+        if *generation != now {
+            return Err(EAGAIN);
+        }
+        for slot in inode.stack()?.iter() {
+            let index = table.index_of(slot.branch().id).ok_or(EAGAIN)?;
+            let index = i16::try_from(index)?;
+            if index >= from {
+                return Ok(Some(Instance {
+                    file: info.cred.scope(|| KernelFile::dir(slot.path(), true))?,
+                    index,
+                    marks: slot.branch().access.honours_whiteouts(),
+                }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Gathers entries from `position` on, at most `limit` bytes. The mounter's credentials are in
+    /// force.
+    fn gather(
+        &self,
+        position: i64,
+        records: &mut KVec<u8>,
+        stored: &mut u64,
+        limit: usize,
+    ) -> Result<End> {
+        let file = &self.file;
         file.seek(0, position, Whence::Start)?;
-    }
-    let marks = slot.branch().access.honours_whiteouts();
-    let mut full = false;
-    let result = file.each_entry(&mut |name, ino, kind| {
-        if !marks && whname::is_reserved(name) {
-            return Ok(());
+        let mut full = false;
+        let result = file.each_entry(&mut |name, ino, kind| {
+            if !self.marks && whname::is_reserved(name) {
+                return Ok(());
+            }
+            let entry = RduEntry {
+                ino,
+                index: self.index,
+                kind,
+                ..RduEntry::default()
+            };
+            if entry.append(name, records, limit)? {
+                *stored = stored.saturating_add(1);
+                Ok(())
+            } else {
+                full = true;
+                Err(ENOSPC)
+            }
+        });
+        if full {
+            return Ok(End::Buffer(file.position()));
         }
-        let entry = RduEntry {
-            ino,
-            index,
-            kind,
-            ..RduEntry::default()
-        };
-        if entry.append(name, records, limit)? {
-            *stored = stored.saturating_add(1);
-            Ok(())
-        } else {
-            full = true;
-            Err(ENOSPC)
-        }
-    });
-    if full {
-        return Ok(End::Buffer(file.position()));
+        result?;
+        Ok(End::Directory)
     }
-    result?;
-    Ok(End::Directory)
 }
 
 /// [`RDU`](crate::logic::uapi::RDU): fills the caller's buffer.
 pub(super) fn list(file: &File<Union>, arg: usize) -> Result<isize> {
     let mut rdu = request(arg)?;
-    let inode = file.inode();
-    let info = inode.sb().data();
-    let table = info.table();
-    let now = generation(table);
-    if rdu.generation == 0 {
-        rdu.generation = now;
-    }
-    if rdu.generation != now {
-        return Err(EAGAIN);
-    }
+    let info = file.inode().sb().data();
     let begin = usize::try_from(rdu.entries).map_err(|_| EFAULT)?;
     let room = usize::try_from(rdu.amount).map_err(|_| EINVAL)?;
     let mut used: usize = 0;
@@ -144,14 +163,9 @@ pub(super) fn list(file: &File<Union>, arg: usize) -> Result<isize> {
     rdu.full = 0;
     let mut records: KVec<u8> = KVec::new();
 
-    'slots: for slot in inode.stack()?.iter() {
-        let index = table.index_of(slot.branch().id).ok_or(EAGAIN)?;
-        let index = i16::try_from(index)?;
-        if index < rdu.index {
-            continue;
-        }
-        if index != rdu.index {
-            rdu.index = index;
+    'slots: while let Some(next) = Instance::next(file, &mut rdu.generation, rdu.index)? {
+        if next.index != rdu.index {
+            rdu.index = next.index;
             rdu.position = 0;
         }
         loop {
@@ -161,16 +175,9 @@ pub(super) fn list(file: &File<Union>, arg: usize) -> Result<isize> {
             let left = room.saturating_sub(used);
             let position = i64::try_from(rdu.position).map_err(|_| EINVAL)?;
             records.clear();
-            let end = info.cred.scope(|| {
-                gather(
-                    slot,
-                    index,
-                    position,
-                    &mut records,
-                    &mut rdu.stored,
-                    left.min(CHUNK),
-                )
-            })?;
+            let end = info
+                .cred
+                .scope(|| next.gather(position, &mut records, &mut rdu.stored, left.min(CHUNK)))?;
             write(begin.wrapping_add(used), &records)?;
             used = used.saturating_add(records.len());
             match end {
@@ -185,14 +192,18 @@ pub(super) fn list(file: &File<Union>, arg: usize) -> Result<isize> {
                 }
             }
         }
-        rdu.index = index.checked_add(1).ok_or(EOVERFLOW)?;
+        rdu.index = next.index.checked_add(1).ok_or(EOVERFLOW)?;
         rdu.position = 0;
     }
 
+    let (block, shwh) = {
+        let _reading = file.inode().sb().read();
+        (info.settings().rdblk, info.settings().shwh)
+    };
     if rdu.block == 0 {
-        rdu.block = info.settings().rdblk;
+        rdu.block = block;
     }
-    rdu.show_whiteouts = u8::from(info.settings().shwh);
+    rdu.show_whiteouts = u8::from(shwh);
     rdu.tail = begin.wrapping_add(used) as u64;
     write(arg, &rdu.encode())?;
     Ok(0)
@@ -201,25 +212,13 @@ pub(super) fn list(file: &File<Union>, arg: usize) -> Result<isize> {
 /// [`RDU_INO`](crate::logic::uapi::RDU_INO): turns the numbers of branches into the union's.
 pub(super) fn numbers(file: &File<Union>, arg: usize) -> Result<isize> {
     let rdu = request(arg)?;
-    let inode = file.inode();
-    let info = inode.sb().data();
-    let parent = file.dentry().parent();
-    let parent = parent.object()?.ino();
     let mut at = usize::try_from(rdu.entries).map_err(|_| EFAULT)?;
     for _ in 0..rdu.amount {
         if io::killed() {
             return Err(EINTR);
         }
         let mut entry = RduEntry::decode(&read(at)?);
-        let index = usize::try_from(entry.index).map_err(|_| EINVAL)?;
-        let branch = info.table().order.get(index).ok_or(EINVAL)?;
-        entry.ino = if entry.is_dot() {
-            inode.ino()
-        } else if entry.is_dot_dot() {
-            parent
-        } else {
-            number(inode, branch, &entry, at)?
-        };
+        entry.ino = number(file, &entry, at)?;
         write(at, &entry.ino.to_ne_bytes())?;
         at = at.wrapping_add(RduEntry::record_len(entry.name_len));
     }
@@ -227,14 +226,27 @@ pub(super) fn numbers(file: &File<Union>, arg: usize) -> Result<isize> {
     Ok(0)
 }
 
-/// The union's number of an entry, which the caller has at `at`.
-fn number(dir: &Inode, branch: &Arc<Branch>, entry: &RduEntry, at: usize) -> Result<u64> {
+/// The union's number of an entry of the directory `file`, which the caller has at `at`.
+fn number(file: &File<Union>, entry: &RduEntry, at: usize) -> Result<u64> {
+    let dir = file.inode();
     let info = dir.sb().data();
-    let instance = dir.slot_on(branch.id)?;
-    let place = instance.map_or(&branch.root.dentry, |slot| slot.dentry());
-    let lower = Lower {
-        space: info.ino.space(branch, place)?,
-        number: entry.ino,
+    let (lower, instance) = {
+        let _reading = dir.sb().read();
+        let index = usize::try_from(entry.index).map_err(|_| EINVAL)?;
+        let branch = info.table().order.get(index).ok_or(EINVAL)?;
+        if entry.is_dot() {
+            return Ok(dir.ino());
+        }
+        if entry.is_dot_dot() {
+            return Ok(file.dentry().parent().object()?.ino());
+        }
+        let instance = dir.slot_on(branch.id)?;
+        let place = instance.map_or(&branch.root.dentry, |slot| slot.dentry());
+        let lower = Lower {
+            space: info.ino.space(branch, place)?,
+            number: entry.ino,
+        };
+        (lower, instance.cloned())
     };
     if let Some(number) = info.ino.known_number(lower) {
         return Ok(number);

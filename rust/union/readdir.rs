@@ -11,7 +11,10 @@
 //! # Locking
 //!
 //! Listings are built without a lock and published under
-//! [`super::inode::InodeInfo::dir`]; who loses a race drops its own.
+//! [`super::inode::InodeInfo::dir`]; who loses a race drops its own. What entries are
+//! read from is found inside a section of the gate and used outside: a listing in
+//! memory, or the open file of the only instance, which a remount does not take away
+//! ([`Listed`]).
 
 #![forbid(unsafe_code)]
 
@@ -78,7 +81,8 @@ pub(crate) struct Listing {
 }
 
 /// What an open directory reads from.
-enum Source {
+#[derive(Clone)]
+pub(crate) enum Source {
     /// Nothing yet.
     None,
     /// The only instance.
@@ -88,7 +92,7 @@ enum Source {
 }
 
 /// The only instance of a directory.
-struct One {
+pub(crate) struct One {
     file: KernelFile,
     _listed: Listed,
     /// The number space of its entries.
@@ -299,6 +303,8 @@ fn position(cookie: u64) -> i64 {
 }
 
 impl Operations for Union {
+    type Listing = Source;
+
     fn open_dir(_file: &File<Union>) -> Result<Pin<KBox<OpenDir>>> {
         KBox::pin_init(
             pin_init!(OpenDir {
@@ -308,78 +314,71 @@ impl Operations for Union {
         )
     }
 
-    fn read_dir(file: &File<Union>, dir: &OpenDir, out: &mut Emitter<'_>) -> Result {
+    fn listing(file: &File<Union>, dir: &OpenDir, pos: i64) -> Result<Source> {
         let inode = file.inode();
-        let sb = inode.sb();
-        let info = sb.data();
-        let fresh = out.pos() == 0;
-        let known = {
+        let fresh = pos == 0;
+        {
             let source = dir.source.lock();
             match &*source {
                 Source::One(one) if !fresh || still_alone(inode.stack()?, one) => {
-                    Some(Source::One(one.clone()))
+                    return Ok(Source::One(one.clone()));
                 }
-                Source::Merged(listing) if !fresh => Some(Source::Merged(listing.clone())),
-                _ => None,
-            }
-        };
-        let source = match known {
-            Some(source) => source,
-            None => {
-                let stack = inode.stack()?;
-                let source = if stack.len() == 1 {
-                    let file = info.cred.scope(|| open_slot(stack.top()))?;
-                    let branch = stack.top().branch();
-                    let one = One {
-                        file,
-                        _listed: Listed::new(inode),
-                        space: info.ino.space(branch, stack.top().dentry())?,
-                        shwh: info.settings().shwh && branch.access.honours_whiteouts(),
-                    };
-                    Source::One(Arc::new(one, GFP_KERNEL_ACCOUNT)?)
-                } else {
-                    Source::Merged(listing(inode)?)
-                };
-                let kept = match &source {
-                    Source::One(one) => Source::One(one.clone()),
-                    Source::Merged(listing) => Source::Merged(listing.clone()),
-                    Source::None => Source::None,
-                };
-                let old = core::mem::replace(&mut *dir.source.lock(), kept);
-                drop(old);
-                source
-            }
-        };
-        match source {
-            Source::None => Ok(()),
-            Source::Merged(listing) => emit(sb, &listing, out),
-            Source::One(one) => {
-                let own = inode.ino();
-                let parent: ARef<super::Dentry> = file.dentry().parent();
-                let parent = parent.object()?.ino();
-                let mut failed = Ok(());
-                let lower = |number| Lower {
-                    space: one.space,
-                    number,
-                };
-                let plain = |name: &[u8], number| match name {
-                    [b'.', ..] => None,
-                    _ => info.ino.computed(lower(number)),
-                };
-                let map = |name: &[u8], number| match name {
-                    b"." => Some(own),
-                    b".." => Some(parent),
-                    _ if whname::is_reserved(name) && !(one.shwh && whname::is_mark(name)) => None,
-                    _ => info
-                        .ino
-                        .number(lower(number))
-                        .map_err(|error| failed = Err(error))
-                        .ok(),
-                };
-                let result = info.cred.scope(|| pass_through(&one.file, out, plain, map));
-                result.and(failed)
+                Source::Merged(listing) if !fresh => return Ok(Source::Merged(listing.clone())),
+                _ => {}
             }
         }
+        let info = inode.sb().data();
+        let stack = inode.stack()?;
+        let source = if stack.len() == 1 {
+            let file = info.cred.scope(|| open_slot(stack.top()))?;
+            let branch = stack.top().branch();
+            let one = One {
+                file,
+                _listed: Listed::new(inode),
+                space: info.ino.space(branch, stack.top().dentry())?,
+                shwh: info.settings().shwh && branch.access.honours_whiteouts(),
+            };
+            Source::One(Arc::new(one, GFP_KERNEL_ACCOUNT)?)
+        } else {
+            Source::Merged(listing(inode)?)
+        };
+        let old = core::mem::replace(&mut *dir.source.lock(), source.clone());
+        drop(old);
+        Ok(source)
+    }
+
+    fn emit(file: &File<Union>, source: &Source, out: &mut Emitter<'_>) -> Result {
+        let inode = file.inode();
+        let info = inode.sb().data();
+        let one = match source {
+            Source::None => return Ok(()),
+            Source::Merged(listing) => return emit(inode.sb(), listing, out),
+            Source::One(one) => one,
+        };
+        let own = inode.ino();
+        let parent: ARef<super::Dentry> = file.dentry().parent();
+        let parent = parent.object()?.ino();
+        let mut failed = Ok(());
+        let lower = |number| Lower {
+            space: one.space,
+            number,
+        };
+        let plain = |name: &[u8], number| match name {
+            [b'.', ..] => None,
+            _ => info.ino.computed(lower(number)),
+        };
+        let map = |name: &[u8], number| match name {
+            b"." => Some(own),
+            b".." => Some(parent),
+            _ if whname::is_reserved(name) && !(one.shwh && whname::is_mark(name)) => None,
+            _ => info
+                .ino
+                .number(lower(number))
+                .map_err(|error| failed = Err(error))
+                .ok(),
+        };
+        let result = info.cred.scope(|| pass_through(&one.file, out, plain, map));
+        result.and(failed)
     }
 
     fn seek_dir(file: &File<Union>, dir: &OpenDir, offset: i64, whence: Whence) -> Result<i64> {
@@ -413,12 +412,12 @@ impl Operations for Union {
         Ok(pos)
     }
 
-    fn sync_dir(file: &File<Union>, _data_only: bool) -> Result {
+    fn to_sync(file: &File<Union>, f: &mut dyn FnMut(KernelFile) -> Result) -> Result {
         let inode = file.inode();
         let cred = &inode.sb().data().cred;
         for slot in inode.stack()?.iter() {
             if slot.branch().writable() {
-                cred.scope(|| KernelFile::dir(slot.path(), true)?.sync())?;
+                f(cred.scope(|| KernelFile::dir(slot.path(), true))?)?;
             }
         }
         Ok(())

@@ -2,18 +2,40 @@
 
 //! Changing a mounted union: its branches, their access, its options.
 //!
-//! A remount is all or nothing. It closes the gate of the super block
-//! ([`crate::fs::gate`]), so no name and no instance changes meanwhile; reading
-//! and writing of open files go on. Then:
+//! A remount is all or nothing. It does its work beside the running union, and closes
+//! the gate of the super block ([`crate::fs::gate`]) to publish what came out:
 //!
 //! 1. a [`Draft`] takes the changes and makes the new [`Shape`](super::sb::Shape);
-//! 2. what is cached and not in use is dropped; a branch that is taken out must not
-//!    be needed by anything that is left ([`busy`]);
-//! 3. a [`Plan`] says, for everything still cached, which instances it has by the
-//!    new shape, and which names lead elsewhere now;
-//! 4. all of it is published. From here on nothing fails;
-//! 5. when the last reader of the old state is gone, that is freed, and with it the
+//! 2. what is cached and not in use is dropped;
+//! 3. a walk asks the branches, in their new order, for everything still cached, and
+//!    remembers the answers ([`Memory`]);
+//! 4. the gate is closed; a branch that is taken out must not be needed by anything
+//!    that is left ([`super::busy`]);
+//! 5. the same walk again makes a [`Plan`]: which instances everything cached has by the
+//!    new shape, and which names lead elsewhere now. It has the answers already, but for
+//!    what came since. A few names are asked for at once, if their branches are local.
+//!    Else the gate opens, and all is done again from step 2;
+//! 6. the plan is carried out. From here on nothing fails, and nothing waits for a
+//!    branch. The gate opens;
+//! 7. when the last reader of the old state is gone, that is freed, and with it the
 //!    last references to branches that were taken out.
+//!
+//! A copy that is being made is no reader ([`super::copyup`]): it is passed by, unless its
+//! target is taken out or becomes read-only. Then it is waited for with the gate open.
+//!
+//! Nobody waits for a remount longer than the gate is closed, some tenths of a second at
+//! most. The remount itself gives up after ten seconds ([`Patience`]).
+//!
+//! # Why an answer may be remembered
+//!
+//! An answer is for a name in a list of instances. It holds while the name leads to the
+//! same inode, that inode has the same stack, and the list is the same: each change of ours
+//! that could make for another answer changes one of them. A name that comes or goes is
+//! another dentry, or has another inode; a copy, or a file that moves, gives its inode
+//! another stack; a whiteout hides a name that goes; a renamed object has another name, and
+//! a directory in another place another stack. Changes behind the union's back are noticed
+//! later, as always. Inodes do not stay for being remembered: they have a mark that no
+//! other one has.
 //!
 //! # What becomes of cached objects
 //!
@@ -24,10 +46,21 @@
 //!
 //! # Locking
 //!
-//! `s_umount` (the VFS), the gate, then locks of branches.
+//! `s_umount` (the VFS), the gate, then locks of branches. As only a remount takes stacks and
+//! shapes away, and it holds `s_umount`, it looks at them outside sections of the gate.
 
 #![forbid(unsafe_code)]
 
+mod memory;
+mod patience;
+
+use self::{
+    memory::Memory,
+    patience::{
+        Allowance,
+        Patience, //
+    }, //
+};
 use super::{
     branch::{
         Branch,
@@ -52,6 +85,7 @@ use super::{
     inode,
     lookup::{
         self,
+        Answer,
         Depth, //
     },
     mount::Change,
@@ -69,7 +103,10 @@ use super::{
 };
 use crate::fs::{
     context::Context,
-    gate::Closed,
+    gate::{
+        Closed,
+        Room, //
+    },
     stack::Chain, //
 };
 use crate::logic::{
@@ -81,6 +118,10 @@ use crate::logic::{
 };
 use crate::mount_error;
 use kernel::{
+    alloc::{
+        allocator::KVmalloc,
+        kvec::IntoIter, //
+    },
     prelude::*,
     sync::{
         aref::ARef,
@@ -93,12 +134,14 @@ use kernel::{
 /// # Errors
 ///
 /// What a [`Draft`] gives; `EBUSY` if a branch that is taken out is in use, or one that becomes
-/// read-only is mapped for writing. The union is as before then.
+/// read-only is mapped for writing, or if it could not get through; `EINTR` if the task was killed.
+/// The union is as before then.
 pub(crate) fn reconfigure(context: &Context<'_>, changes: &[Change], sb: &SuperBlock) -> Result {
     let info = sb.data();
-    info.worker.wait();
+    let mut patience = Patience::new(context);
     if changes.is_empty() {
-        return Ok(());
+        // Who asks for nothing else waits for what is under way, as long as that is not for ever.
+        return patience.drain(info);
     }
     info.maintenance.check().map_err(|error| {
         mount_error!(
@@ -107,9 +150,6 @@ pub(crate) fn reconfigure(context: &Context<'_>, changes: &[Change], sb: &SuperB
             "its pseudo-links are being maintained through plink_maint"
         )
     })?;
-    let closed = info.gate.close();
-    // Again: what was queued meanwhile holds branches.
-    info.worker.wait();
     let mut draft = Draft::of(context, sb)?;
     draft.take(changes)?;
     let outcome = draft.finish()?;
@@ -117,16 +157,51 @@ pub(crate) fn reconfigure(context: &Context<'_>, changes: &[Change], sb: &SuperB
     // Who says how branches are watched has changed them, or tells of the time after that.
     let again = |change: &Change| matches!(change, Change::Set(Opt::Udba(_)));
     if parts && same_branches(info.table(), &outcome.shape.table) && !changes.iter().any(again) {
-        return settings_only(sb, &closed, outcome);
+        return settings_only(sb, &mut patience, outcome);
     }
-
-    sb.shrink();
-    busy::check_free(context, sb, &outcome)?;
-    let mut plan = Plan::new(sb);
-    info.cred.scope(|| plan.walk_names(&outcome.shape))?;
-    plan.walk_inodes(&outcome.shape.table)?;
-    plan.commit(&closed, outcome);
+    let room = Room::new()?;
+    let (closed, plan) = find_moment(sb, &mut patience, &outcome)?;
+    plan.commit(closed, outcome, room);
     Ok(())
+}
+
+/// Closes the gate at a moment at which all is known that must be known: gives it, and what is to
+/// be done.
+fn find_moment<'a>(
+    sb: &'a SuperBlock,
+    patience: &mut Patience<'_>,
+    outcome: &Outcome,
+) -> Result<(Closed<'a>, Found<'a>)> {
+    let info = sb.data();
+    let mut memory = Memory::new(info);
+    loop {
+        sb.shrink();
+        let failed = {
+            let mut plan = Plan::new(sb, &mut memory, Asking::Freely(patience));
+            info.cred.scope(|| plan.walk_names(&outcome.shape))?;
+            plan.failed
+        };
+        let closed = patience.close(info, outcome.takes_away())?;
+        if let Some((task, name)) = info.running.find(|id| outcome.takes(id)) {
+            drop(closed);
+            patience.copying(task, &name)?;
+            continue;
+        }
+        // Nobody comes who would keep what is not in use.
+        sb.shrink();
+        busy::check_free(patience.context, sb, outcome)?;
+        let mut plan = Plan::new(sb, &mut memory, Asking::Seldom(patience.allowance()));
+        let walked = info.cred.scope(|| plan.walk_names(&outcome.shape));
+        if !plan.is_short {
+            walked?;
+            plan.walk_inodes(&outcome.shape.table)?;
+            let found = plan.found;
+            return Ok((closed, found));
+        }
+        drop(plan);
+        drop(closed);
+        patience.again(failed)?;
+    }
 }
 
 /// Whether both hold the same branches with the same access in the same order.
@@ -137,8 +212,10 @@ fn same_branches(a: &BranchTable, b: &BranchTable) -> bool {
 
 /// Options that are no branches: nothing that is cached depends on them but whether names are
 /// revalidated.
-fn settings_only(sb: &SuperBlock, closed: &Closed<'_>, outcome: Outcome) -> Result {
+fn settings_only(sb: &SuperBlock, patience: &mut Patience<'_>, outcome: Outcome) -> Result {
     let info = sb.data();
+    let room = Room::new()?;
+    let closed = patience.close(info, false)?;
     let checked = outcome.shape.settings.udba != Udba::None;
     let names = if checked == (info.settings().udba != Udba::None) {
         KVVec::new()
@@ -148,12 +225,12 @@ fn settings_only(sb: &SuperBlock, closed: &Closed<'_>, outcome: Outcome) -> Resu
     let udba = outcome.shape.settings.udba;
     let rewatch = udba != info.settings().udba;
     outcome.made.keep();
-    let old = info.reshape(closed, outcome.shape);
-    closed.free(old, Chain::<Arc<Branch>>::none());
+    let old = info.reshape(&closed, outcome.shape);
     sb.set_checked(checked);
     for name in names.iter() {
         name.set_checked(checked);
     }
+    closed.free(room, old, Chain::<Arc<Branch>>::none());
     if rewatch {
         watch_all(sb);
     }
@@ -183,14 +260,15 @@ fn cached_names(sb: &SuperBlock) -> Result<KVVec<ARef<Dentry>>> {
     let mut next = 0;
     while let Some(dir) = names.get(next).cloned() {
         next = next.saturating_add(1);
-        let mut last: Option<ARef<Dentry>> = None;
-        while let Some(child) = dir.next_child(last.as_deref()) {
-            names.push(child.clone(), GFP_KERNEL)?;
-            last = Some(child);
+        for child in dir.children()? {
+            names.push(child, GFP_KERNEL)?;
         }
     }
     Ok(names)
 }
+
+/// Memory for what is replaced.
+type Freed = Room<Arc<Shape>, Chain<Arc<Branch>>>;
 
 /// The new instances of an object.
 struct Renewed {
@@ -204,24 +282,54 @@ struct Renewed {
 /// Where the instances of a directory are to be found.
 #[derive(Clone, Copy)]
 enum At {
-    /// In this place of [`Plan::renewed`].
+    /// In this place of [`Found::renewed`].
     Renewed(usize),
     /// They are as they were.
     Inode,
 }
 
+/// A directory whose names are looked at.
+#[derive(Clone, Copy)]
+struct Place {
+    at: At,
+    /// What is known of its own name: this list of instances, and no other one.
+    known: u32,
+}
+
 /// A directory of the walk.
 struct Frame {
     dentry: ARef<Dentry>,
-    at: At,
-    last: Option<ARef<Dentry>>,
+    place: Place,
+    children: IntoIter<ARef<Dentry>, KVmalloc>,
+}
+
+impl Frame {
+    fn new(dentry: ARef<Dentry>, place: Place) -> Result<Self> {
+        let children = dentry.children()?.into_iter();
+        Ok(Frame {
+            dentry,
+            place,
+            children,
+        })
+    }
+}
+
+/// Whether `error` may be of the moment, or of one name: then it counts if it comes again.
+fn is_passing(error: Error) -> bool {
+    error != EINTR && error != ENOMEM && error != EBUSY
+}
+
+/// Whether, and how, a walk asks branches for what is not known.
+enum Asking<'a, 'c> {
+    /// It does; the gate is open.
+    Freely(&'a Patience<'c>),
+    /// The gate is closed.
+    Seldom(Allowance),
 }
 
 /// What is to be published.
-struct Plan<'a> {
+struct Found<'a> {
     sb: &'a SuperBlock,
-    /// The mark of inodes that were looked at.
-    round: u32,
     renewed: KVVec<Renewed>,
     /// Names that lead elsewhere now.
     hidden: KVVec<ARef<Dentry>>,
@@ -231,6 +339,20 @@ struct Plan<'a> {
     let_go: KVVec<ARef<Inode>>,
     /// Inodes that refer to a branch that goes or changes, now or in their history.
     stale: KVVec<ARef<Inode>>,
+}
+
+/// A walk over all that is cached.
+struct Plan<'a, 'm, 'c> {
+    sb: &'a SuperBlock,
+    memory: &'m mut Memory<'a>,
+    asking: Asking<'m, 'c>,
+    /// The mark of inodes that were looked at.
+    round: u32,
+    found: Found<'a>,
+    /// Something had to be asked, and could not be.
+    is_short: bool,
+    /// Why a branch did not answer, while the gate was open.
+    failed: Option<Error>,
 }
 
 /// Whether the branch of `slot` is not in `table`, or has another access there.
@@ -251,21 +373,37 @@ fn remaining(table: &BranchTable, stack: &Stack) -> Result<Slots> {
     Ok(slots)
 }
 
-impl<'a> Plan<'a> {
-    fn new(sb: &'a SuperBlock) -> Self {
+/// The same stack once more, for another task.
+fn copy_of(stack: &Stack) -> Result<KBox<Stack>> {
+    let mut slots = Slots::new();
+    for slot in stack.iter() {
+        slots.push(slot.clone())?;
+    }
+    inode::stack_of(slots)
+}
+
+impl<'a, 'm, 'c> Plan<'a, 'm, 'c> {
+    fn new(sb: &'a SuperBlock, memory: &'m mut Memory<'a>, asking: Asking<'m, 'c>) -> Self {
         Plan {
             sb,
+            memory,
+            asking,
             round: sb.data().next_round(),
-            renewed: KVVec::new(),
-            hidden: KVVec::new(),
-            guards: KVVec::new(),
-            let_go: KVVec::new(),
-            stale: KVVec::new(),
+            found: Found {
+                sb,
+                renewed: KVVec::new(),
+                hidden: KVVec::new(),
+                guards: KVVec::new(),
+                let_go: KVVec::new(),
+                stale: KVVec::new(),
+            },
+            is_short: false,
+            failed: None,
         }
     }
 
     /// Notes the new instances of `inode`, if they are others.
-    fn renew(&mut self, inode: &Inode, slots: Slots) -> Result<At> {
+    fn renew(&mut self, inode: &Inode, slots: &Slots) -> Result<At> {
         inode.mark(self.round);
         let current = inode.stack()?;
         let same = current.len() == slots.len()
@@ -278,38 +416,42 @@ impl<'a> Plan<'a> {
         let renewed = Renewed {
             inode: inode.into(),
             lower: self.sb.data().ino.lower(top.branch(), top.dentry())?,
-            stack: inode::stack_of(slots)?,
+            stack: inode::stack_of(slots.duplicate()?)?,
             number: InoTable::reserve()?,
         };
-        self.renewed.push(renewed, GFP_KERNEL)?;
-        Ok(At::Renewed(self.renewed.len().saturating_sub(1)))
+        let all = &mut self.found.renewed;
+        all.push(renewed, GFP_KERNEL)?;
+        Ok(At::Renewed(all.len().saturating_sub(1)))
     }
 
     /// Looks at all cached names, from the root down. The mounter's credentials are in force.
-    fn walk_names(&mut self, shape: &Shape) -> Result {
+    ///
+    /// While the gate is open a name that cannot be looked at is passed over.
+    fn walk_names(&mut self, shape: &Arc<Shape>) -> Result {
         let root = self.sb.root().ok_or(EIO)?;
-        let at = self.renew(root.object()?, sb::root_slots(&shape.table)?)?;
+        let inode = root.object()?;
+        let (known, answer) =
+            self.answer(inode, inode.stack()?.serial(), 0, KVec::new(), |plan| {
+                plan.ask_roots(shape)
+            })?;
+        let at = self.renew(inode, &answer.slots)?;
         let mut path: KVVec<Frame> = KVVec::new();
-        let frame = Frame {
-            dentry: root,
-            at,
-            last: None,
-        };
-        path.push(frame, GFP_KERNEL)?;
+        path.push(Frame::new(root, Place { at, known })?, GFP_KERNEL)?;
         while let Some(frame) = path.last_mut() {
-            let Some(child) = frame.dentry.next_child(frame.last.as_deref()) else {
+            let Some(child) = frame.children.next() else {
                 drop(path.pop());
                 continue;
             };
-            frame.last = Some(child.clone());
-            let (dir, at) = (frame.dentry.clone(), frame.at);
-            if let Some(at) = self.visit(shape, &dir, at, &child)? {
-                let frame = Frame {
-                    dentry: child,
-                    at,
-                    last: None,
-                };
-                path.push(frame, GFP_KERNEL)?;
+            let (dir, place) = (frame.dentry.clone(), frame.place);
+            let place = match self.visit(shape, &dir, place, &child) {
+                Err(error) if matches!(self.asking, Asking::Freely(_)) && is_passing(error) => {
+                    self.failed = Some(error);
+                    None
+                }
+                other => other?,
+            };
+            if let Some(place) = place {
+                path.push(Frame::new(child, place)?, GFP_KERNEL)?;
             }
         }
         Ok(())
@@ -318,29 +460,27 @@ impl<'a> Plan<'a> {
     /// Looks at one name in `dir`. For a directory, tells where its instances are.
     fn visit(
         &mut self,
-        shape: &Shape,
+        shape: &Arc<Shape>,
         dir: &Dentry,
-        at: At,
+        place: Place,
         child: &ARef<Dentry>,
-    ) -> Result<Option<At>> {
+    ) -> Result<Option<Place>> {
         if child.is_unhashed() {
             // Removed, or about to be looked up.
             return Ok(None);
         }
         let Some(inode) = child.inode() else {
-            self.hidden.push(child.clone(), GFP_KERNEL)?;
+            self.found.hidden.push(child.clone(), GFP_KERNEL)?;
             return Ok(None);
         };
-        let name = child.name()?;
-        let answer = {
-            let parent = match at {
-                At::Renewed(n) => &*self.renewed.get(n).ok_or(EIO)?.stack,
-                At::Inode => dir.object()?.stack()?,
-            };
-            let view = View::plain(dir.sb().data(), shape, parent);
-            lookup::probe(&view, 0, &name, Depth::All)?
-        };
         let current = inode.stack()?;
+        let (known, answer) = self.answer(
+            inode,
+            current.serial(),
+            place.known,
+            child.name()?,
+            |plan| plan.ask(shape, dir, place.at, child.name()?),
+        )?;
         let same = match answer.slots.first() {
             None => false,
             Some(top) if inode.is_dir() => {
@@ -355,20 +495,23 @@ impl<'a> Plan<'a> {
                 inode.ever_led_to(found) && inode.is_now(found)?
             }
         };
+        let left;
         let slots = if same {
-            self.guards
-                .push((child.clone(), answer.guard), GFP_KERNEL)?;
-            answer.slots
+            let guard = answer.guard.clone();
+            self.found.guards.push((child.clone(), guard), GFP_KERNEL)?;
+            &answer.slots
         } else {
             if child.is_mountpoint() {
-                self.guards.push((child.clone(), None), GFP_KERNEL)?;
+                self.found.guards.push((child.clone(), None), GFP_KERNEL)?;
             } else {
-                self.hidden.push(child.clone(), GFP_KERNEL)?;
+                self.found.hidden.push(child.clone(), GFP_KERNEL)?;
             }
-            remaining(&shape.table, current)?
+            left = remaining(&shape.table, current)?;
+            &left
         };
         if inode.is_dir() && !slots.is_empty() {
-            return self.renew(inode, slots).map(Some);
+            let at = self.renew(inode, slots)?;
+            return Ok(Some(Place { at, known }));
         }
         // The same file, moved to another branch.
         let top = slots.first().filter(|_| same && !inode.is_plinked());
@@ -376,6 +519,97 @@ impl<'a> Plan<'a> {
             self.renew(inode, slots)?;
         }
         Ok(None)
+    }
+
+    /// The answer for `name`, which leads to `inode` with the stack `serial`, in the list of
+    /// instances `dir`, with the number of what is known of it: what is remembered, or what `ask`
+    /// gives.
+    fn answer(
+        &mut self,
+        inode: &Inode,
+        serial: u32,
+        dir: u32,
+        name: KVec<u8>,
+        ask: impl FnOnce(&mut Self) -> Result<Arc<Answer>>,
+    ) -> Result<(u32, Arc<Answer>)> {
+        if let Some(known) = self.memory.find(inode, serial, dir, &name) {
+            return Ok(known);
+        }
+        let answer = ask(self)?;
+        let known = self
+            .memory
+            .remember(inode, serial, dir, name, answer.clone())?;
+        Ok((known, answer))
+    }
+
+    /// Asks for the instances of the root.
+    fn ask_roots(&mut self, shape: &Arc<Shape>) -> Result<Arc<Answer>> {
+        let ask = |shape: &Shape| -> Result<Answer> {
+            Ok(Answer {
+                slots: sb::root_slots(&shape.table)?,
+                place: None,
+                guard: None,
+            })
+        };
+        match self.may_ask(shape.is_remote())? {
+            None => Ok(Arc::new(ask(shape)?, GFP_KERNEL)?),
+            Some(patience) => {
+                let info = self.sb.data();
+                let (cred, all) = (info.cred.clone(), shape.clone());
+                patience.ask(info, shape, move || cred.scope(|| ask(&all)))
+            }
+        }
+    }
+
+    /// Asks for `name` in the directory `dir`.
+    fn ask(
+        &mut self,
+        shape: &Arc<Shape>,
+        dir: &Dentry,
+        at: At,
+        name: KVec<u8>,
+    ) -> Result<Arc<Answer>> {
+        let parent = match at {
+            At::Renewed(n) => &*self.found.renewed.get(n).ok_or(EIO)?.stack,
+            At::Inode => dir.object()?.stack()?,
+        };
+        // The parts of a renamed directory may be anywhere.
+        let remote = parent.is_remote() || (shape.settings.dirren && shape.is_remote());
+        let info = self.sb.data();
+        let ours = if remote { Some(copy_of(parent)?) } else { None };
+        let Some(patience) = self.may_ask(remote)? else {
+            let parent = match at {
+                At::Renewed(n) => &*self.found.renewed.get(n).ok_or(EIO)?.stack,
+                At::Inode => dir.object()?.stack()?,
+            };
+            let view = View::plain(info, shape, parent);
+            let answer = lookup::probe(&view, 0, &name, Depth::All)?;
+            return Ok(Arc::new(answer, GFP_KERNEL)?);
+        };
+        let parent = ours.ok_or(EIO)?;
+        let (marks, cred, all) = (info.marks.clone(), info.cred.clone(), shape.clone());
+        patience.ask(info, shape, move || {
+            let view = View::apart(&marks, &cred, &all, &parent);
+            cred.scope(|| lookup::probe(&view, 0, &name, Depth::All))
+        })
+    }
+
+    /// Whether branches may be asked now: by another task if some of them may take any time
+    /// (`remote`).
+    fn may_ask(&mut self, remote: bool) -> Result<Option<&'m Patience<'c>>> {
+        match &mut self.asking {
+            Asking::Freely(patience) => {
+                patience.go_on()?;
+                return Ok(Some(*patience).filter(|_| remote));
+            }
+            Asking::Seldom(allowance) => {
+                if !remote && allowance.take() {
+                    return Ok(None);
+                }
+            }
+        }
+        self.is_short = true;
+        Err(EAGAIN)
     }
 
     /// Looks at all cached inodes: what has no name, or keeps its instance on a branch whose access
@@ -386,25 +620,27 @@ impl<'a> Plan<'a> {
             let current = inode.stack()?;
             let stale = |stack: &Stack| stack.iter().any(|slot| is_stale(table, slot));
             if inode.history().any(stale) {
-                self.stale.push(inode.into(), GFP_KERNEL)?;
+                self.found.stale.push(inode.into(), GFP_KERNEL)?;
             }
             if inode.is_marked(self.round) || !stale(current) {
                 return Ok(());
             }
             let slots = remaining(table, current)?;
             if !slots.is_empty() {
-                self.renew(inode, slots)?;
+                self.renew(inode, &slots)?;
             } else if inode.is_held() {
-                self.let_go.push(inode.into(), GFP_KERNEL)?;
+                self.found.let_go.push(inode.into(), GFP_KERNEL)?;
             } else {
                 return Err(EBUSY);
             }
             Ok(())
         })
     }
+}
 
+impl Found<'_> {
     /// Makes it so. Nothing fails any more.
-    fn commit(mut self, closed: &Closed<'_>, outcome: Outcome) {
+    fn commit(mut self, closed: Closed<'_>, outcome: Outcome, room: Freed) {
         let sb = self.sb;
         let info = sb.data();
         let Outcome {
@@ -421,13 +657,64 @@ impl<'a> Plan<'a> {
         let rewatch = shape.settings.udba != info.settings().udba;
         sb.set_checked(checked);
 
+        let renewed = self.publish(checked);
+        let old = info.reshape(&closed, shape);
+        let mut chain = Chain::none();
+        for inode in self.stale.iter() {
+            let table = info.table();
+            inode.prune(
+                &closed,
+                &mut |stack| stack.iter().any(|slot| is_stale(table, slot)),
+                &mut chain,
+            );
+        }
+        if let Some(Err(error)) = info.fhsm.as_ref().map(|fhsm| fhsm.update(info.table())) {
+            pr_warn!(
+                "fhsm: the branches are told about as they were: {:?}\n",
+                error
+            );
+        }
+        // Only numbers are at stake.
+        if let Err(error) = plink::adopt(info) {
+            pr_warn!("cannot number the copies on a new branch: {:?}\n", error);
+        }
+        for inode in renewed.iter() {
+            if let Err(error) = inode.refresh() {
+                pr_warn!("cannot refresh inode {}: {:?}\n", inode.ino(), error);
+            }
+            if !rewatch {
+                notify::watch_or_log(inode);
+            }
+        }
+        for inode in self.let_go.iter() {
+            inode.set_plinked(false);
+            info.plinks.let_go(inode);
+        }
+        closed.free(room, old, chain);
+        // Here the gate is open again.
+        if rewatch {
+            // Walks that left one by the old settings are over.
+            for (dentry, _) in self.guards.iter() {
+                dentry.break_seal();
+            }
+            watch_all(sb);
+        }
+        drop((renewed, self));
+        sb.shrink();
+        follow(sb, &removed, &given_up);
+    }
+
+    /// Gives cached objects and names what was found. The gate is closed. Gives the inodes that
+    /// have new instances.
+    fn publish(&mut self, checked: bool) -> KVVec<ARef<Inode>> {
+        let info = self.sb.data();
         let mut renewed: KVVec<ARef<Inode>> = KVVec::new();
         for Renewed {
             inode,
             stack,
             number,
             lower,
-        } in self.renewed
+        } in core::mem::replace(&mut self.renewed, KVVec::new())
         {
             let computed = ino::pack(lower.space, lower.number);
             if inode.ino() != ino::ROOT && computed != Some(inode.ino()) {
@@ -446,7 +733,7 @@ impl<'a> Plan<'a> {
             dentry.set_checked(checked);
         }
         // With `udba=none` listings are believed until now.
-        let names = sb.each_inode(&mut |inode| {
+        let names = self.sb.each_inode(&mut |inode| {
             if inode.is_dir() {
                 inode.forget_names();
             }
@@ -455,78 +742,38 @@ impl<'a> Plan<'a> {
         if let Err(error) = names {
             pr_warn!("some listings are as they were: {:?}\n", error);
         }
-        let old = info.reshape(closed, shape);
-        let mut chain = Chain::none();
-        for inode in self.stale.iter() {
-            let table = info.table();
-            inode.prune(
-                closed,
-                &mut |stack| stack.iter().any(|slot| is_stale(table, slot)),
-                &mut chain,
-            );
-        }
-        if let Err(error) = info.views.update(info.table()) {
-            pr_warn!(
-                "/sys/fs/aufs: some branches are shown as they were: {:?}\n",
-                error
-            );
-        }
-        if let Err(error) = info.debug.update(info.table()) {
-            pr_warn!(
-                "debugfs: pseudo-links are counted as they were: {:?}\n",
-                error
-            );
-        }
-        if let Some(Err(error)) = info.fhsm.as_ref().map(|fhsm| fhsm.update(info.table())) {
-            pr_warn!(
-                "fhsm: the branches are told about as they were: {:?}\n",
-                error
-            );
-        }
-        // Only numbers are at stake.
-        if let Err(error) = plink::adopt(info) {
-            pr_warn!("cannot number the copies on a new branch: {:?}\n", error);
-        }
-        closed.free(old, chain);
-        if rewatch {
-            // Walks that left one by the old settings are over.
-            for (dentry, _) in self.guards.iter() {
-                dentry.break_seal();
-            }
-        }
+        renewed
+    }
+}
 
-        for inode in renewed.iter() {
-            if let Err(error) = inode.refresh() {
-                pr_warn!("cannot refresh inode {}: {:?}\n", inode.ino(), error);
-            }
-            if !rewatch {
-                notify::watch_or_log(inode);
-            }
+/// What follows from other branches, and nobody waits for. The gate is open.
+fn follow(sb: &SuperBlock, removed: &[Arc<Branch>], given_up: &[Arc<Branch>]) {
+    let info = sb.data();
+    if let Err(error) = info.views.update(info.table()) {
+        pr_warn!(
+            "/sys/fs/aufs: some branches are shown as they were: {:?}\n",
+            error
+        );
+    }
+    if let Err(error) = info.debug.update(info.table()) {
+        pr_warn!(
+            "debugfs: pseudo-links are counted as they were: {:?}\n",
+            error
+        );
+    }
+    for branch in given_up.iter() {
+        // Who shares it still needs what is there.
+        let alone = branch.claim.purpose() == Purpose::Write;
+        if alone && !removed.iter().any(|other| other.id == branch.id) {
+            info.cred.scope(|| whiteout::give_up(&branch.root));
         }
-        if rewatch {
-            watch_all(sb);
-        }
-        for inode in self.let_go.iter() {
-            inode.set_plinked(false);
-            info.plinks.let_go(inode);
-        }
-        drop((renewed, self.hidden, self.stale, self.let_go));
-        sb.shrink();
-
-        for branch in given_up.iter() {
-            // Who shares it still needs what is there.
-            let alone = branch.claim.purpose() == Purpose::Write;
-            if alone && !removed.iter().any(|other| other.id == branch.id) {
-                info.cred.scope(|| whiteout::give_up(&branch.root));
-            }
-        }
-        for branch in Iterator::chain(given_up.iter(), removed.iter()) {
-            dirren::flush_logged(&info.cred, branch);
-        }
-        for branch in removed.iter() {
-            if !info.table().order.iter().any(|other| other.fs == branch.fs) {
-                info.ino.forget_fs(branch.fs);
-            }
+    }
+    for branch in Iterator::chain(given_up.iter(), removed.iter()) {
+        dirren::flush_logged(&info.cred, branch);
+    }
+    for branch in removed.iter() {
+        if !info.table().order.iter().any(|other| other.fs == branch.fs) {
+            info.ino.forget_fs(branch.fs);
         }
     }
 }

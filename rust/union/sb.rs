@@ -11,6 +11,7 @@ use super::{
         Slot,
         Slots, //
     },
+    copyup::Running,
     debugfs,
     dirren,
     export::Moves,
@@ -101,6 +102,8 @@ pub(crate) struct SbInfo {
     pub(crate) space: Space,
     /// Removes directories that are out of the way already (`dirwh=`).
     pub(crate) worker: Worker,
+    /// Asks branches that may not answer.
+    pub(super) askers: Arc<Worker>,
     /// What became of objects that have file handles.
     #[pin]
     pub(crate) moves: Moves,
@@ -111,11 +114,16 @@ pub(crate) struct SbInfo {
     /// With `udba=notify`, those that watch branches.
     watchers: SetOnce<Group>,
     /// What is known of marks in directories of branches.
-    pub(crate) marks: Marks,
+    pub(crate) marks: Arc<Marks>,
+    /// Copies that take long.
+    #[pin]
+    pub(super) running: Running,
     /// Counts temporary names.
     temp: Atomic<u32>,
-    /// Counts remounts that changed branches.
+    /// Counts attempts to change branches.
     rounds: Atomic<u32>,
+    /// Counts what remounts found out about names.
+    pub(super) known: Atomic<u32>,
 }
 
 /// A lock class for each depth of stacking: a union on a union takes both locks.
@@ -136,6 +144,13 @@ pub(crate) struct Shape {
 }
 
 impl Shape {
+    /// Whether the file system of a branch wants to be asked about its names itself, as those do
+    /// that are not local.
+    pub(crate) fn is_remote(&self) -> bool {
+        let mut branches = self.table.order.iter();
+        branches.any(|branch| branch.root.dentry.is_remote())
+    }
+
     /// Whether a branch wants its objects copied when they are opened.
     fn copies_on_open(&self) -> bool {
         self.table
@@ -148,13 +163,14 @@ impl Shape {
 impl SbInfo {
     /// The state of a union about to be mounted.
     pub(crate) fn new(
-        shape: KBox<Shape>,
+        shape: Arc<Shape>,
         cred: Arc<Cred>,
         as_aufs: bool,
         depth: i32,
         views: impl PinInit<Views>,
         maintenance: Registered,
         debug: debugfs::Files,
+        askers: Arc<Worker>,
     ) -> impl PinInit<Self, Error> {
         let si = maintenance.si();
         // CAST: Any beginning will do; two unions on one branch should differ.
@@ -174,13 +190,16 @@ impl SbInfo {
             debug,
             fhsm: SetOnce::new(),
             space <- Space::new(),
-            worker: Worker::new()?,
+            worker: Worker::new(1)?,
+            askers,
             moves <- Moves::new(),
             replace <- Mutex::new((), c"ruaufs_replace", replace_class(depth)),
             watchers: SetOnce::new(),
-            marks: Marks::new()?,
+            marks: Arc::new(Marks::new()?, GFP_KERNEL)?,
+            running <- Running::new(),
             temp: Atomic::new(start),
             rounds: Atomic::new(0),
+            known: Atomic::new(1),
         })
     }
 
@@ -200,7 +219,7 @@ impl SbInfo {
     }
 
     /// Other branches and options from now on. Who looks at the old ones may go on.
-    pub(crate) fn reshape(&self, closed: &Closed<'_>, shape: KBox<Shape>) -> Retired<KBox<Shape>> {
+    pub(crate) fn reshape(&self, closed: &Closed<'_>, shape: Arc<Shape>) -> Retired<Arc<Shape>> {
         self.copies_on_open.store(shape.copies_on_open(), Release);
         self.shape.replace(closed, shape)
     }
@@ -219,7 +238,7 @@ impl SbInfo {
         load_acquire(&self.copies_on_open)
     }
 
-    /// What marks the inodes that a remount looked at.
+    /// What marks the inodes that an attempt to change branches looked at.
     pub(crate) fn next_round(&self) -> u32 {
         self.rounds.fetch_add(1, Relaxed).wrapping_add(1)
     }

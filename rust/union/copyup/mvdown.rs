@@ -13,7 +13,7 @@
 //!
 //! # Locking
 //!
-//! The caller holds `i_rwsem` of the file. Parents are made on the target first. Then:
+//! `i_rwsem` of the file is held. Parents are made on the target first. Then:
 //! its object's lock, and for the moment of the change
 //! [`SbInfo::replace`](crate::union::sb::SbInfo::replace).
 
@@ -36,7 +36,14 @@ use crate::fs::{
         Renaming, //
     },
     file::File,
-    ioctl,
+    gate::{
+        Doing,
+        OVERTAKEN, //
+    },
+    ioctl::{
+        self,
+        WritableFile, //
+    },
     path::WriteAccess,
     statfs::Statfs, //
 };
@@ -70,6 +77,7 @@ use crate::union::{
     LowerDentry,
     Union, //
 };
+use core::cell::Cell;
 use kernel::{
     prelude::*,
     str::BStr,
@@ -113,12 +121,26 @@ pub(crate) fn mvdown(file: &File<Union>, arg: usize) -> Result<isize> {
     if !ioctl::is_admin() {
         return Err(EPERM);
     }
+    drop(WritableFile::new(file)?);
     if file.inode().is_dir() {
         return Err(EISDIR);
     }
     let mut request = Mvdown::decode(&read(arg)?);
     request.flags &= !Mvdown::ANSWERS;
-    let result = run(file.dentry(), &mut request);
+    let result = {
+        let inode = file.inode();
+        let _writable = WritableFile::new(file)?;
+        // In this order: who holds `i_rwsem` may be waiting for the gate.
+        let _locked = inode.lock();
+        loop {
+            let _entered = inode.sb().enter(Doing::Move);
+            match run(file.dentry(), &mut request) {
+                // A remount came in between: once more.
+                Err(Refused { error, .. }) if error == OVERTAKEN => {}
+                result => break result,
+            }
+        }
+    };
     // CAST: They are small.
     request.reason = match &result {
         Ok(()) => 0,
@@ -176,6 +198,8 @@ fn run(dentry: &Dentry, request: &mut Mvdown) -> Outcome {
         source: stack.top(),
         target: &lower,
         wanted: Data::All,
+        upwards: false,
+        overtaken: Cell::new(false),
     };
     let result = info.cred.scope(|| Move(&copy).run(request));
     drop(still);

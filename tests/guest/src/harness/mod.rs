@@ -7,6 +7,7 @@ pub(crate) mod compare;
 pub(crate) mod context;
 pub(crate) mod device;
 pub(crate) mod dir;
+pub(crate) mod fuse;
 pub(crate) mod handle;
 pub(crate) mod idmap;
 pub(crate) mod inject;

@@ -30,6 +30,7 @@ mod handle_contained;
 mod hardlink;
 mod hardlink_lasting;
 mod hardlink_parting;
+mod held_up;
 mod idmap;
 mod index;
 mod ioctl;
@@ -93,6 +94,7 @@ pub(crate) fn all() -> Vec<Case> {
         file::cases(),
         handle::cases(),
         handle_contained::cases(),
+        held_up::cases(),
         numbers::cases(),
         nfs::cases(),
         mapping::cases(),

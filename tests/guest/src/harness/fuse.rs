@@ -1,0 +1,301 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A FUSE file system served by this program, which may keep requests waiting.
+//!
+//! Its root holds one regular file, [`FILE`], of [`SIZE`] bytes; it cannot be written. The kernel
+//! is told to ask for each name anew.
+
+use std::{
+    ffi::CString,
+    fs::File,
+    io::{Read, Write},
+    os::fd::AsRawFd,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::{Arc, Condvar, Mutex},
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use anyhow::{ensure, Context, Result};
+use rustix::mount::{MountFlags, UnmountFlags};
+
+use super::{context::Ctx, sys::Errno};
+
+/// The file.
+pub(crate) const FILE: &str = "f";
+/// Its size.
+pub(crate) const SIZE: u64 = 1 << 16;
+
+/// Requests that can be kept waiting.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Request {
+    /// For a name in the root.
+    Lookup(String),
+    /// For contents of the file.
+    Read,
+}
+
+/// What the daemon does with a request before it answers.
+type Act = Box<dyn FnMut(&Request) + Send>;
+
+#[derive(Default)]
+struct State {
+    /// These wait.
+    held: Vec<Request>,
+    /// Those that do.
+    waiting: Vec<Vec<u8>>,
+    /// How many ever did.
+    seen: usize,
+}
+
+struct Daemon {
+    device: File,
+    state: Mutex<State>,
+    changed: Condvar,
+    act: Mutex<Option<Act>>,
+}
+
+/// A mounted one. Dropping it lets all requests go on and unmounts it.
+pub(crate) struct Fuse {
+    daemon: Arc<Daemon>,
+    mount: PathBuf,
+    thread: Option<JoinHandle<()>>,
+}
+
+const LOOKUP: u32 = 1;
+const FORGET: u32 = 2;
+const GETATTR: u32 = 3;
+const OPEN: u32 = 14;
+const READ: u32 = 15;
+const STATFS: u32 = 17;
+const RELEASE: u32 = 18;
+const FLUSH: u32 = 25;
+const INIT: u32 = 26;
+const OPENDIR: u32 = 27;
+const READDIR: u32 = 28;
+const RELEASEDIR: u32 = 29;
+const INTERRUPT: u32 = 36;
+const BATCH_FORGET: u32 = 42;
+
+/// Names in a directory may be asked for at once (`FUSE_PARALLEL_DIROPS`).
+const PARALLEL: u32 = 1 << 18;
+/// The length of a request's head.
+const HEAD: usize = 40;
+/// The numbers of the objects.
+const ROOT: u64 = 1;
+const NUMBER: u64 = 2;
+
+fn attributes(number: u64) -> Vec<u8> {
+    let (mode, links, size) = match number {
+        ROOT => (0o040_755u32, 2u32, 0),
+        _ => (0o100_666, 1, SIZE),
+    };
+    let mut bytes = Vec::new();
+    for word in [number, size, size / 512, 1, 1, 1] {
+        bytes.extend(u64::to_ne_bytes(word));
+    }
+    for word in [0, 0, 0, mode, links, 0, 0, 0, 4096, 0] {
+        bytes.extend(u32::to_ne_bytes(word));
+    }
+    bytes
+}
+
+fn word(request: &[u8], at: usize) -> u64 {
+    u64::from_ne_bytes(request[at..at + 8].try_into().expect("8 bytes"))
+}
+
+fn half(request: &[u8], at: usize) -> u32 {
+    u32::from_ne_bytes(request[at..at + 4].try_into().expect("4 bytes"))
+}
+
+fn name(request: &[u8]) -> String {
+    let bytes = request[HEAD..].split(|byte| *byte == 0).next();
+    String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned()
+}
+
+fn request_of(request: &[u8]) -> Option<Request> {
+    match half(request, 4) {
+        LOOKUP => Some(Request::Lookup(name(request))),
+        READ => Some(Request::Read),
+        _ => None,
+    }
+}
+
+/// What is answered, without the head; `None` if nothing is.
+fn answer(request: &[u8]) -> Option<Result<Vec<u8>, Errno>> {
+    let number = word(request, 16);
+    Some(match half(request, 4) {
+        INIT => {
+            let mut out = Vec::new();
+            for word in [7, 31, half(request, HEAD + 8), PARALLEL, 0, 4096, 1] {
+                out.extend(u32::to_ne_bytes(word));
+            }
+            out.resize(64, 0);
+            Ok(out)
+        }
+        LOOKUP if name(request) == FILE => {
+            let mut out = Vec::new();
+            for word in [NUMBER, 0, 0, 0, 0] {
+                out.extend(u64::to_ne_bytes(word));
+            }
+            out.extend(attributes(NUMBER));
+            Ok(out)
+        }
+        LOOKUP => Err(Errno::NOENT),
+        GETATTR => {
+            let mut out = vec![0; 16];
+            out.extend(attributes(number));
+            Ok(out)
+        }
+        OPEN | OPENDIR => Ok(vec![0; 16]),
+        READ => {
+            let (from, len) = (word(request, HEAD + 8), half(request, HEAD + 16));
+            let len = u64::from(len).min(SIZE.saturating_sub(from));
+            Ok(vec![b'F'; len as usize])
+        }
+        STATFS => {
+            let mut out = vec![0; 40];
+            for word in [4096, 255, 4096, 0] {
+                out.extend(u32::to_ne_bytes(word));
+            }
+            out.resize(80, 0);
+            Ok(out)
+        }
+        READDIR | RELEASEDIR | RELEASE | FLUSH => Ok(Vec::new()),
+        FORGET | BATCH_FORGET | INTERRUPT => return None,
+        _ => Err(Errno::NOSYS),
+    })
+}
+
+impl Daemon {
+    fn reply(&self, request: &[u8]) {
+        if let Some(wanted) = request_of(request) {
+            if let Some(act) = self.act.lock().expect("not poisoned").as_mut() {
+                act(&wanted);
+            }
+        }
+        let Some(answer) = answer(request) else {
+            return;
+        };
+        let (error, body) = match answer {
+            Ok(body) => (0, body),
+            Err(errno) => (-errno.raw_os_error(), Vec::new()),
+        };
+        let mut out = Vec::new();
+        out.extend(u32::to_ne_bytes(16 + body.len() as u32));
+        out.extend(i32::to_ne_bytes(error));
+        out.extend(u64::to_ne_bytes(word(request, 8)));
+        out.extend(body);
+        // Who asked may have given up.
+        let _ = (&self.device).write(&out);
+    }
+
+    fn serve(&self) {
+        let mut buffer = vec![0; 1 << 20];
+        loop {
+            let len = match (&self.device).read(&mut buffer) {
+                Ok(len) => len,
+                // One that was taken back.
+                Err(e) if e.raw_os_error() == Some(libc::ENOENT) => continue,
+                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
+                Err(_) => return,
+            };
+            let request = &buffer[..len];
+            {
+                let mut state = self.state.lock().expect("not poisoned");
+                let wanted = request_of(request);
+                if wanted.is_some_and(|wanted| state.held.contains(&wanted)) {
+                    state.waiting.push(request.to_owned());
+                    state.seen += 1;
+                    self.changed.notify_all();
+                    continue;
+                }
+            }
+            self.reply(request);
+        }
+    }
+}
+
+impl Fuse {
+    /// Mounts one at a fresh mount point.
+    pub(crate) fn mount(cx: &Ctx) -> Result<Self> {
+        let status = Command::new("modprobe").arg("fuse").status()?;
+        ensure!(status.success(), "modprobe fuse");
+        let mount = cx.mount_point()?;
+        let device = File::options().read(true).write(true).open("/dev/fuse")?;
+        let data = format!(
+            "fd={},rootmode=40000,user_id=0,group_id=0,allow_other",
+            device.as_raw_fd()
+        );
+        let data = CString::new(data)?;
+        rustix::mount::mount("fuse", &mount, "fuse", MountFlags::empty(), data.as_c_str())
+            .context("mount of type fuse")?;
+        let daemon = Arc::new(Daemon {
+            device,
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            act: Mutex::default(),
+        });
+        let server = daemon.clone();
+        Ok(Self {
+            daemon,
+            mount,
+            thread: Some(std::thread::spawn(move || server.serve())),
+        })
+    }
+
+    /// Its root.
+    pub(crate) fn path(&self) -> &Path {
+        &self.mount
+    }
+
+    /// Requests of this kind wait from now on.
+    pub(crate) fn hold(&self, request: Request) {
+        let mut state = self.daemon.state.lock().expect("not poisoned");
+        state.held.push(request);
+    }
+
+    /// Waits until `count` requests wait, or have waited.
+    pub(crate) fn wait_for(&self, count: usize) -> Result<()> {
+        let state = self.daemon.state.lock().expect("not poisoned");
+        let timeout = Duration::from_secs(60);
+        let (state, _) = self
+            .daemon
+            .changed
+            .wait_timeout_while(state, timeout, |state| state.seen < count)
+            .expect("not poisoned");
+        ensure!(state.seen >= count, "no request came");
+        Ok(())
+    }
+
+    /// Lets all requests go on.
+    pub(crate) fn release(&self) {
+        let waiting = {
+            let mut state = self.daemon.state.lock().expect("not poisoned");
+            state.held.clear();
+            std::mem::take(&mut state.waiting)
+        };
+        for request in waiting {
+            self.daemon.reply(&request);
+        }
+    }
+
+    /// What is done with each look-up and read before it is answered.
+    pub(crate) fn act(&self, act: impl FnMut(&Request) + Send + 'static) {
+        *self.daemon.act.lock().expect("not poisoned") = Some(Box::new(act));
+    }
+}
+
+impl Drop for Fuse {
+    fn drop(&mut self) {
+        self.release();
+        *self.daemon.act.lock().expect("not poisoned") = None;
+        // Whether it was busy shows as a mount that is left.
+        if rustix::mount::unmount(&self.mount, UnmountFlags::empty()).is_ok() {
+            if let Some(thread) = self.thread.take() {
+                let _ = thread.join();
+            }
+        }
+    }
+}
