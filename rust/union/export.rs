@@ -18,8 +18,8 @@
 //! moved to another directory, has a *seal* ([`super::seal`]): the union gave this
 //! handle, so it showed the object then. On the topmost branch, which is writable,
 //! nothing hides an object but the union itself, which removes it: a sealed handle
-//! of such a file needs no name. It has no hint either, and stays the same when the
-//! file is moved.
+//! of such a file needs no name, unless the branch is so small that looking for one
+//! costs nothing. It has no hint either, and stays the same when the file is moved.
 //!
 //! # How it is resolved
 //!
@@ -559,12 +559,18 @@ impl<'a> Found<'a> {
         top.is_top_of_file_system().then_some(Place::Outside)
     }
 
-    /// The object without a name. It is one that the union showed on its topmost branch, and
+    /// Whether the object needs no name: it is one that the union showed on its topmost branch, and
     /// nothing hides or removes what is there but the union itself.
+    fn may_be_alone(&self) -> bool {
+        let _reading = self.sb.read();
+        self.trust == Trust::GivenByBranch && is_plain_top(self.sb.data().table(), &self.branch)
+    }
+
+    /// The object without a name.
     fn alone(&self) -> Result<ARef<Dentry>> {
         let _entered = self.sb.enter(Doing::LookUp);
         let info = self.sb.data();
-        if self.trust != Trust::GivenByBranch || !is_plain_top(info.table(), &self.branch) {
+        if !is_plain_top(info.table(), &self.branch) {
             return Err(ESTALE);
         }
         let slot = Slot::new(self.branch.clone(), self.lower.clone());
@@ -572,17 +578,43 @@ impl<'a> Found<'a> {
         Dentry::of(inode)
     }
 
-    /// The object under any name that it has on the branch.
-    fn anywhere(&self) -> Result<ARef<Dentry>> {
-        let found = self
-            .sb
-            .data()
+    /// Whether the branch keeps the object for names of it on other branches.
+    fn has_pseudo_link(&self) -> Result<bool> {
+        let Some(work) = &self.branch.work else {
+            return Ok(false);
+        };
+        let info = self.sb.data();
+        let found = info
             .cred
-            .scope(|| search(&self.branch, self.lower_inode()?))?;
-        for name in found.iter() {
+            .scope(|| named(&self.branch, &work.plinks, self.lower_inode()?))?;
+        Ok(found.is_some())
+    }
+
+    /// The object under any name that it has on the branch, or without one.
+    fn anywhere(&self) -> Result<ARef<Dentry>> {
+        /// Entries that are listed for an object that needs no name: if the branch has no more, it
+        /// is seen that the object is there.
+        const FEW: usize = 1 << 12;
+        /// Entries that are listed for others.
+        const MANY: usize = 1 << 22;
+
+        let may_be_alone = self.may_be_alone();
+        let most = if may_be_alone { FEW } else { MANY };
+        let info = self.sb.data();
+        let (names, all) = info
+            .cred
+            .scope(|| search(&self.branch, self.lower_inode()?, most))?;
+        for name in names.iter() {
             if let Some(dentry) = self.at(name)? {
                 return Ok(dentry);
             }
+        }
+        // It may have been moved from where nobody had looked yet to where somebody had.
+        if let (Some(dentry), _) = self.under_known_name()? {
+            return Ok(dentry);
+        }
+        if may_be_alone && (!all || self.has_pseudo_link()?) {
+            return self.alone();
         }
         Err(ESTALE)
     }
@@ -668,54 +700,59 @@ fn named(
     Ok(None)
 }
 
-/// The names of `inode` on `branch`, but for those that no union shows, found by listing all of
-/// the branch. That takes long, so only handles that the union gave come here.
-///
-/// # Errors
-///
-/// `ESTALE` if there is too much to list.
-fn search(branch: &Branch, inode: &LowerInode) -> Result<KVVec<ARef<LowerDentry>>> {
-    /// Entries that are listed.
-    const ENTRIES: usize = 1 << 22;
+/// The names of `inode` on `branch`, but for those that no union shows, found by listing the
+/// branch, at most `most` entries; and whether these are all. That takes long, so only handles that
+/// the union gave come here.
+fn search(
+    branch: &Branch,
+    inode: &LowerInode,
+    most: usize,
+) -> Result<(KVVec<ARef<LowerDentry>>, bool)> {
     /// Directories that wait to be listed.
     const DIRECTORIES: usize = 1 << 16;
     /// Names that are looked at of a file with many.
     const NAMES: usize = 64;
 
     // CAST: A count.
-    let names = NAMES.min(inode.nlink() as usize);
-    let mut left = ENTRIES;
+    let count = inode.nlink() as usize;
+    let mut left = most;
     let mut found = KVVec::new();
     let mut dirs = KVVec::new();
     dirs.push(branch.root.dentry.clone(), GFP_KERNEL)?;
     while let Some(dir) = dirs.pop() {
         let mut wanted = KVVec::new();
-        each_child(branch, &dir, &mut |name, number, kind| {
+        let mut full = false;
+        let listed = each_child(branch, &dir, &mut |name, number, kind| {
+            full = left == 0;
             left = left.checked_sub(1).ok_or(ESTALE)?;
             let is_wanted = number == inode.ino() || io::may_be_dir(kind);
             if is_wanted && !whname::is_reserved(name) {
                 wanted.push(copy_of(name)?, GFP_KERNEL)?;
             }
             Ok(())
-        })?;
+        });
+        if full {
+            return Ok((found, false));
+        }
+        listed?;
         for name in wanted.iter() {
             let Some(child) = dirop::lookup_positive(&dir, name)? else {
                 continue;
             };
             if dirop::same_inode(&child, inode) {
                 found.push(child, GFP_KERNEL)?;
-                if found.len() >= names {
-                    return Ok(found);
+                if found.len() >= count.min(NAMES) {
+                    return Ok((found, count <= NAMES));
                 }
             } else if child.is_dir() {
                 if dirs.len() >= DIRECTORIES {
-                    return Err(ESTALE);
+                    return Ok((found, false));
                 }
                 dirs.push(child, GFP_KERNEL)?;
             }
         }
     }
-    Ok(found)
+    Ok((found, true))
 }
 
 /// Lists `dir` of `branch`, but for `.` and `..`. Who is killed stops.
@@ -802,10 +839,7 @@ fn resolve(sb: &SuperBlock, object: &Object<'_>) -> Result<ARef<Dentry>> {
     if elsewhere && found.lower_inode()?.nlink() <= 1 {
         return Err(ESTALE);
     }
-    found.alone().or_else(|error| match stale(error) {
-        error if error == ESTALE => found.anywhere(),
-        error => Err(error),
-    })
+    found.anywhere()
 }
 
 impl Operations for Union {

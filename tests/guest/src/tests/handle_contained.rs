@@ -7,7 +7,10 @@
 
 use std::{
     collections::BTreeSet,
+    ffi::CString,
+    os::unix::{ffi::OsStrExt, process::CommandExt},
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use crate::harness::{
@@ -19,7 +22,7 @@ use crate::harness::{
 
 cases! {
     WRITABLE: forged, all_numbers, given_before_a_new_mount, given_before_it_was_hidden;
-    BASIC: mutated, behind_nfs, moved_out_by_hand;
+    BASIC: mutated, behind_nfs, moved_out_by_hand, on_a_large_branch, in_a_user_namespace;
 }
 
 const PATH: OFlags = OFlags::PATH;
@@ -533,6 +536,41 @@ fn handle_of(u: &Union, name: &str) -> Result<std::os::fd::OwnedFd> {
     Ok(Handle::of(u.at(name))?.open(dir::open_dir(u.root())?, PATH)?)
 }
 
+/// A branch that is too large to look for a file everywhere.
+fn on_a_large_branch(cx: &Ctx) -> Result<()> {
+    let mut u = cx
+        .union()
+        .rw(Tree::new()
+            .files("many/f", 4200)
+            .file("d/top", "top")
+            .dir("e"))
+        .mount()?;
+    let handle = Handle::of(u.at("d/top"))?;
+    drop(handle_of(&u, "d/top")?);
+    sys::rename(u.at("d/top"), u.at("e/moved"))?;
+    u.again()?;
+    sys::drop_caches();
+    let fd = handle.open(dir::open_dir(u.root())?, OFlags::RDONLY)?;
+    assert_eq!(sys::read_fd(fd)?, b"top");
+    assert_eq!(handle, Handle::of(u.at("e/moved"))?);
+    let secret = cx.dir(cx.layout.upper())?.join("secret");
+    sys::write(&secret, "")?;
+    let (kind, object) = on_branch(&secret)?;
+    sys::drop_caches();
+    for object in [
+        of_any_generation(cx.layout, (kind, object.clone())),
+        (kind, object),
+    ] {
+        let forged = Parts {
+            kind: object.0,
+            object: object.1,
+            ..Parts::of(&handle)
+        };
+        forged.handle().assert_stale(dir::open_dir(u.root())?);
+    }
+    Ok(())
+}
+
 /// By somebody who changes the branch itself.
 fn moved_out_by_hand(cx: &Ctx) -> Result<()> {
     let beside = cx.dir(cx.layout.upper())?;
@@ -546,9 +584,83 @@ fn moved_out_by_hand(cx: &Ctx) -> Result<()> {
     sys::drop_caches();
     sys::rename(u.br(0, "out"), beside.join("out"))?;
     sys::rename(u.br(0, "orphan"), u.br(0, ".wh..wh.orph/orphan"))?;
-    for handle in handles {
-        handle.assert_stale(&root);
+    for _ in 0..2 {
+        for handle in &handles {
+            handle.assert_stale(&root);
+        }
+        sys::drop_caches();
     }
     sys::unlink(u.br(0, ".wh..wh.orph/orphan"))?;
+    Ok(())
+}
+
+/// Opens `handle` as root of a user namespace of its own, through its own mount of `dir`.
+fn as_root_of_a_namespace(cx: &Ctx, dir: &Path, handle: &Handle) -> Result<Result<(), Errno>> {
+    fn done(result: i64) -> std::io::Result<i64> {
+        match result {
+            0.. => Ok(result),
+            _ => Err(std::io::Error::last_os_error()),
+        }
+    }
+    let at = cx.mount_point()?;
+    let source = CString::new(dir.as_os_str().as_bytes())?;
+    let target = CString::new(at.as_os_str().as_bytes())?;
+    let handle = handle.clone();
+    let mut command = Command::new("true");
+    let open = move || -> std::io::Result<()> {
+        let none = std::ptr::null();
+        let bind = (source.as_ptr(), target.as_ptr());
+        // SAFETY: All pointers are valid over the calls, and the process has one thread.
+        unsafe {
+            done(libc::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNS).into())?;
+            std::fs::write("/proc/self/setgroups", "deny")?;
+            std::fs::write("/proc/self/uid_map", "0 0 1")?;
+            std::fs::write("/proc/self/gid_map", "0 0 1")?;
+            done(libc::mount(bind.0, bind.1, none, libc::MS_BIND, none.cast()).into())?;
+            let mount = done(libc::open(bind.1, libc::O_DIRECTORY).into())?;
+            let flags = libc::O_DIRECTORY | libc::O_PATH;
+            done(libc::syscall(
+                libc::SYS_open_by_handle_at,
+                mount as i32,
+                &handle,
+                flags,
+            ))?;
+        }
+        Ok(())
+    };
+    // SAFETY: The child only makes system calls.
+    unsafe { command.pre_exec(open) };
+    Ok(match command.status() {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Errno::from_raw_os_error(error.raw_os_error().unwrap_or(0))),
+    })
+}
+
+/// The kernel lets it open directories below its mount.
+fn in_a_user_namespace(cx: &Ctx) -> Result<()> {
+    let case = hiding(cx)?;
+    let open = |handle: &Handle| as_root_of_a_namespace(cx, &case.u.at("d"), handle);
+    let inside = Handle::of(case.u.at("d/sub"))?;
+    let outside = Handle::of(case.u.at("o"))?;
+    for warm in [true, false] {
+        if !warm {
+            sys::drop_caches();
+        }
+        assert_eq!(open(&inside)?, Ok(()));
+        assert_eq!(open(&outside)?, Err(Errno::STALE));
+    }
+    let good = Parts::of(&inside);
+    for path in case.paths() {
+        let (kind, object) = on_branch(&path)?;
+        for hint in case.hints(&path)? {
+            let forged = Parts {
+                kind,
+                object: object.clone(),
+                hint,
+                ..good.clone()
+            };
+            assert_eq!(open(&forged.handle())?, Err(Errno::STALE));
+        }
+    }
     Ok(())
 }

@@ -89,7 +89,8 @@ proptest! {
         words in prop::collection::vec(any::<u32>(), 1..20),
         at: prop::sample::Index,
         bit in 0u32..32,
-        (a, b): (u64, u64),
+        a: u64,
+        b: u64,
     ) {
         let key = Key(a, b);
         let part = Part { kind, words: &words };
@@ -97,18 +98,23 @@ proptest! {
         let good = Object { seal: Some(plain.seal_by(key)), ..plain };
         prop_assert!(!plain.is_sealed_by(key));
         prop_assert!(good.is_sealed_by(key));
-        prop_assert!(Object { branch: 7, ..good }.is_sealed_by(key), "after the next mount");
+        let next = Object { branch: 7, ..good };
+        prop_assert!(next.is_sealed_by(key), "after the next mount");
         prop_assert!(!good.is_sealed_by(Key(a ^ 1, b)));
-        prop_assert!(!Object { tag: tag ^ (1 << bit), ..good }.is_sealed_by(key));
-        let other = Part { kind: kind ^ (1 << (bit % 8)), words: &words };
-        prop_assert!(!Object { object: other, ..good }.is_sealed_by(key));
+        let other = Object { tag: tag ^ (1 << bit), ..good };
+        prop_assert!(!other.is_sealed_by(key));
+        let kind_too = Part { kind: kind ^ (1 << (bit % 8)), words: &words };
         let shorter = Part { kind, words: &words[1..] };
-        prop_assert!(!Object { object: shorter, ..good }.is_sealed_by(key));
-        let mut words = words.clone();
+        for part in [kind_too, shorter] {
+            let other = Object { object: part, ..good };
+            prop_assert!(!other.is_sealed_by(key));
+        }
+        let mut changed = words.clone();
         let at = at.index(words.len());
-        words[at] ^= 1 << bit;
-        let other = Part { kind, words: &words };
-        prop_assert!(!Object { object: other, ..good }.is_sealed_by(key));
+        changed[at] ^= 1 << bit;
+        let part = Part { kind, words: &changed };
+        let other = Object { object: part, ..good };
+        prop_assert!(!other.is_sealed_by(key));
     }
 
     #[test]
