@@ -197,7 +197,7 @@ int ruaufs_helper_commit_metadata(struct inode *inode);
 /* output */
 u64 ruaufs_helper_random(void);
 void ruaufs_helper_fc_log(struct fs_context *fc, char level, const char *text);
-bool ruaufs_helper_may_log(void);
+bool ruaufs_helper_may_log(bool mount);
 void ruaufs_helper_seq_bytes(struct seq_file *m, const char *data, size_t len);
 void ruaufs_helper_seq_escaped(struct seq_file *m, const char *data,
 			       size_t len, const char *esc);

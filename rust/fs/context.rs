@@ -15,6 +15,7 @@
 
 use super::{
     ioctl,
+    log,
     sb::{
         self,
         Mounted,
@@ -87,8 +88,7 @@ impl Context<'_> {
     /// Says something in the log of the context, which its owner reads, and in the kernel's log,
     /// which has so much room for us only.
     fn say(&self, level: u8, message: kernel::fmt::Arguments<'_>) {
-        // SAFETY: Always callable.
-        if unsafe { bindings::ruaufs_helper_may_log() } {
+        if log::has_room(log::About::Mounts) {
             match level {
                 b'e' => pr_err!("{}\n", message),
                 b'w' => pr_warn!("{}\n", message),

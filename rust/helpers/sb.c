@@ -143,10 +143,14 @@ void ruaufs_helper_fc_log(struct fs_context *fc, char level, const char *text)
 		logfc(fc->log.log, NULL, level, "%s", text);
 }
 
-/* Whether one more line may go to the kernel's log now. */
-bool ruaufs_helper_may_log(void)
+/*
+ * Whether one more line may go to the kernel's log now: one about a mount, or
+ * another one, which users may cause.
+ */
+bool ruaufs_helper_may_log(bool mount)
 {
-	static DEFINE_RATELIMIT_STATE(state, 5 * HZ, 100);
+	static DEFINE_RATELIMIT_STATE(mounts, 5 * HZ, 100);
+	static DEFINE_RATELIMIT_STATE(others, 5 * HZ, 100);
 
-	return ___ratelimit(&state, "ruaufs");
+	return ___ratelimit(mount ? &mounts : &others, "ruaufs");
 }

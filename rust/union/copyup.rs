@@ -94,6 +94,10 @@ use crate::logic::{
     },
     whname, //
 };
+use crate::{
+    inform_limited,
+    warn_limited, //
+};
 use core::cell::Cell;
 use kernel::{
     prelude::*,
@@ -293,7 +297,7 @@ fn promote_one(
     }
     if copy_up.sb.data().settings().verbose {
         if let Err(error) = result {
-            pr_info!(
+            inform_limited!(
                 "cannot copy {:?} up: {:?}\n",
                 kernel::str::BStr::from_bytes(&dentry.name()?),
                 error
@@ -617,7 +621,7 @@ impl CopyUp<'_> {
                 if whiteouted {
                     // Beside a directory that is opaque it means nothing: a failure does no harm.
                     if let Err(error) = whiteout::remove(self.target, dir.dentry(), &name, write) {
-                        pr_warn!(
+                        warn_limited!(
                             "cannot remove the whiteout of {:?}: {:?}\n",
                             kernel::str::BStr::from_bytes(&name),
                             error
@@ -630,7 +634,7 @@ impl CopyUp<'_> {
                     // Last of all, as an immutable object gets no name.
                     let to = self.target.at(&published);
                     if let Err(error) = attr::copy_flags(self.source.path(), to) {
-                        pr_warn!("cannot copy the flags of an object: {:?}\n", error);
+                        warn_limited!("cannot copy the flags of an object: {:?}\n", error);
                     }
                 }
                 Ok(Published::Named(linked.unwrap_or(published)))
@@ -727,7 +731,7 @@ impl CopyUp<'_> {
             Ok(())
         };
         if let Err(error) = result() {
-            pr_warn!(
+            warn_limited!(
                 "branch {}: directory {:?} keeps its flags below its copy: {:?}\n",
                 text(&branch.shown.to_bytes().unwrap_or_default()),
                 text(&self.dentry.name().unwrap_or_default()),

@@ -56,6 +56,7 @@ use crate::logic::{
     options::Diropq,
     whname, //
 };
+use crate::warn_limited;
 use kernel::{
     prelude::*,
     sync::{
@@ -144,7 +145,7 @@ fn take_back(dir: &Inode, slot: &Slot, name: &[u8], whiteouted: bool) {
         Ok::<(), Error>(())
     });
     if let Err(error) = result {
-        pr_warn!(
+        warn_limited!(
             "cannot undo the creation of {:?}: {:?}\n",
             kernel::str::BStr::from_bytes(name),
             error
@@ -208,7 +209,7 @@ fn unmake(slot: &Slot, name: &[u8], write: &WriteAccess<'_>) {
         }
     };
     if let Err(error) = result() {
-        pr_warn!(
+        warn_limited!(
             "cannot undo the creation of {:?}: {:?}\n",
             kernel::str::BStr::from_bytes(name),
             error

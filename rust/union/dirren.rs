@@ -71,6 +71,7 @@ use crate::logic::dirren::{
     self as stored,
     Record, //
 };
+use crate::warn_limited;
 use core::pin::Pin;
 use kernel::{
     new_mutex,
@@ -288,7 +289,7 @@ fn stored_record(branch: &Branch, dir: &LowerDentry, other: &Branch) -> Result<O
     };
     let record = read(&branch.root, &file, stored::RECORD_MAX)?;
     if Record::decode(&record).is_none() {
-        pr_warn!(
+        warn_limited!(
             "a record of a renamed directory is damaged: {:?} in {:?}\n",
             kernel::str::BStr::from_bytes(&other.renamed.record_name),
             kernel::str::BStr::from_bytes(&dir.name()?)
@@ -558,7 +559,7 @@ fn flush(cred: &Cred, branch: &Branch) -> Result {
 /// [`flush`], which nobody waits for.
 pub(crate) fn flush_logged(cred: &Cred, branch: &Branch) {
     if let Err(error) = flush(cred, branch) {
-        pr_warn!(
+        warn_limited!(
             "cannot write the list of renamed directories (.wh..wh.hino): {:?}\n",
             error
         );

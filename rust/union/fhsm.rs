@@ -44,6 +44,7 @@ use crate::logic::{
     ino,
     uapi::Stbr, //
 };
+use crate::warn_limited;
 use kernel::{
     new_mutex,
     new_poll_condvar,
@@ -240,7 +241,7 @@ impl Fhsm {
             match ask(branch, *index) {
                 Ok(now) if *told != Some(now) => changed.push(now, GFP_KERNEL)?,
                 Ok(_) => {}
-                Err(error) => pr_warn!("fhsm: a branch cannot be asked: {:?}\n", error),
+                Err(error) => warn_limited!("fhsm: a branch cannot be asked: {:?}\n", error),
             }
         }
         let mut news = self.news.lock();

@@ -66,6 +66,7 @@ use crate::logic::{
     ino,
     plink::What, //
 };
+use crate::warn_limited;
 use core::{
     convert::Infallible,
     pin::Pin, //
@@ -409,7 +410,7 @@ impl Inode {
             Ok(())
         };
         if let Err(error) = touch().and(self.refresh()) {
-            pr_warn!("a directory was changed, its times were not: {:?}\n", error);
+            warn_limited!("a directory was changed, its times were not: {:?}\n", error);
         }
     }
 

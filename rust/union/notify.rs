@@ -46,6 +46,7 @@ use crate::logic::{
     branch_spec::Perm,
     options::Udba, //
 };
+use crate::warn_limited;
 use core::pin::Pin;
 use kernel::{
     prelude::*,
@@ -167,7 +168,7 @@ fn add(group: &Group, stack: &Stack, pulse: &Arc<Pulse>, list: &mut KVec<Watch>)
 /// As [`watch`], where it is too late for an error: what is not watched is as with `udba=reval`.
 pub(crate) fn watch_or_log(inode: &Inode) {
     if let Err(error) = watch(inode) {
-        pr_warn!("cannot watch inode {}: {:?}\n", inode.ino(), error);
+        warn_limited!("cannot watch inode {}: {:?}\n", inode.ino(), error);
     }
 }
 

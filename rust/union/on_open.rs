@@ -40,6 +40,7 @@ use crate::logic::{
     branch_spec::OnOpen,
     whname, //
 };
+use crate::warn_limited;
 use kernel::{
     prelude::*,
     sync::aref::ARef, //
@@ -81,7 +82,7 @@ pub(crate) fn prepare(file: &File<Union>) -> Result {
     }
     if how == OnOpen::MoveRegular && inode.stack()?.top().branch().id != source.branch().id {
         if let Err(error) = remove(dentry, inode, source) {
-            pr_warn!(
+            warn_limited!(
                 "cannot remove the original of a file that was moved up: {:?}\n",
                 error
             );

@@ -96,6 +96,7 @@ use crate::logic::{
     },
     whname, //
 };
+use crate::warn_limited;
 use index::{
     Entry,
     Room, //
@@ -469,7 +470,7 @@ fn drop_name(branch: &Branch, number: u64, file: u64, write: &WriteAccess<'_>) {
         }
     };
     if let Err(error) = result() {
-        pr_warn!(
+        warn_limited!(
             "cannot remove the pseudo-link of inode {}: {:?}\n",
             number,
             error

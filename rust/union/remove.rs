@@ -47,6 +47,7 @@ use crate::logic::{
     },
     whname, //
 };
+use crate::warn_limited;
 use kernel::{
     prelude::*,
     sync::{
@@ -207,7 +208,7 @@ pub(crate) fn name_gone(inode: &Inode, hidden_on: Option<&Branch>) {
         .name_removed(hidden_on)
         .and_then(|()| plink::settle(inode))
     {
-        pr_warn!(
+        warn_limited!(
             "the link count of inode {} may be wrong at the next mount: {:?}\n",
             inode.ino(),
             error
@@ -267,7 +268,7 @@ where
         remove(&removal, slot, &write).inspect_err(|_| {
             if removal.whiteout {
                 if let Err(error) = whiteout::remove(branch, slot.dentry(), entry.name, &write) {
-                    pr_warn!(
+                    warn_limited!(
                         "cannot undo the whiteout of {:?}: {:?}\n",
                         kernel::str::BStr::from_bytes(entry.name),
                         error
@@ -298,7 +299,7 @@ fn cleanup_last(inode: &Inode) {
     if top.branch().work.is_some() {
         match info.ino.lower(top.branch(), top.dentry()) {
             Ok(lower) => info.ino.forget(lower),
-            Err(error) => pr_warn!("the inode number of a removed object: {:?}\n", error),
+            Err(error) => warn_limited!("the inode number of a removed object: {:?}\n", error),
         }
     }
 }

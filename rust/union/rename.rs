@@ -56,6 +56,7 @@ use crate::logic::{
     options::Diropq,
     whname, //
 };
+use crate::warn_limited;
 use kernel::{
     prelude::*,
     sync::Arc, //
@@ -255,7 +256,7 @@ fn room_for(object: Option<&Inode>) -> Result<Option<inode::Room>> {
 /// A rename that was done is not undone for what comes after it.
 fn log(result: Result) {
     if let Err(error) = result {
-        pr_warn!("after a rename: {:?}\n", error);
+        warn_limited!("after a rename: {:?}\n", error);
     }
 }
 
@@ -398,7 +399,7 @@ impl Job<'_> {
             if let Err(error) =
                 whiteout::remove(branch, self.old.dentry(), self.from.name, self.write)
             {
-                pr_warn!(
+                warn_limited!(
                     "cannot undo the whiteout of {:?}: {:?}\n",
                     kernel::str::BStr::from_bytes(self.from.name),
                     error
@@ -411,7 +412,7 @@ impl Job<'_> {
             if let Err(error) =
                 whiteout::remove(branch, self.new.dentry(), self.to.name, self.write)
             {
-                pr_warn!(
+                warn_limited!(
                     "cannot remove the whiteout of {:?}: {:?}\n",
                     kernel::str::BStr::from_bytes(self.to.name),
                     error
@@ -495,7 +496,7 @@ impl Job<'_> {
             Ok(())
         };
         if let Err(error) = undo() {
-            pr_warn!(
+            warn_limited!(
                 "branch {}: directory {:?} keeps a whiteout beside it or lacks its opaque mark: {:?}\n",
                 text(&branch.shown.to_bytes().unwrap_or_default()),
                 text(name),

@@ -20,6 +20,7 @@ use crate::logic::create::{
     self,
     Turn, //
 };
+use crate::warn_limited;
 use kernel::{
     new_mutex,
     prelude::*,
@@ -127,7 +128,7 @@ fn free_bytes(branch: &Branch) -> u64 {
     match Statfs::of(branch.at(&branch.root.dentry)) {
         Ok(stat) => stat.blocks_available.saturating_mul(stat.block_size),
         Err(error) => {
-            pr_warn!("cannot measure the free space of a branch: {:?}\n", error);
+            warn_limited!("cannot measure the free space of a branch: {:?}\n", error);
             0
         }
     }

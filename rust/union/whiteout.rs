@@ -36,6 +36,7 @@ use crate::logic::{
     branch_spec::Access,
     whname, //
 };
+use crate::warn_limited;
 use kernel::{
     prelude::*,
     sync::{
@@ -209,7 +210,7 @@ impl Aside {
 
 /// What is among the orphans is out of sight; the next mount removes it.
 fn cannot_remove(name: &[u8], error: Error) {
-    pr_warn!(
+    warn_limited!(
         "cannot remove {:?} from the directory of orphans, the next mount tries again: {:?}\n",
         kernel::str::BStr::from_bytes(name),
         error
@@ -403,7 +404,7 @@ pub(crate) fn give_up(root: &Path) {
         Ok(())
     };
     if let Err(error) = result() {
-        pr_warn!(
+        warn_limited!(
             "cannot remove the bookkeeping objects (.wh..wh.*) of a branch: {:?}\n",
             error
         );
@@ -450,7 +451,7 @@ fn clean(dir: PathRef<'_>, write: &WriteAccess<'_>) -> Result {
             Removing::new(dir, name, write)?.rmdir()
         };
         if let Err(error) = result() {
-            pr_warn!(
+            warn_limited!(
                 "cannot remove left-over {:?}: {:?}\n",
                 kernel::str::BStr::from_bytes(name),
                 error

@@ -38,6 +38,7 @@ use crate::fs::{
         CopyUp, //
     }, //
 };
+use crate::inform_limited;
 use crate::logic::{
     branch_spec::Attrs,
     copyup::mode_without_acl, //
@@ -228,7 +229,7 @@ impl Tolerance {
         }
         if self.verbose {
             let what = if ignored || foreign { ", ignored" } else { "" };
-            pr_info!("cannot copy attribute {:?} up: {:?}{}\n", name, error, what);
+            inform_limited!("cannot copy attribute {:?} up: {:?}{}\n", name, error, what);
         }
         if ignored || foreign {
             Ok(())

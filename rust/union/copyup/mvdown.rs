@@ -77,6 +77,10 @@ use crate::union::{
     LowerDentry,
     Union, //
 };
+use crate::{
+    inform_limited,
+    warn_limited, //
+};
 use core::cell::Cell;
 use kernel::{
     prelude::*,
@@ -151,7 +155,7 @@ pub(crate) fn mvdown(file: &File<Union>, arg: usize) -> Result<isize> {
         Ok(()) => Ok(0),
         Err(Refused { error, reason }) => {
             if request.has(Mvdown::DMSG) {
-                pr_info!(
+                inform_limited!(
                     "cannot move {:?} down: {:?}, {}\n",
                     BStr::from_bytes(&file.dentry().name()?),
                     error,
@@ -415,7 +419,7 @@ impl Move<'_> {
             }
         };
         if let Err(error) = attr::copy_flags(copy.source.path(), copy.target.at(&lower)) {
-            pr_warn!("cannot copy the flags of a file: {:?}\n", error);
+            warn_limited!("cannot copy the flags of a file: {:?}\n", error);
         }
         Ok(lower)
     }
@@ -437,7 +441,7 @@ impl Move<'_> {
 
     fn warn(&self, name: &[u8], undone: Result) {
         if let Err(error) = undone {
-            pr_warn!(
+            warn_limited!(
                 "cannot undo the move of {:?} to a lower branch: {:?}\n",
                 BStr::from_bytes(name),
                 error

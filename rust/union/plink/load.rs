@@ -36,6 +36,7 @@ use crate::logic::{
     },
     whname, //
 };
+use crate::warn_limited;
 use kernel::prelude::*;
 
 /// The notes of the branch with the root `root`; in a directory that may be written (`write`)
@@ -93,7 +94,7 @@ pub(crate) fn load(root: &Path, access: &Access, write: bool) -> Result<Index> {
             }
             Ok(None) if write => discard(at(root, dir), name),
             Ok(None) => {}
-            Err(error) => pr_warn!(
+            Err(error) => warn_limited!(
                 "cannot read pseudo-link {:?}: {:?}\n",
                 kernel::str::BStr::from_bytes(name),
                 error
@@ -116,7 +117,7 @@ fn discard(dir: PathRef<'_>, name: &[u8]) {
         .want_write()
         .and_then(|write| Removing::new(dir, name, &write)?.unlink());
     if let Err(error) = result {
-        pr_warn!(
+        warn_limited!(
             "cannot remove left-over {:?}: {:?}\n",
             kernel::str::BStr::from_bytes(name),
             error

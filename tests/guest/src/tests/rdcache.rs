@@ -9,12 +9,13 @@ use rustix::fs::inotify;
 use super::bad_input::refused;
 use crate::harness::{
     prelude::*,
+    scratch,
     union::{mounts_line, Builder},
 };
 
 cases! {
     BASIC: listings_are_kept_for_a_while, fixed_listings_are_kept, changes_are_seen_whatever_it_is;
-    ONCE: values, blocks_and_buckets;
+    ONCE: values, blocks_and_buckets, kept_at_the_cost_of_the_reader;
 }
 
 /// How often the directory `dir` of a branch is read during `act`.
@@ -143,5 +144,40 @@ fn blocks_and_buckets(cx: &Ctx) -> Result<()> {
         let key = option.split('=').next().unwrap_or(option);
         assert!(!said.contains(key), "{said}");
     }
+    Ok(())
+}
+
+/// What is kept of a directory is charged to who listed it.
+fn kept_at_the_cost_of_the_reader(cx: &Ctx) -> Result<()> {
+    const NAMES: usize = 20_000;
+    let (rw, ro) = (cx.dir(Kind::Tmpfs)?, cx.dir(Kind::Tmpfs)?);
+    for dir in [&rw, &ro] {
+        sys::mkdir(dir.join("d"))?;
+    }
+    sys::write(rw.join("d/f"), "")?;
+    for n in 0..NAMES {
+        sys::mkdir(ro.join(format!("d/{n:0200}")))?;
+    }
+    let u = cx.union().at(&rw, "rw").at(&ro, "ro").opt("rdcache=3600").mount()?;
+    let groups = scratch::base().join("cgroup2");
+    sys::mkdir(&groups)?;
+    scratch::mount("cgroup2", "cgroup2", &groups, "")?;
+    std::fs::write(groups.join("cgroup.subtree_control"), "+memory")?;
+    let group = groups.join("reader");
+    sys::mkdir(&group)?;
+    let status = std::process::Command::new("bash")
+        .args(["-c", "echo $$ > $0/cgroup.procs && ls -f $1 | wc -l >/dev/null"])
+        .args([&group, &u.at("d")])
+        .status()?;
+    let stat = std::fs::read_to_string(group.join("memory.stat"))?;
+    let kernel = stat.lines().find_map(|line| line.strip_prefix("kernel "));
+    let kernel: usize = kernel.context("no line \"kernel\"")?.parse()?;
+    u.umount()?;
+    sys::rmdir(&group)?;
+    std::fs::write(groups.join("cgroup.subtree_control"), "-memory")?;
+    scratch::umount(&groups)?;
+    sys::rmdir(&groups)?;
+    assert!(status.success(), "{status}");
+    assert!(kernel > NAMES * 200, "{kernel} bytes are charged");
     Ok(())
 }
