@@ -385,7 +385,7 @@ impl<'a> Draft<'a> {
             Some(work) if access.may_write() && linked(old) == access.makes_linked_whiteouts() => {
                 Some(work.clone())
             }
-            _ => self.prepare(wanted, &root, &access)?,
+            _ => self.prepare(wanted, &root, &access, &claim)?,
         };
         let marks = |access: &Access| access.honours_whiteouts();
         let known = marks(&old.access) && marks(&access) && (old.work.is_some() || work.is_none());
@@ -509,19 +509,23 @@ impl<'a> Draft<'a> {
         wanted: &Wanted,
         root: &Arc<PrivatePath>,
         access: &Access,
+        claim: &Arc<Claim>,
     ) -> Result<Option<Work>> {
         if !access.may_write() {
             return Ok(None);
         }
         self.made.roots.reserve(1, GFP_KERNEL)?;
+        // Who shares it may have need of what is there.
+        let alone = claim.purpose() == Purpose::Write;
         let made = self.cred.scope(|| {
             let had_any = whiteout::has_work(root)?;
-            whiteout::prepare(root, access, self.settings.claim).map(|work| (work, !had_any))
+            whiteout::prepare(root, access, alone).map(|work| (work, alone && !had_any))
         });
         match made {
             Ok((work, new)) => {
                 if new {
-                    self.made.roots.push(root.clone(), GFP_KERNEL)?;
+                    let made = (root.clone(), claim.clone());
+                    self.made.roots.push(made, GFP_KERNEL)?;
                 }
                 Ok(Some(work))
             }
@@ -575,7 +579,7 @@ impl<'a> Draft<'a> {
         self.check_access(wanted, path, &access)?;
         let claim = self.claim(wanted, path, &access)?;
         let root = Arc::new(self.private(wanted, path)?, GFP_KERNEL)?;
-        let work = self.prepare(wanted, &root, &access)?;
+        let work = self.prepare(wanted, &root, &access, &claim)?;
         let plinks = self.plinks(wanted, &root, &access)?;
         let renamed = self.cred.scope(|| dirren::load(&root)).map_err(|error| {
             self.refuse(wanted, error, fmt!("cannot read .wh..wh.hino: {:?}", error))
@@ -765,7 +769,8 @@ impl<'a> Draft<'a> {
 
 /// What was made on disk for a draft: bookkeeping objects of branches that had none.
 pub(crate) struct Made {
-    roots: KVec<Arc<PrivatePath>>,
+    /// The branches, claimed until it is undone: nobody else may have begun to use it.
+    roots: KVec<(Arc<PrivatePath>, Arc<Claim>)>,
     cred: Arc<Cred>,
 }
 
@@ -779,7 +784,7 @@ impl Made {
 impl Drop for Made {
     fn drop(&mut self) {
         self.cred.scope(|| {
-            for root in self.roots.iter() {
+            for (root, _) in self.roots.iter() {
                 whiteout::give_up(root);
             }
         });

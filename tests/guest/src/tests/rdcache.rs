@@ -158,7 +158,12 @@ fn kept_at_the_cost_of_the_reader(cx: &Ctx) -> Result<()> {
     for n in 0..NAMES {
         sys::mkdir(ro.join(format!("d/{n:0200}")))?;
     }
-    let u = cx.union().at(&rw, "rw").at(&ro, "ro").opt("rdcache=3600").mount()?;
+    let u = cx
+        .union()
+        .at(&rw, "rw")
+        .at(&ro, "ro")
+        .opt("rdcache=3600")
+        .mount()?;
     let groups = scratch::base().join("cgroup2");
     sys::mkdir(&groups)?;
     scratch::mount("cgroup2", "cgroup2", &groups, "")?;
@@ -166,7 +171,10 @@ fn kept_at_the_cost_of_the_reader(cx: &Ctx) -> Result<()> {
     let group = groups.join("reader");
     sys::mkdir(&group)?;
     let status = std::process::Command::new("bash")
-        .args(["-c", "echo $$ > $0/cgroup.procs && ls -f $1 | wc -l >/dev/null"])
+        .args([
+            "-c",
+            "echo $$ > $0/cgroup.procs && ls -f $1 | wc -l >/dev/null",
+        ])
         .args([&group, &u.at("d")])
         .status()?;
     let stat = std::fs::read_to_string(group.join("memory.stat"))?;
