@@ -8,6 +8,7 @@ use anyhow::{ensure, Result};
 use clap::{Parser, ValueEnum};
 use ruaufs_user::{
     commit::{Branches, Options},
+    names::Show,
     union::Union,
 };
 
@@ -51,8 +52,8 @@ pub fn run(args: Args) -> Result<ExitCode> {
     ensure!(
         destination == source + 1,
         "{} must be the branch directly below {} (indexes {source} and {destination})",
-        args.destination.display(),
-        args.source.display()
+        args.destination.shown(),
+        args.source.shown()
     );
     let options = Options {
         keep: args.action == Action::Copy,

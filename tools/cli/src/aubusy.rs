@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use ruaufs_user::{
     busy::{self, Use},
+    names::Show,
     union::Union,
 };
 
@@ -77,7 +78,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         match users.get(&ino) {
             Some(users) => {
                 for used in users {
-                    let process = format!("{}({})", used.command, used.pid);
+                    let process = format!("{}({})", used.command.shown(), used.pid);
                     say(format_args!(
                         "{process}\t{}\t{}",
                         used.how,

@@ -2,17 +2,21 @@
 
 //! `aumvdown`.
 
-use std::{io::Write, path::PathBuf, process::ExitCode};
-
-use anyhow::{Context, Result};
-use clap::Parser;
-use ruaufs_user::ioctl::{self, flags, MoveDown};
-use rustix::{
-    fs::{Mode, OFlags},
-    io::Errno,
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+    process::ExitCode,
 };
 
-use crate::{say, text};
+use anyhow::{ensure, Result};
+use clap::Parser;
+use ruaufs_user::{
+    dir,
+    ioctl::{self, flags, MoveDown},
+};
+use rustix::io::Errno;
+
+use crate::{complain, say, text};
 
 /// Move a file to the next lower writable branch
 ///
@@ -62,7 +66,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         }
         if let Err(e) = move_down(&args, file) {
             failed = true;
-            eprintln!("aumvdown: error: {e:#}");
+            complain(format_args!("aumvdown: error: {e:#}"));
         }
     }
     Ok(ExitCode::from(u8::from(failed)))
@@ -87,12 +91,13 @@ fn request(args: &Args) -> MoveDown {
     request
 }
 
-fn move_down(args: &Args, file: &PathBuf) -> Result<()> {
-    // A named pipe must not make us wait.
-    let open = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let fd = rustix::fs::open(file, open, Mode::empty()).with_context(|| text(file))?;
+fn move_down(args: &Args, file: &Path) -> Result<()> {
+    // A named pipe must not make us wait, and a device not do anything.
+    let object = dir::object_at(file)?;
+    ensure!(!object.meta().is_dir(), "{}: it is a directory", text(file));
+    let open = object.open_file()?;
     let mut request = request(args);
-    ioctl::move_down(&fd, &mut request).map_err(|e| {
+    ioctl::move_down(&open, &mut request).map_err(|e| {
         let advice = match (e, request.reason()) {
             (_, Some(reason)) => reason,
             (Errno::NOTTY, _) => "it is in no union, or the kernel module cannot do this",
@@ -119,8 +124,8 @@ fn move_down(args: &Args, file: &PathBuf) -> Result<()> {
     Ok(())
 }
 
-fn confirmed(file: &std::path::Path) -> Result<bool> {
-    print!("move down '{}'? ", text(file));
+fn confirmed(file: &Path) -> Result<bool> {
+    write!(std::io::stdout(), "move down '{}'? ", text(file))?;
     std::io::stdout().flush()?;
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer)?;

@@ -6,14 +6,16 @@ use std::{
     ffi::OsString,
     os::unix::ffi::OsStringExt,
     path::{Path, PathBuf},
-    process::ExitCode,
+    process::{Command, ExitCode},
 };
 
 use anyhow::{ensure, Context, Result};
 use clap::Parser;
 use ruaufs_user::{
     mountapi::{self, Request},
-    mounts, options,
+    mounts,
+    names::Show,
+    options,
     union::Union,
 };
 use rustix::{
@@ -111,6 +113,9 @@ pub fn mount(name: &str, args: MountArgs) -> Result<ExitCode> {
         "mount.aufs" => "aufs".to_owned(),
         _ => "ruaufs".to_owned(),
     });
+    if let Some(code) = as_user("mount", &args.target, args.namespace.as_deref())? {
+        return Ok(code);
+    }
     enter(args.namespace.as_deref())?;
     let list: Vec<_> = args
         .options
@@ -142,8 +147,8 @@ pub fn mount(name: &str, args: MountArgs) -> Result<ExitCode> {
         };
         crate::say(format_args!(
             "{name}: {} {verb} on {}",
-            args.source.to_string_lossy(),
-            args.target.display()
+            args.source.shown(),
+            args.target.shown()
         ))?;
     }
     Ok(ExitCode::SUCCESS)
@@ -151,13 +156,16 @@ pub fn mount(name: &str, args: MountArgs) -> Result<ExitCode> {
 
 /// `umount.ruaufs`, `umount.aufs`.
 pub fn umount(args: UmountArgs) -> Result<ExitCode> {
+    if let Some(code) = as_user("umount", &args.target, args.namespace.as_deref())? {
+        return Ok(code);
+    }
     enter(args.namespace.as_deref())?;
     let union = mounted(&args.target)?;
     let others = mounts::table()?;
     let last = others.iter().filter(|m| m.dev == union.mount.dev).count() == 1;
     if last {
         match change::flush_fleeting(&union, args.verbose) {
-            Err(e) if args.force || args.lazy => eprintln!("warning: {e:#}"),
+            Err(e) if args.force || args.lazy => crate::warn(format_args!("{e:#}")),
             other => other.context("to unmount without that: umount -i")?,
         }
     }
@@ -166,28 +174,49 @@ pub fn umount(args: UmountArgs) -> Result<ExitCode> {
     flags.set(UnmountFlags::DETACH, args.lazy);
     match mountapi::unmount(&args.target, flags) {
         Err(e) if args.read_only && ruaufs_user::errno_of(&e) == Some(Errno::BUSY) => {
-            change::remount_with(&union, &[b"ro".to_vec()])?;
-            eprintln!("{} is busy and is read-only now", args.target.display());
+            change::remount_as(&union, "ro", Vec::new())?;
+            let target = args.target.shown();
+            crate::complain(format_args!("{target} is busy and is read-only now"));
         }
         other => other?,
     }
     if args.verbose {
-        crate::say(format_args!("{} unmounted", args.target.display()))?;
+        crate::say(format_args!("{} unmounted", args.target.shown()))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// mount(8) and umount(8) let users do what fstab allows, but run helpers without privileges. Then
+/// the same program does it by itself, for which it looks into fstab again: `-i` means without
+/// helper. Returns its exit status, or `None` for root.
+fn as_user(program: &str, target: &Path, namespace: Option<&Path>) -> Result<Option<ExitCode>> {
+    if rustix::process::geteuid().is_root() || namespace.is_some() {
+        return Ok(None);
+    }
+    // Not by PATH, which is the user's.
+    let places = ["/usr/bin", "/bin"].map(|dir| Path::new(dir).join(program));
+    let Some(program) = places.iter().find(|path| path.is_file()) else {
+        return Ok(None);
+    };
+    let status = Command::new(program)
+        .arg("-i")
+        .arg("--")
+        .arg(target)
+        .status()
+        .with_context(|| program.shown())?;
+    let code = status.code().and_then(|code| u8::try_from(code).ok());
+    Ok(Some(ExitCode::from(code.unwrap_or(32))))
 }
 
 /// The union that is mounted exactly here.
 fn mounted(target: &Path) -> Result<Union> {
     let union = Union::at(target)?;
-    let here = target
-        .canonicalize()
-        .with_context(|| format!("{}", target.display()))?;
+    let here = target.canonicalize().with_context(|| target.shown())?;
     ensure!(
         union.mount.target == here,
         "nothing is mounted on {}; it lies in the union on {}",
-        target.display(),
-        union.mount.target.display()
+        target.shown(),
+        union.mount.target.shown()
     );
     Ok(union)
 }
@@ -204,8 +233,8 @@ fn enter(namespace: Option<&Path>) -> Result<()> {
         false => namespace.to_owned(),
     };
     let file =
-        std::fs::File::open(&path).with_context(|| format!("name space {}", path.display()))?;
+        std::fs::File::open(&path).with_context(|| format!("name space {}", path.shown()))?;
     use std::os::fd::AsFd;
     move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Mount))
-        .with_context(|| format!("entering the name space {}", path.display()))
+        .with_context(|| format!("entering the name space {}", path.shown()))
 }

@@ -29,12 +29,14 @@ pub mod ruaufs;
 use std::{
     ffi::OsString,
     io::Write,
+    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
 use anyhow::Result;
 use clap::{Command, CommandFactory, Parser};
+use ruaufs_user::names::{harmless, is_visible, Show};
 
 /// A tool: its names (the first is the usual one), its definition, what it does.
 pub struct Tool {
@@ -101,6 +103,8 @@ pub fn tools() -> Vec<Tool> {
 /// Runs the tool that the first argument names. A name that is none means `ruaufs`.
 pub fn main(args: Vec<OsString>) -> ExitCode {
     let name = called_by(&args);
+    // Deep trees, and unions of many branches.
+    ruaufs_user::dir::descriptors();
     let mut tools = tools();
     let at = tools
         .iter()
@@ -108,9 +112,9 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
     let tool = tools.swap_remove(at.unwrap_or(0));
     match (tool.run)(&args) {
         Ok(code) => code,
-        Err(e) if is_broken_pipe(&e) => ExitCode::SUCCESS,
+        Err(e) if is_broken_pipe(&e) => ExitCode::from(BROKEN_PIPE),
         Err(e) => {
-            eprintln!("{name}: error: {e:#}");
+            complain(format_args!("{name}: error: {e:#}"));
             ExitCode::from(exit_status(&name, &e))
         }
     }
@@ -133,6 +137,9 @@ fn exit_status(name: &str, error: &anyhow::Error) -> u8 {
     }
 }
 
+/// The exit status if nobody reads our output any more: that of programs which SIGPIPE ends.
+const BROKEN_PIPE: u8 = 141;
+
 /// Whoever reads our output had enough.
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     let pipe = |e: &std::io::Error| e.kind() == std::io::ErrorKind::BrokenPipe;
@@ -141,19 +148,68 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
         .any(|cause| cause.downcast_ref().is_some_and(pipe))
 }
 
-/// Prints a line; unlike `println!` it does not panic when nobody reads.
+/// Prints a line; unlike `println!` it does not panic when nobody reads. What could control the
+/// terminal is escaped.
 fn say(line: impl std::fmt::Display) -> Result<()> {
-    Ok(writeln!(std::io::stdout(), "{line}")?)
+    Ok(writeln!(
+        std::io::stdout(),
+        "{}",
+        harmless(&line.to_string())
+    )?)
 }
 
-/// Prints a value as JSON.
+/// Prints a line for people; that nobody reads it is no reason to stop.
+fn complain(line: impl std::fmt::Display) {
+    let _ = writeln!(std::io::stderr(), "{}", harmless(&line.to_string()));
+}
+
+/// Prints a warning.
+fn warn(line: impl std::fmt::Display) {
+    complain(format_args!("warning: {line}"));
+}
+
+/// Prints a value as JSON. What could control the terminal is escaped in JSON's own way.
 fn say_json(value: &impl serde::Serialize) -> Result<()> {
-    say(serde_json::to_string_pretty(value)?)
+    let mut json = String::new();
+    for char in serde_json::to_string_pretty(value)?.chars() {
+        match is_visible(char) || char == '\n' {
+            true => json.push(char),
+            // Beyond the control characters, which are escaped already, there are only letters.
+            false => char
+                .encode_utf16(&mut [0; 2])
+                .iter()
+                .for_each(|unit| json.push_str(&format!("\\u{unit:04x}"))),
+        }
+    }
+    Ok(writeln!(std::io::stdout(), "{json}")?)
 }
 
-/// A path as text for JSON and messages.
+/// A path as text for people.
 fn text(path: &Path) -> String {
-    ruaufs_user::names::shown(path)
+    path.shown()
+}
+
+/// A path in JSON: as it is, or, if it is no text, escaped as for people, and in bytes beside that.
+#[derive(serde::Serialize)]
+struct Exact {
+    path: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path_bytes: Option<Vec<u8>>,
+}
+
+impl Exact {
+    fn of(path: &Path) -> Self {
+        match path.to_str() {
+            Some(text) => Exact {
+                path: text.to_owned(),
+                path_bytes: None,
+            },
+            None => Exact {
+                path: text(path),
+                path_bytes: Some(path.as_os_str().as_bytes().to_vec()),
+            },
+        }
+    }
 }
 
 #[cfg(test)]
@@ -166,6 +222,17 @@ mod tests {
             (tool.command)().debug_assert();
             assert_eq!((tool.command)().get_name(), tool.names[0]);
         }
+    }
+
+    #[test]
+    fn paths_in_json() {
+        let json = |path: &[u8]| {
+            let path = Path::new(std::ffi::OsStr::from_bytes(path));
+            serde_json::to_string(&Exact::of(path)).unwrap()
+        };
+        assert_eq!(json(b"/n\nl"), r#"{"path":"/n\nl"}"#);
+        assert_eq!(json(b"/n\\012l"), r#"{"path":"/n\\012l"}"#);
+        assert_eq!(json(b"/\xff"), r#"{"path":"/\\377","path_bytes":[47,255]}"#);
     }
 
     #[test]

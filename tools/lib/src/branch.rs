@@ -11,6 +11,8 @@ use std::{
 
 use anyhow::{bail, ensure, Result};
 
+use crate::names::Show;
+
 /// Permissions, and what they mean.
 pub const PERMISSIONS: &[(&str, &str)] = &[
     ("rw", "the union reads and writes it"),
@@ -158,7 +160,7 @@ pub fn check_path(path: &std::path::Path) -> Result<()> {
         ensure!(
             !path.as_os_str().as_bytes().contains(&byte),
             "{}: a branch's path cannot have {:?} in it; bind-mount the directory elsewhere",
-            path.display(),
+            path.shown(),
             char::from(byte)
         );
     }

@@ -5,25 +5,23 @@
 
 use std::{
     collections::BTreeSet,
-    fs,
+    ffi::{OsStr, OsString},
+    os::unix::ffi::OsStringExt,
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result};
-use rustix::{
-    fs::{AtFlags, StatxFlags, CWD},
-    io::Errno,
-};
+use rustix::io::Errno;
 
-use crate::{dir::Dir, ioctl, union::Union};
+use crate::{dir::Dir, ioctl, system, union::Union};
 
 /// Something of a union that a process uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Use {
     /// The process.
     pub pid: u32,
-    /// Its command's name.
-    pub command: String,
+    /// Its command's name, which may be any bytes.
+    pub command: OsString,
     /// `cwd`, `root`, `exe`, `map`, or the number of a descriptor.
     pub how: String,
     /// The object's inode number in the union.
@@ -36,51 +34,45 @@ pub struct Use {
 /// are left out; root can look into all.
 pub fn uses(dev: (u32, u32)) -> Result<Vec<Use>> {
     let mut all = Vec::new();
-    for entry in fs::read_dir("/proc").context("/proc")?.flatten() {
-        let Some(pid) = entry
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse().ok())
-        else {
-            continue;
-        };
-        of_process(pid, &entry.path(), dev, &mut all);
+    let proc = Path::new("/proc");
+    for name in system::names(proc).context("/proc")? {
+        if let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) {
+            of_process(pid, &proc.join(name), dev, &mut all);
+        }
     }
     all.sort_by(|a, b| (a.pid, &a.how).cmp(&(b.pid, &b.how)));
     Ok(all)
 }
 
 fn of_process(pid: u32, proc: &Path, dev: (u32, u32), all: &mut Vec<Use>) {
-    let command = fs::read_to_string(proc.join("comm")).unwrap_or_default();
-    let command = command.trim_end();
+    let mut command = system::read(&proc.join("comm")).unwrap_or_default();
+    command.truncate(command.trim_ascii_end().len());
+    let command = OsString::from_vec(command);
     let mut links: Vec<_> = ["cwd", "root", "exe"]
         .map(|how| (how.to_owned(), proc.join(how)))
         .into();
     for (dir, is_map) in [("fd", false), ("map_files", true)] {
-        for entry in fs::read_dir(proc.join(dir)).into_iter().flatten().flatten() {
-            let name = entry.file_name().to_string_lossy().into_owned();
+        let dir = proc.join(dir);
+        for name in system::names(&dir).unwrap_or_default() {
             let how = match is_map {
-                true => "map".to_owned(),
-                false => name,
+                true => OsStr::new("map"),
+                false => &name,
             };
-            links.push((how, entry.path()));
+            links.push((how.to_string_lossy().into_owned(), dir.join(&name)));
         }
     }
     let mut seen = BTreeSet::new();
     for (how, link) in links {
-        let flags = AtFlags::empty();
-        let Ok(stat) = rustix::fs::statx(CWD, &link, flags, StatxFlags::INO) else {
+        let Ok((on, ino)) = system::linked(&link) else {
             continue;
         };
-        if (stat.stx_dev_major, stat.stx_dev_minor) == dev
-            && seen.insert((how.clone(), stat.stx_ino))
-        {
+        if on == dev && seen.insert((how.clone(), ino)) {
             all.push(Use {
                 pid,
-                command: command.to_owned(),
+                command: command.clone(),
                 how,
-                ino: stat.stx_ino,
-                path: fs::read_link(&link).unwrap_or_default(),
+                ino,
+                path: system::link(&link).unwrap_or_default(),
             });
         }
     }
@@ -106,8 +98,8 @@ pub fn on_branch(union: &Union, ino: u64, index: usize) -> Result<Option<u64>> {
 /// All inode numbers in a union; mounts below it are not entered.
 pub fn inodes(union: &Union) -> Result<BTreeSet<u64>> {
     let mut all = BTreeSet::new();
-    union.walk(&mut |_, _, stat| {
-        all.insert(stat.st_ino);
+    union.walk(&mut |object| {
+        all.insert(object.id().ino);
         Ok(())
     })?;
     Ok(all)
@@ -115,7 +107,10 @@ pub fn inodes(union: &Union) -> Result<BTreeSet<u64>> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::disallowed_methods)]
     use super::*;
+    use rustix::fs::{AtFlags, StatxFlags};
+    use std::fs;
 
     #[test]
     fn own_uses() {

@@ -2,16 +2,16 @@
 
 //! Looks at a branch's `.wh.` names, with no union mounted, and repairs what can be.
 
-use std::{ffi::OsStr, path::PathBuf};
+use std::{collections::HashSet, ffi::OsStr, path::PathBuf};
 
 use anyhow::{Context, Result};
 use rustix::fs::FileType;
 use serde::Serialize;
 
 use crate::{
-    dir::{self, Dir},
-    names::{self, Meaning},
-    object, plink,
+    dir::{self, walk, Dir, Meta},
+    names::{self, Meaning, Show},
+    plink,
 };
 
 /// What is wrong.
@@ -85,28 +85,40 @@ pub struct Check {
     pub repair: bool,
 }
 
+/// What a check found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// What is wrong, directory by directory.
+    pub findings: Vec<Finding>,
+    /// Where something is mounted, so that nothing of what is under or in it was looked at.
+    pub mounts: Vec<PathBuf>,
+}
+
 impl Check {
-    /// Checks all of a branch; findings come directory by directory.
-    pub fn branch(&self, root: &Dir) -> Result<Vec<Finding>> {
-        let mut found = Vec::new();
-        self.bookkeeping(root, &mut found)?;
-        self.directory(root, PathBuf::new(), &mut found)?;
-        Ok(found)
+    /// Checks all of a branch.
+    pub fn branch(&self, root: Dir) -> Result<Report> {
+        let mut report = Report::default();
+        self.bookkeeping(&root, &mut report)?;
+        let id = root.id();
+        let mut visit =
+            |dir: &Dir, name: &OsStr| self.entry(dir, dir.id() == id, name, &mut report);
+        walk(root, &mut visit, &mut |_, _| Ok(()))?;
+        Ok(report)
     }
 
     /// Adds a finding, and repairs it.
     fn add(
         &self,
-        found: &mut Vec<Finding>,
+        report: &mut Report,
         what: What,
         path: PathBuf,
         repair: impl FnOnce() -> Result<()>,
     ) -> Result<()> {
         let repaired = self.repair && what.is_repairable();
         if repaired {
-            repair().with_context(|| format!("repairing {}", path.display()))?;
+            repair().with_context(|| format!("repairing {}", path.shown()))?;
         }
-        found.push(Finding {
+        report.findings.push(Finding {
             what,
             path,
             repaired,
@@ -115,7 +127,7 @@ impl Check {
     }
 
     /// What belongs at the root only.
-    fn bookkeeping(&self, root: &Dir, found: &mut Vec<Finding>) -> Result<()> {
+    fn bookkeeping(&self, root: &Dir, report: &mut Report) -> Result<()> {
         let expected = [
             (names::BASE, FileType::RegularFile),
             (names::PLINKS, FileType::Directory),
@@ -124,19 +136,19 @@ impl Check {
             (names::COMMIT, FileType::Directory),
         ];
         for (name, kind) in expected {
-            match root.stat_of(name.as_ref())? {
-                Some(stat) if dir::kind(&stat) != kind => {
-                    self.add(found, What::BadBookkeeping, name.into(), || Ok(()))?;
+            match root.get(name.as_ref())? {
+                Some(object) if object.meta().kind() != kind => {
+                    self.add(report, What::BadBookkeeping, name.into(), || Ok(()))?;
                 }
                 Some(_) if name == names::COMMIT => {
-                    self.add(found, What::Commit, name.into(), || Ok(()))?;
+                    self.add(report, What::Commit, name.into(), || Ok(()))?;
                 }
                 _ => {}
             }
         }
-        let lasting = plink::lasting(root)?;
+        let lasting: HashSet<_> = plink::lasting(root)?.into_iter().collect();
         for (name, what) in [(names::PLINKS, What::Plink), (names::ORPHANS, What::Orphan)] {
-            let Some(dir) = root.sub_if_there(name.as_ref())? else {
+            let Some(dir) = root.sub(name.as_ref())? else {
                 continue;
             };
             for entry in dir.names()? {
@@ -144,57 +156,78 @@ impl Check {
                     continue;
                 }
                 let path = PathBuf::from(name).join(&entry);
-                self.add(found, what, path, || object::remove(&dir, &entry))?;
+                self.add(report, what, path, || dir.remove(&entry))?;
             }
         }
         Ok(())
     }
 
-    fn directory(&self, dir: &Dir, at: PathBuf, found: &mut Vec<Finding>) -> Result<()> {
-        let is_root = at.as_os_str().is_empty();
-        for name in dir.names()? {
-            let path = at.join(&name);
-            let Some(stat) = dir.stat_of(&name)? else {
-                continue;
-            };
-            let regular = dir::kind(&stat) == FileType::RegularFile;
-            match names::meaning(&name) {
-                Meaning::Plain => {
-                    if name.len() > names::NAME_MAX {
-                        self.add(found, What::LongName, path.clone(), || Ok(()))?;
-                    }
-                    if dir::is_dir(&stat) {
-                        self.directory(&dir.sub(&name)?, path, found)?;
-                    }
-                }
-                Meaning::Whiteout(_) | Meaning::Opaque if !regular => {
-                    self.add(found, What::BadMark, path, || Ok(()))?;
-                }
-                Meaning::Whiteout(of) if dir.has(&of)? => {
-                    let path = at.join(&of);
-                    self.add(found, What::BesideWhiteout, path, || {
-                        separate(dir, &of, &name)
-                    })?;
-                }
-                Meaning::Whiteout(_) | Meaning::Opaque => {}
-                Meaning::FormerName if regular && !is_root => {}
-                Meaning::Bookkeeping if is_root => {}
-                Meaning::Temporary => {
-                    self.add(found, What::Temporary, path, || object::remove(dir, &name))?;
-                }
-                Meaning::Bookkeeping | Meaning::FormerName | Meaning::Unknown => {
-                    self.add(found, What::Unknown, path, || Ok(()))?;
-                }
+    /// One entry of a directory; if that is a directory of the user's, it is to be entered.
+    fn entry(
+        &self,
+        dir: &Dir,
+        is_root: bool,
+        name: &OsStr,
+        report: &mut Report,
+    ) -> Result<Option<Dir>> {
+        let object = match dir.get(name) {
+            Err(e) if dir::is_mount(&e) => {
+                report.mounts.push(dir.below_root(name));
+                return Ok(None);
+            }
+            other => other?,
+        };
+        let Some(object) = object else {
+            return Ok(None);
+        };
+        if names::meaning(name) == Meaning::Plain {
+            if name.len() > names::NAME_MAX {
+                self.add(report, What::LongName, dir.below_root(name), || Ok(()))?;
+            }
+            return object
+                .meta()
+                .is_dir()
+                .then(|| object.open_dir())
+                .transpose();
+        }
+        self.reserved(dir, is_root, name, object.meta(), report)?;
+        Ok(None)
+    }
+
+    fn reserved(
+        &self,
+        dir: &Dir,
+        is_root: bool,
+        name: &OsStr,
+        meta: &Meta,
+        report: &mut Report,
+    ) -> Result<()> {
+        let path = || dir.below_root(name);
+        match names::meaning(name) {
+            Meaning::Whiteout(_) | Meaning::Opaque if !meta.is_file() => {
+                self.add(report, What::BadMark, path(), || Ok(()))
+            }
+            Meaning::Whiteout(of) if dir.has(&of)? => {
+                let path = dir.below_root(&of);
+                self.add(report, What::BesideWhiteout, path, || {
+                    separate(dir, &of, name)
+                })
+            }
+            Meaning::Plain | Meaning::Whiteout(_) | Meaning::Opaque => Ok(()),
+            Meaning::FormerName if meta.is_file() && !is_root => Ok(()),
+            Meaning::Bookkeeping if is_root => Ok(()),
+            Meaning::Temporary => self.add(report, What::Temporary, path(), || dir.remove(name)),
+            Meaning::Bookkeeping | Meaning::FormerName | Meaning::Unknown => {
+                self.add(report, What::Unknown, path(), || Ok(()))
             }
         }
-        Ok(())
     }
 }
 
 /// Removes the whiteout of an object that is there. It has hidden what lies on lower branches, which
 /// must not appear in a directory now: that gets an opaque mark first.
 fn separate(dir: &Dir, name: &OsStr, whiteout: &OsStr) -> Result<()> {
-    if let Some(sub) = dir.sub_if_there(name)? {
+    if let Some(sub) = dir.sub(name)? {
         let opaque: &OsStr = names::OPAQUE.as_ref();
         if !sub.has_mark(opaque)? {
             // The whiteout itself becomes the mark: no second file is needed.
@@ -206,13 +239,15 @@ fn separate(dir: &Dir, name: &OsStr, whiteout: &OsStr) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::disallowed_methods)]
     use super::*;
     use std::{fs, path::Path};
 
     fn findings(root: &Path, repair: bool) -> Vec<(What, String, bool)> {
-        let found = Check { repair }.branch(&Dir::open(root).unwrap()).unwrap();
+        let report = Check { repair }.branch(Dir::open(root).unwrap()).unwrap();
+        assert!(report.mounts.is_empty());
         let tuple = |f: Finding| (f.what, f.path.display().to_string(), f.repaired);
-        found.into_iter().map(tuple).collect()
+        report.findings.into_iter().map(tuple).collect()
     }
 
     #[test]

@@ -8,44 +8,44 @@
 //!
 //! The union of UPPER, LOWER and BELOW shows the same before, during and after. Therefore a commit
 //! can be interrupted anywhere and be run again, and the state on disk is all the state there is:
+//! nothing is written down, so nothing can be forged, and nothing needs room on UPPER.
 //!
 //! 1. *Merge*: LOWER gets everything that UPPER shows. UPPER stays whole, and so whatever is half
 //!    done in LOWER is hidden by it. Whiteouts and opaque marks of UPPER become removals in LOWER; a
 //!    mark is made in LOWER where something of BELOW would show through.
-//! 2. *Empty*: each name at the root of UPPER is moved, by one rename, into `.wh..wh.commit`, which
+//! 2. All of LOWER is written to disk.
+//! 3. *Empty*: each name at the root of UPPER is moved, by one rename, into `.wh..wh.commit`, which
 //!    the union does not show; what it hid in LOWER is the same. Then that directory is removed.
 //!
-//! On one file system contents are not copied: LOWER gets a hard link of UPPER's file, and step 2
-//! removes the other one. Else a file is copied under a temporary name and renamed, and a journal
-//! remembers what was copied, so that a second run skips it (see `journal.rs`). With
-//! [`Options::keep`] step 2 is left out and nothing is linked.
+//! On one file system contents are not copied: LOWER gets a hard link of UPPER's file, and step 3
+//! removes the other one. Else a file is copied in a directory of root's and moved to its name. If
+//! LOWER has an object that looks like the copy, the contents are compared, and it stays if they
+//! are the same; so a second run writes only what is missing. With [`Options::keep`] step 3 is left
+//! out and nothing is linked.
 //!
-//! One thing may be seen if the machine fails within step 2 after copying: of a file with names in
+//! One thing may be seen if the machine fails within step 3 after copying: of a file with names in
 //! several directories at the root, some names show the original and some the copy, which are the
 //! same in all else. The next run ends that. Signals wait until it is over.
 
-mod journal;
 mod merge;
 
 use std::{
-    collections::HashMap,
-    ffi::OsStr,
+    ffi::OsString,
     fmt,
     path::{Path, PathBuf},
 };
 
-use anyhow::{ensure, Context, Result};
-use rustix::fs::{self, AtFlags, FlockOperation};
+use anyhow::{bail, ensure, Context, Result};
+use rustix::io::Errno;
 
 use crate::{
-    dir::Dir,
-    layers::Layer,
-    mounts,
-    names::{self, Meaning},
-    object, plink,
-    union::{self, Union},
+    claim::{self, Claim, User},
+    dir::{self, Dir, Meta},
+    layers::{Layers, Mounts},
+    names::{self, Meaning, Show},
+    plink,
+    union::Union,
 };
-use journal::Journal;
 
 /// The branches.
 #[derive(Clone, Debug)]
@@ -66,7 +66,7 @@ impl Branches {
         let [upper, lower, below @ ..] = union.branches.get(index..).unwrap_or_default() else {
             anyhow::bail!(
                 "{}: there is no branch under branch {index} to merge it into",
-                union.mount.target.display()
+                union.mount.target.shown()
             );
         };
         Ok(Branches {
@@ -129,6 +129,8 @@ pub trait Watch {
     fn object(&mut self);
     /// So many bytes are dealt with.
     fn bytes(&mut self, bytes: u64);
+    /// Something that whoever asked for the commit should know.
+    fn warn(&mut self, text: String);
     /// Whether to stop here.
     fn stop(&self) -> bool;
 }
@@ -166,6 +168,10 @@ pub struct Commit {
     options: Options,
     upper: Dir,
     lower: Dir,
+    /// An earlier run had merged all and was emptying UPPER.
+    resumed: bool,
+    /// Nobody else uses the branches while it lives.
+    _claim: Option<Claim>,
 }
 
 impl Commit {
@@ -173,46 +179,35 @@ impl Commit {
     pub fn new(branches: Branches, options: Options) -> Result<Self> {
         let upper = Dir::open(&branches.upper)?;
         let lower = Dir::open(&branches.lower)?;
-        for (outer, inner) in [(&upper, &lower), (&lower, &upper)] {
-            ensure!(
-                !contains(outer, inner)?,
-                "{} and {} lie one in the other",
-                branches.upper.display(),
-                branches.lower.display()
-            );
-        }
-        if !options.look {
-            check_unused(&branches)?;
-        }
-        let commit = Commit {
+        claim::apart(&upper, &lower)?;
+        let claim = match options.look {
+            true => None,
+            false => Some(alone(&upper, &lower)?),
+        };
+        let resumed = trash(&upper)?.is_some();
+        Ok(Commit {
             branches,
             options,
             upper,
             lower,
-        };
-        for dir in [&commit.upper, &commit.lower] {
-            fs::flock(dir.fd(), FlockOperation::NonBlockingLockExclusive).with_context(|| {
-                format!(
-                    "{}: another commit works on this branch",
-                    dir.path().display()
-                )
-            })?;
-        }
-        Ok(commit)
+            resumed,
+            _claim: claim,
+        })
     }
 
     /// Looks at all without a change; tells `watch` what would be done.
     pub fn survey(&self, watch: &mut dyn Watch) -> Result<Survey> {
         let mut survey = Survey {
-            links: self.same_file_system()? && !self.options.keep,
+            links: self.same_file_system() && !self.options.keep,
             ..Survey::default()
         };
-        let writable = fs::fstatvfs(self.lower.fd())?;
-        if writable.f_flag.contains(fs::StatVfsMountFlags::RDONLY) {
-            survey.problems.push(format!(
-                "{} is on a read-only file system",
-                self.branches.lower.display()
-            ));
+        for (dir, changes) in [(&self.lower, true), (&self.upper, !self.options.keep)] {
+            if changes && dir.is_read_only()? {
+                let path = dir.path();
+                survey
+                    .problems
+                    .push(format!("{} is on a read-only file system", path.shown()));
+            }
         }
         let lasting = plink::lasting(&self.upper)?.len();
         if lasting > 0 && !(self.options.look && self.options.flushed) {
@@ -220,7 +215,7 @@ impl Commit {
                 "{} has {lasting} pseudo-links: names in lower branches that lead to files in it, and \
                  would lead to what they were; mount the union and make hard links of them: auplink \
                  DIRECTORY flush",
-                self.branches.upper.display()
+                self.branches.upper.shown()
             ));
         }
         let below = self.branches.below.iter().map(|(path, _)| path);
@@ -232,38 +227,44 @@ impl Commit {
                 survey.problems.push(format!(
                     "{} has directories that were renamed with the option dirren, which a commit \
                      does not know how to follow",
-                    path.display()
+                    path.shown()
                 ));
             }
         }
-        let mut merge = self.merge(watch, merge::How::Look(&mut survey))?;
-        merge.root()?;
-        drop(merge);
+        self.merge(watch, merge::How::Look(&mut survey))?.run()?;
         Ok(survey)
     }
 
     /// Does it. See the module's description for what an error or interruption leaves: a state from
     /// which the same call goes on.
     pub fn run(self, watch: &mut dyn Watch) -> Result<()> {
-        let journal = Journal::open(&self.upper, &self.lower)?;
-        let keep = self.options.keep;
-        let root_stat = journal.root_stat;
-        let mut merge = self.merge(watch, merge::How::Do(Box::new(journal)))?;
-        let merged = merge.root();
-        // What was copied up to an interruption need not be copied again.
-        let kept = merge.finish();
+        // Of what comes to UPPER meanwhile nothing is removed.
+        let merged = self.upper.names()?;
+        let mut merge = self.merge(watch, merge::How::Do)?;
+        let done = merge.run();
+        let tidied = merge.finish();
         drop(merge);
-        merged?;
-        kept?;
-        object::copy_root_attributes(&self.upper, &root_stat, &self.lower)?;
-        fs::syncfs(self.lower.fd()).context("writing LOWER to disk")?;
-        match keep {
-            true => object::remove(&self.upper, names::COMMIT.as_ref())?,
-            false => self.empty(watch)?,
+        done?;
+        tidied?;
+        self.lower.sync_file_system()?;
+        if self.options.keep {
+            return Ok(());
         }
-        // Making and removing the journal changed it.
-        object::set_times(&self.upper, &root_stat)?;
-        Ok(())
+        let emptied = self.empty(&merged, watch);
+        // That changed it.
+        dir::set_times(self.upper.fd(), &self.root_meta())
+            .with_context(|| self.branches.upper.shown())?;
+        emptied
+    }
+
+    /// UPPER's root as it was before it was changed by a commit: if an earlier run did that, LOWER's
+    /// has its times already.
+    fn root_meta(&self) -> Meta {
+        let mut meta = *self.upper.meta();
+        if self.resumed {
+            (meta.atime, meta.mtime) = (self.lower.meta().atime, self.lower.meta().mtime);
+        }
+        meta
     }
 
     fn merge<'a>(
@@ -271,137 +272,190 @@ impl Commit {
         watch: &'a mut dyn Watch,
         how: merge::How<'a>,
     ) -> Result<merge::Merge<'a>> {
-        let below: Result<Vec<_>> = self
-            .branches
-            .below
+        let below = &self.branches.below;
+        let below = below
             .iter()
-            .map(|(path, honours)| Layer::root(path, *honours))
-            .collect();
-        Ok(merge::Merge {
-            upper: &self.upper,
-            lower: &self.lower,
-            lower_honours: self.branches.lower_honours || self.branches.below.is_empty(),
-            below: below?,
-            options: self.options,
-            links: self.same_file_system()? && !self.options.keep,
-            mounts: (self.upper.mount_id()?, self.lower.mount_id()?),
-            hard_links: HashMap::new(),
+            .map(|(path, honours)| (path.as_path(), *honours));
+        let below = Layers::open(below, 2, Mounts::Refused)?;
+        let branches = (
+            Dir::open(&self.branches.upper)?,
+            Dir::open(&self.branches.lower)?,
+        );
+        ensure!(
+            (branches.0.id(), branches.1.id()) == (self.upper.id(), self.lower.id()),
+            "the branches were moved while they were opened"
+        );
+        Ok(merge::Merge::new(
+            branches,
+            self.branches.lower_honours || self.branches.below.is_empty(),
+            self.root_meta(),
+            below,
+            merge::Manner {
+                all_marks: self.options.all_marks,
+                links: self.same_file_system() && !self.options.keep,
+                resumed: self.resumed,
+            },
             how,
             watch,
-        })
+        ))
     }
 
     /// Whether a hard link from one to the other may work; if it does not after all, it is copied.
-    fn same_file_system(&self) -> Result<bool> {
-        Ok(self.upper.stat()?.st_dev == self.lower.stat()?.st_dev
-            && self.upper.mount_id()? == self.lower.mount_id()?)
+    fn same_file_system(&self) -> bool {
+        let (upper, lower) = (self.upper.meta(), self.lower.meta());
+        upper.id.dev == lower.id.dev && upper.mount == lower.mount
     }
 
-    /// Step 2.
-    fn empty(&self, watch: &mut dyn Watch) -> Result<()> {
-        let state = self.upper.sub(names::COMMIT.as_ref())?;
-        // Each run has a trash of its own, so that names do not meet.
-        let number = (0u32..).map(|n| format!("trash{n}"));
-        let mut trash = None;
-        for name in number {
-            if !state.has(name.as_ref())? {
-                trash = Some(state.make_sub(name.as_ref())?);
-                break;
-            }
-        }
-        let trash = trash.context("there is no name for a directory")?;
+    /// Step 3.
+    fn empty(&self, merged: &[OsString], watch: &mut dyn Watch) -> Result<()> {
         // Copies are other files: the names of one file go together. These renames take no time.
-        let links = self.same_file_system()?;
+        let links = self.same_file_system();
         // An opaque root hides LOWER, so the mark goes before what it protects.
-        let opaque: &OsStr = names::OPAQUE.as_ref();
-        if self.upper.has_mark(opaque)? {
-            self.upper.unlink(opaque)?;
-        }
-        for name in self.upper.names()? {
+        self.upper.unlink(names::OPAQUE.as_ref())?;
+        let mut bin = self.bin()?;
+        for name in merged {
             // What is not known is left to who knows it.
-            if !matches!(
-                names::meaning(&name),
-                Meaning::Bookkeeping | Meaning::Unknown
+            if matches!(
+                names::meaning(name),
+                Meaning::Bookkeeping | Meaning::Unknown | Meaning::Opaque
             ) {
-                self.upper.rename(&name, &trash, &name)?;
+                continue;
+            }
+            if bin.is_none() {
+                // The first removals make room for it.
+                bin = self.bin()?;
+            }
+            match &bin {
+                Some(bin) if self.upper.has(name)? => self.upper.rename(name, bin, name)?,
+                Some(_) => {}
+                None => self.upper.remove(name)?,
             }
             if links && watch.stop() {
                 return Err(Stopped.into());
             }
         }
         // Those are links of files which are in LOWER now, or garbage of an earlier mount.
-        if let Some(plinks) = self.upper.sub_if_there(names::PLINKS.as_ref())? {
-            for name in plinks.names()? {
-                plinks.unlink(&name)?;
-            }
+        if let Some(plinks) = self.upper.sub(names::PLINKS.as_ref())? {
+            plinks.clear()?;
         }
-        drop((trash, state));
-        object::remove(&self.upper, names::COMMIT.as_ref())
+        drop(bin);
+        if let Some(trash) = trash(&self.upper)? {
+            trash.clear()?;
+            self.upper.rmdir(names::COMMIT.as_ref())?;
+        }
+        Ok(())
+    }
+
+    /// A directory to move names into; none if UPPER is full. Each run has one of its own, so that
+    /// names do not meet.
+    fn bin(&self) -> Result<Option<Dir>> {
+        let made = (|| {
+            let trash = match trash(&self.upper)? {
+                Some(trash) => trash,
+                None => self.upper.make_private(names::COMMIT.as_ref())?,
+            };
+            for number in 0u32.. {
+                let name = format!("{BIN}{number}");
+                if !trash.has(name.as_ref())? {
+                    return trash.make_private(name.as_ref());
+                }
+            }
+            bail!("there is no name for a directory")
+        })();
+        match made {
+            Err(e) if matches!(crate::errno_of(&e), Some(Errno::NOSPC | Errno::DQUOT)) => Ok(None),
+            other => other.map(Some),
+        }
     }
 }
 
-/// Whether a directory is another one or lies below it.
-fn contains(outer: &Dir, inner: &Dir) -> Result<bool> {
-    let outer = outer.stat()?;
-    let mut path = inner.path().canonicalize()?;
-    loop {
-        let (dev, ino) = union::identity(&path)?;
-        if (dev, ino) == (outer.st_dev, outer.st_ino) {
-            return Ok(true);
-        }
-        if !path.pop() {
-            return Ok(false);
-        }
+/// What the directories in `.wh..wh.commit` are called.
+const BIN: &str = "trash";
+/// What earlier versions put there.
+const FORMER: &[&str] = &["journal", "journal.new"];
+
+/// The directory of what is to be removed, if an earlier run has left one. It is emptied in the end,
+/// so it must be one that only root can have made and that has nothing else in it.
+fn trash(upper: &Dir) -> Result<Option<Dir>> {
+    let Some(object) = upper.get(names::COMMIT.as_ref())? else {
+        return Ok(None);
+    };
+    let path = object.path();
+    let foreign = |why: String| {
+        let path = path.shown();
+        format!("{path} was not left by a commit: {why}; look at it and move it away")
+    };
+    ensure!(
+        object.meta().is_private(),
+        foreign(format!(
+            "it is {} of user {} with mode {:o}",
+            dir::kind_word(object.meta().kind()),
+            object.meta().uid,
+            object.meta().mode & 0o7777
+        ))
+    );
+    let trash = object.open_dir()?;
+    for name in trash.names()? {
+        let entry = trash.expect(&name)?;
+        let text = name.to_str().unwrap_or_default();
+        let number = text.strip_prefix(BIN).map(str::parse::<u32>);
+        let known = match number {
+            Some(Ok(_)) => entry.meta().is_private(),
+            _ => FORMER.contains(&text) && entry.meta().is_file(),
+        };
+        ensure!(known, foreign(format!("{} is in it", name.shown())));
     }
+    Ok(Some(trash))
 }
 
 /// Fails if a mounted union could change one of the branches, or would be surprised.
-fn check_unused(branches: &Branches) -> Result<()> {
-    let upper = union::identity(&branches.upper)?;
-    let lower = union::identity(&branches.lower)?;
-    for union in Union::all()? {
-        let target = union.mount.target.display();
-        let at = |wanted| {
-            let same = |b: &union::Branch| union::identity(&b.path).is_ok_and(|i| i == wanted);
-            union.branches.iter().position(same)
-        };
-        let (upper_at, lower_at) = (at(upper), at(lower));
-        if upper_at.is_none() && lower_at.is_none() {
-            continue;
-        }
-        ensure!(
-            union.is_read_only(),
-            "the union on {target} is mounted and may be written; unmount it, or make it read-only \
-             with: mount -o remount,ro {target}"
-        );
-        let Some(upper_at) = upper_at else {
-            anyhow::bail!(
-                "{} is a branch of the union on {target}, too, which would change; unmount it first",
-                branches.lower.display()
+fn alone(upper: &Dir, lower: &Dir) -> Result<Claim> {
+    let both = [upper, lower];
+    let users = claim::users(&both)?;
+    for User { union, path, is } in &users {
+        let shown = union.shown();
+        let Some(mounted) = &union.mounted else {
+            bail!(
+                "{} is in use by the union {shown}, which is mounted in another mount name space, or \
+                 was unmounted while files were open in it",
+                path.shown()
             );
         };
         ensure!(
-            lower_at == Some(upper_at + 1),
-            "in the union on {target}, {} is not directly above {}",
-            branches.upper.display(),
-            branches.lower.display()
+            is.is_some(),
+            "{}, a branch of the union on {shown}, and a branch of this commit lie one in the other",
+            path.shown()
         );
         ensure!(
-            crate::plink::pending(&union)?.is_empty(),
-            "{target} has pseudo-links; make hard links of them with: \
-             mount -o remount,rw {target}; auplink {target} flush; mount -o remount,ro {target}"
+            mounted.is_read_only(),
+            "the union on {shown} is mounted and may be written; unmount it, make it read-only with: \
+             mount -o remount,ro {shown}, or say ruaufs commit --remount {shown}"
+        );
+        let at = |wanted: &Dir| -> Option<usize> {
+            let same =
+                |b: &crate::union::Branch| Dir::open(&b.path).is_ok_and(|d| d.id() == wanted.id());
+            mounted.branches.iter().position(same)
+        };
+        let Some(upper_at) = at(upper) else {
+            bail!(
+                "{} is a branch of the union on {shown}, too, which would change; unmount it first",
+                lower.path().shown()
+            );
+        };
+        ensure!(
+            at(lower) == Some(upper_at + 1),
+            "in the union on {shown}, {} is not directly above {}",
+            upper.path().shown(),
+            lower.path().shown()
+        );
+        ensure!(
+            plink::pending(mounted)?.is_empty(),
+            "{shown} has pseudo-links; make hard links of them with: \
+             mount -o remount,rw {shown}; auplink {shown} flush; mount -o remount,ro {shown}"
         );
     }
-    Ok(())
+    match users.first() {
+        Some(user) => Claim::beside(&user.union.si, &both),
+        None => Claim::new(&both),
+    }
 }
-
-/// Paths that are mounted on, for the message.
-pub(crate) fn mounted_below(dir: &Dir) -> String {
-    let id = dir.mount_id().ok();
-    let table = mounts::table().unwrap_or_default();
-    let mount = table.iter().find(|m| Some(m.id) == id);
-    mount.map_or("a file system".to_owned(), |m| m.fstype.clone())
-}
-
-/// The flags of `linkat` that are used here: symbolic links are linked themselves.
-pub(crate) const LINK: AtFlags = AtFlags::empty();

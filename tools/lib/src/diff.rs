@@ -3,17 +3,18 @@
 //! What a branch changes of those below it.
 
 use std::{
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     fmt,
     path::{Path, PathBuf},
+    vec,
 };
 
 use anyhow::Result;
 use serde::Serialize;
 
 use crate::{
-    dir::Dir,
-    layers::{self, Found, Layer},
+    dir::{Cursor, Dir},
+    layers::{Found, Layers, Level},
     names::{self, Meaning},
 };
 
@@ -43,78 +44,127 @@ impl fmt::Display for Kind {
 /// what is in it, names in order. Paths begin with `/`, the root of the union.
 ///
 /// A directory on the branch counts as changed: it was copied there since something in it, or its
-/// attributes, changed.
+/// attributes, changed. `honours`: marks on the branch count.
 pub fn diff(
-    branch: &Layer,
-    below: &[Layer],
-    each: &mut dyn FnMut(Kind, PathBuf) -> Result<()>,
+    branch: Dir,
+    honours: bool,
+    below: Layers,
+    each: &mut dyn FnMut(Kind, &Path) -> Result<()>,
 ) -> Result<()> {
-    let honours = branch.honours;
-    Walk { honours, each }.dir(&branch.dir, below, false, Path::new("/"))
+    let level = below.visible()?;
+    let mut walk = Walk {
+        honours,
+        branch: Cursor::new(branch, 1),
+        below,
+        path: PathBuf::from("/"),
+        each,
+    };
+    let mut frames = vec![walk.begin(level, false)?];
+    while let Some(frame) = frames.last_mut() {
+        let next = frame.todo.next();
+        match next {
+            Some((name, Kind::Deleted)) => walk.tell(Kind::Deleted, &name)?,
+            Some((name, _)) => {
+                let entered = walk.entry(frame, &name)?;
+                frames.extend(entered);
+            }
+            None => {
+                let level = std::mem::take(&mut frame.level);
+                frames.pop();
+                if !frames.is_empty() {
+                    walk.path.pop();
+                    walk.branch.leave()?;
+                    walk.below.leave(&level)?;
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 struct Walk<'a> {
     /// Whether marks on the branch count.
     honours: bool,
-    each: &'a mut dyn FnMut(Kind, PathBuf) -> Result<()>,
+    branch: Cursor,
+    below: Layers,
+    path: PathBuf,
+    each: &'a mut dyn FnMut(Kind, &Path) -> Result<()>,
+}
+
+/// A directory of the walk.
+struct Frame {
+    /// The names that are left, and whether they are gone.
+    todo: vec::IntoIter<(OsString, Kind)>,
+    /// Names that have a whiteout, sorted.
+    whiteouts: Vec<OsString>,
+    level: Level,
+    /// A mark here or above hides all instances below.
+    cut: bool,
 }
 
 impl Walk<'_> {
-    /// `cut`: an opaque mark or a whiteout above hides all instances in `below`.
-    fn dir(&mut self, upper: &Dir, below: &[Layer], cut: bool, at: &Path) -> Result<()> {
-        let mut entries = Entries::of(upper)?;
+    /// Begins with the directory that the branch is at. `cut`: an opaque mark or a whiteout above
+    /// hides all its instances below.
+    fn begin(&self, level: Level, cut: bool) -> Result<Frame> {
+        let mut entries = Entries::of(&self.branch.dir())?;
         if !self.honours {
             entries.opaque = false;
             entries.whiteouts.clear();
         }
+        let cut = cut || entries.opaque;
         let mut gone = Vec::new();
-        if cut || entries.opaque {
-            gone.extend(layers::list(below)?);
+        if cut {
+            gone.extend(self.below.list(&level)?);
         } else {
             for name in &entries.whiteouts {
-                if !matches!(layers::look_up(below, name)?, Found::Absent) {
+                if !matches!(self.below.look_up(&level, name)?, Found::Absent) {
                     gone.push(name.clone());
                 }
             }
         }
         gone.retain(|name| entries.plain.binary_search(name).is_err());
-        let mut all: Vec<(&OsString, bool)> = gone.iter().map(|name| (name, true)).collect();
-        all.extend(entries.plain.iter().map(|name| (name, false)));
-        all.sort();
-        for (name, deleted) in all {
-            let path = at.join(name);
-            match deleted {
-                true => (self.each)(Kind::Deleted, path)?,
-                false => {
-                    let cut = cut || entries.opaque || entries.whiteouts.contains(name);
-                    self.entry(upper, name, below, cut, path)?;
-                }
-            }
-        }
-        Ok(())
+        let mut todo: Vec<_> = gone.into_iter().map(|name| (name, Kind::Deleted)).collect();
+        todo.extend(entries.plain.into_iter().map(|name| (name, Kind::Changed)));
+        todo.sort();
+        Ok(Frame {
+            todo: todo.into_iter(),
+            whiteouts: entries.whiteouts,
+            level,
+            cut,
+        })
     }
 
-    fn entry(
-        &mut self,
-        upper: &Dir,
-        name: &OsString,
-        below: &[Layer],
-        cut: bool,
-        path: PathBuf,
-    ) -> Result<()> {
-        let found = layers::look_up(below, name)?;
+    fn tell(&mut self, kind: Kind, name: &OsStr) -> Result<()> {
+        self.path.push(name);
+        let told = (self.each)(kind, &self.path);
+        self.path.pop();
+        told
+    }
+
+    /// A name that is on the branch; if it is a directory, that is to be gone on with.
+    fn entry(&mut self, at: &Frame, name: &OsStr) -> Result<Option<Frame>> {
+        let found = self.below.look_up(&at.level, name)?;
         let kind = match found {
             Found::Absent => Kind::Added,
             Found::Other | Found::Dir(_) => Kind::Changed,
         };
-        (self.each)(kind, path.clone())?;
-        let Some(sub) = upper.sub_if_there(name)? else {
-            return Ok(());
+        self.tell(kind, name)?;
+        let Some(sub) = self.branch.dir().sub(name)? else {
+            return Ok(None);
         };
-        match found {
-            Found::Dir(instances) => self.dir(&sub, &instances, cut, &path),
-            Found::Absent | Found::Other => self.dir(&sub, &[], cut, &path),
-        }
+        let instances = match found {
+            Found::Dir(instances) => instances,
+            Found::Absent | Found::Other => Vec::new(),
+        };
+        let cut = at.cut
+            || at
+                .whiteouts
+                .binary_search_by(|w| w.as_os_str().cmp(name))
+                .is_ok();
+        self.path.push(name);
+        self.branch.enter(sub);
+        let level = self.below.enter(instances);
+        self.begin(level, cut).map(Some)
     }
 }
 

@@ -6,23 +6,41 @@ use std::{
     collections::BTreeSet,
     ffi::{OsStr, OsString},
     path::Path,
+    rc::Rc,
 };
 
 use anyhow::Result;
 
 use crate::{
-    dir::{self, Dir},
+    dir::{self, Cursor, Dir},
     names::{self, Meaning},
 };
 
-/// One instance of a directory.
+/// A branch of a stack, at one of its directories.
 #[derive(Debug)]
 pub struct Layer {
-    /// The directory.
-    pub dir: Dir,
-    /// Whether marks in it count.
-    pub honours: bool,
+    cursor: Cursor,
+    honours: bool,
 }
+
+/// Branches, topmost first, each at one of its directories.
+#[derive(Debug)]
+pub struct Layers {
+    all: Vec<Layer>,
+    mounts: Mounts,
+}
+
+/// What is made of a name on which something is mounted: a union shows what is under it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mounts {
+    /// An error.
+    Refused,
+    /// Not a directory.
+    Shown,
+}
+
+/// Those branches of a stack that count in a directory.
+pub type Level = Vec<usize>;
 
 /// What a name is in a stack.
 #[derive(Debug)]
@@ -32,114 +50,141 @@ pub enum Found {
     /// Not a directory.
     Other,
     /// A directory, with these instances.
-    Dir(Vec<Layer>),
+    Dir(Vec<Instance>),
 }
 
-impl Layer {
-    /// Opens the root of a branch.
-    pub fn root(path: &Path, honours: bool) -> Result<Self> {
-        Ok(Layer {
-            dir: Dir::open(path)?,
+/// An instance of a directory, in this branch.
+pub type Instance = (usize, Dir);
+
+impl Layers {
+    /// Opens the roots of branches; each with whether marks in it count. `trees` are walked
+    /// together with these.
+    pub fn open<'p>(
+        branches: impl IntoIterator<Item = (&'p Path, bool)>,
+        trees: usize,
+        mounts: Mounts,
+    ) -> Result<Self> {
+        let roots: Result<Vec<_>> = branches
+            .into_iter()
+            .map(|(path, honours)| Ok((Dir::open(path)?, honours)))
+            .collect();
+        let roots = roots?;
+        let all = roots.len() + trees;
+        let layer = |(root, honours)| Layer {
+            cursor: Cursor::new(root, all),
             honours,
+        };
+        Ok(Layers {
+            all: roots.into_iter().map(layer).collect(),
+            mounts,
         })
     }
 
-    /// Whether the directory is marked as opaque.
-    pub fn is_opaque(&self) -> Result<bool> {
-        Ok(self.honours && self.dir.has_mark(names::OPAQUE.as_ref())?)
-    }
-}
-
-/// Cuts a list of instances after the first opaque one.
-pub fn visible(layers: Vec<Layer>) -> Result<Vec<Layer>> {
-    let mut seen = Vec::new();
-    for layer in layers {
-        let last = layer.is_opaque()?;
-        seen.push(layer);
-        if last {
-            break;
-        }
-    }
-    Ok(seen)
-}
-
-/// Looks a name up in the instances of a directory, topmost first.
-///
-/// A name counts before its whiteout on the same branch. Below a directory other types are stepped
-/// over, and directories are merged.
-pub fn look_up(layers: &[Layer], name: &OsStr) -> Result<Found> {
-    find(layers, name, Vec::new())
-}
-
-/// The instances of a directory that lie below one that was found elsewhere.
-pub fn below_dir(layers: &[Layer], name: &OsStr) -> Result<Vec<Layer>> {
-    let mut instances = Vec::new();
-    for layer in layers {
-        if collect(layer, name, &mut instances)? == Step::Stop {
-            break;
-        }
-    }
-    Ok(instances)
-}
-
-#[derive(PartialEq, Eq)]
-enum Step {
-    Next,
-    Stop,
-}
-
-fn find(layers: &[Layer], name: &OsStr, mut instances: Vec<Layer>) -> Result<Found> {
-    for layer in layers {
-        let stat = layer.dir.stat_of(name)?;
-        if instances.is_empty() && stat.is_some_and(|stat| !dir::is_dir(&stat)) {
-            return Ok(Found::Other);
-        }
-        if collect(layer, name, &mut instances)? == Step::Stop {
-            break;
-        }
-    }
-    Ok(match instances.is_empty() {
-        true => Found::Absent,
-        false => Found::Dir(instances),
-    })
-}
-
-/// Takes a directory of this name, and tells whether what lies below this branch counts.
-fn collect(layer: &Layer, name: &OsStr, instances: &mut Vec<Layer>) -> Result<Step> {
-    if let Some(dir) = layer.dir.sub_if_there(name)? {
-        let instance = Layer {
-            dir,
-            honours: layer.honours,
-        };
-        let opaque = instance.is_opaque()?;
-        instances.push(instance);
-        if opaque {
-            return Ok(Step::Stop);
-        }
-    }
-    let hidden = layer.honours && layer.dir.has_mark(&names::whiteout(name))?;
-    Ok(match hidden {
-        true => Step::Stop,
-        false => Step::Next,
-    })
-}
-
-/// All names that the merged directory shows.
-pub fn list(layers: &[Layer]) -> Result<BTreeSet<OsString>> {
-    let mut shown = BTreeSet::new();
-    let mut hidden = BTreeSet::new();
-    for layer in layers {
-        let mut whiteouts = Vec::new();
-        for name in layer.dir.names()? {
-            match names::meaning(&name) {
-                Meaning::Plain if !hidden.contains(&name) => {
-                    shown.insert(name);
-                }
-                Meaning::Whiteout(of) if layer.honours => whiteouts.push(of),
-                _ => {}
+    /// Those whose roots count: all down to the first opaque one.
+    pub fn visible(&self) -> Result<Level> {
+        let mut seen = Vec::new();
+        for (index, layer) in self.all.iter().enumerate() {
+            seen.push(index);
+            if layer.honours && is_opaque(&layer.cursor.dir())? {
+                break;
             }
         }
-        hidden.extend(whiteouts);
+        Ok(seen)
     }
-    Ok(shown)
+
+    fn at(&self, index: usize) -> (Rc<Dir>, bool) {
+        let layer = &self.all[index];
+        (layer.cursor.dir(), layer.honours)
+    }
+
+    /// Looks a name up in the instances of a directory, topmost first.
+    ///
+    /// A name counts before its whiteout on the same branch. Below a directory other types are
+    /// stepped over, and directories are merged.
+    pub fn look_up(&self, level: &[usize], name: &OsStr) -> Result<Found> {
+        self.find(level, name, true)
+    }
+
+    /// The instances of a directory that lie below one that was found elsewhere.
+    pub fn below_dir(&self, level: &[usize], name: &OsStr) -> Result<Vec<Instance>> {
+        match self.find(level, name, false)? {
+            Found::Dir(instances) => Ok(instances),
+            Found::Absent | Found::Other => Ok(Vec::new()),
+        }
+    }
+
+    fn find(&self, level: &[usize], name: &OsStr, any_type: bool) -> Result<Found> {
+        let mut instances: Vec<Instance> = Vec::new();
+        for &index in level {
+            let (dir, honours) = self.at(index);
+            let object = match dir.get(name) {
+                Err(e) if dir::is_mount(&e) && self.mounts == Mounts::Shown => {
+                    return Ok(Found::Other);
+                }
+                other => other?,
+            };
+            if let Some(object) = object {
+                if object.meta().is_dir() {
+                    let instance = object.open_dir()?;
+                    let last = honours && is_opaque(&instance)?;
+                    instances.push((index, instance));
+                    if last {
+                        break;
+                    }
+                } else if any_type && instances.is_empty() {
+                    return Ok(Found::Other);
+                }
+            }
+            if honours && dir.has_mark(&names::whiteout(name))? {
+                break;
+            }
+        }
+        Ok(match instances.is_empty() {
+            true => Found::Absent,
+            false => Found::Dir(instances),
+        })
+    }
+
+    /// Goes to these instances.
+    pub fn enter(&mut self, instances: Vec<Instance>) -> Level {
+        let mut level = Vec::new();
+        for (index, dir) in instances {
+            self.all[index].cursor.enter(dir);
+            level.push(index);
+        }
+        level
+    }
+
+    /// Leaves the instances that were entered.
+    pub fn leave(&mut self, level: &[usize]) -> Result<()> {
+        level
+            .iter()
+            .try_for_each(|index| self.all[*index].cursor.leave())
+    }
+
+    /// All names that the merged directory shows.
+    pub fn list(&self, level: &[usize]) -> Result<BTreeSet<OsString>> {
+        let mut shown = BTreeSet::new();
+        let mut hidden = BTreeSet::new();
+        for &index in level {
+            let (dir, honours) = self.at(index);
+            let mut whiteouts = Vec::new();
+            for name in dir.names()? {
+                match names::meaning(&name) {
+                    Meaning::Plain if !hidden.contains(&name) => {
+                        shown.insert(name);
+                    }
+                    Meaning::Whiteout(of) if honours => whiteouts.push(of),
+                    _ => {}
+                }
+            }
+            hidden.extend(whiteouts);
+        }
+        Ok(shown)
+    }
+}
+
+/// Whether a directory on a branch whose marks count is marked as opaque.
+fn is_opaque(dir: &Dir) -> Result<bool> {
+    dir.has_mark(names::OPAQUE.as_ref())
 }

@@ -7,9 +7,10 @@
 //!                  options  mount options as text; mountapi both mount APIs
 //!                  ioctl    aufs's ioctls;         plink    pseudo-links and their maintenance
 //!                  busy     who holds a branch
-//! branches on disk names    names with `.wh.`;     dir      directories by descriptor
+//! branches on disk names    names with `.wh.`;     dir      all that opens names
 //!                  layers   look-up in a stack;    object   copying and removing objects
 //!                  diff, commit, check             what the commands of these names do
+//!                  claim    a branch for ourselves;  system   files of the kernel
 //! ```
 //!
 //! Only `ioctl` has unsafe code.
@@ -19,6 +20,7 @@
 pub mod branch;
 pub mod busy;
 pub mod check;
+pub mod claim;
 pub mod commit;
 pub mod diff;
 pub mod dir;
@@ -30,6 +32,7 @@ pub mod names;
 pub mod object;
 pub mod options;
 pub mod plink;
+mod system;
 pub mod union;
 
 /// The errno at the root of an error, if it has one.

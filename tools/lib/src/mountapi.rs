@@ -12,7 +12,7 @@ use std::{
     path::Path,
 };
 
-use anyhow::{anyhow, Context, Error, Result};
+use anyhow::{anyhow, bail, Context, Error, Result};
 use rustix::{
     fs::CWD,
     io::Errno,
@@ -24,6 +24,7 @@ use rustix::{
 
 use crate::{
     mounts::Mount,
+    names::Show,
     options::{self, Setting, Sorted},
 };
 
@@ -46,9 +47,9 @@ fn old_interface_wanted(sorted: &Sorted) -> Option<&'static str> {
     if forced {
         return Some("LIBMOUNT_FORCE_MOUNT2=always");
     }
-    let whole: usize = sorted.fs.iter().map(|o| o.len() + 1).sum();
     let fits = options::settings(&sorted.fs).is_ok();
-    (!fits && whole <= options::MOUNT2_MAX).then_some("an option has more than 255 bytes")
+    let goes = || options::strings(&sorted.fs).is_ok_and(|strings| strings.len() == 1);
+    (!fits && goes()).then_some("an option has more than 255 bytes")
 }
 
 /// Mounts a union.
@@ -152,7 +153,7 @@ fn mount_by_string(request: &Request<'_>) -> Result<()> {
 }
 
 fn cannot_mount(request: &Request<'_>, errno: Errno, messages: Vec<String>) -> Error {
-    let target = request.target.display();
+    let target = request.target.shown();
     let advice = match errno {
         Errno::NODEV => format!(
             "the kernel knows no file system type {0}; load the module: modprobe {0}",
@@ -176,13 +177,16 @@ pub fn remount(mounted: &Mount, options: &Sorted) -> Result<()> {
             true => "the kernel's log says why: dmesg | tail".to_owned(),
             false => messages.join("; "),
         };
-        Error::from(errno).context(format!("remounting {}: {advice}", target.display()))
+        Error::from(errno).context(format!("remounting {}: {advice}", target.shown()))
     };
     // All flags of a mount are replaced, so those that are not mentioned are given again.
     let flags = options.flags(flags_of(mounted));
     let by_string = || -> Result<()> {
-        let string = options.fs.join(&b","[..]);
-        let data = CString::new(string).context("an option has a NUL byte")?;
+        let strings = options::strings(&options.fs)?;
+        let [string] = &strings[..] else {
+            bail!("the options of a remount are longer than mount(2) takes");
+        };
+        let data = CString::new(&string[..]).context("an option has a NUL byte")?;
         mount::mount_remount(target, flags, data.as_c_str()).map_err(|e| refused(e, Vec::new()))
     };
     if old_interface_wanted(options).is_some() {
@@ -219,12 +223,12 @@ pub fn unmount(target: &Path, flags: UnmountFlags) -> Result<()> {
         let advice = match e {
             Errno::BUSY => format!(
                 "it is in use; `aubusy {0} BRANCH` or `fuser -vm {0}` shows by whom",
-                target.display()
+                target.shown()
             ),
             Errno::INVAL => "nothing is mounted there".to_owned(),
             _ => "it was refused".to_owned(),
         };
-        anyhow!(e).context(format!("unmounting {}: {advice}", target.display()))
+        anyhow!(e).context(format!("unmounting {}: {advice}", target.shown()))
     })
 }
 

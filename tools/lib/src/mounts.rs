@@ -2,17 +2,11 @@
 
 //! The mount table, from `/proc/self/mountinfo`.
 
-use std::{
-    ffi::OsString,
-    fs,
-    os::unix::ffi::OsStringExt,
-    path::{Path, PathBuf},
-};
+use std::{ffi::OsString, os::unix::ffi::OsStringExt, path::PathBuf};
 
 use anyhow::{Context, Result};
-use rustix::fs::{AtFlags, StatxFlags, CWD};
 
-use crate::names::unescape;
+use crate::{names::unescape, system};
 
 /// One mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,7 +60,8 @@ impl Mount {
 /// Reads the table.
 pub fn table() -> Result<Vec<Mount>> {
     let path = "/proc/self/mountinfo";
-    let text = fs::read(path).with_context(|| format!("{path} (is /proc mounted?)"))?;
+    let text =
+        system::read(path.as_ref()).with_context(|| format!("{path} (is /proc mounted?)"))?;
     Ok(parse(&text))
 }
 
@@ -102,16 +97,10 @@ fn parse_line(line: &[u8]) -> Option<Mount> {
     })
 }
 
-/// The number of the mount that a path is on.
-pub fn id_of(path: &Path) -> Result<u64> {
-    let got = rustix::fs::statx(CWD, path, AtFlags::empty(), StatxFlags::MNT_ID)
-        .with_context(|| format!("{}", path.display()))?;
-    Ok(got.stx_mnt_id)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
 
     const TABLE: &[u8] = b"\
 21 1 254:1 / / rw,relatime shared:1 - ext4 /dev/root rw,errors=remount-ro\n\
@@ -142,7 +131,7 @@ bad line\n\
     #[test]
     fn this_machine() {
         let table = table().unwrap();
-        let id = id_of(Path::new("/proc/self")).unwrap();
+        let id = crate::dir::mount_of(Path::new("/proc/self")).unwrap();
         let proc = table.iter().find(|m| m.id == id).unwrap();
         assert_eq!(proc.fstype, "proc");
     }

@@ -121,12 +121,63 @@ pub fn escape(bytes: &[u8]) -> String {
     out
 }
 
-/// A path for people, one line.
-pub fn shown(path: &Path) -> String {
-    match path.to_str() {
-        Some(text) if !text.contains(char::is_control) => text.to_owned(),
-        _ => escape(path.as_os_str().as_bytes()),
+/// Text for people, whatever it contains: one line that a terminal shows as it is, and that says
+/// exactly which bytes it stands for.
+pub trait Show {
+    /// With `\ooo` for bytes of what is no text, controls the terminal or cannot be seen, and for
+    /// the backslash.
+    fn shown(&self) -> String;
+}
+
+impl Show for OsStr {
+    fn shown(&self) -> String {
+        let mut out = String::with_capacity(self.len());
+        for chunk in self.as_bytes().utf8_chunks() {
+            for char in chunk.valid().chars() {
+                match is_visible(char) && char != '\\' {
+                    true => out.push(char),
+                    false => push_escaped(&mut out, char.encode_utf8(&mut [0; 4]).as_bytes()),
+                }
+            }
+            push_escaped(&mut out, chunk.invalid());
+        }
+        out
     }
+}
+
+impl Show for Path {
+    fn shown(&self) -> String {
+        self.as_os_str().shown()
+    }
+}
+
+fn push_escaped(out: &mut String, bytes: &[u8]) {
+    for byte in bytes {
+        out.push_str(&format!("\\{byte:03o}"));
+    }
+}
+
+/// Whether a character shows as itself and does nothing else: no control character, none that
+/// changes the direction of writing, joins, or takes no room.
+pub fn is_visible(char: char) -> bool {
+    !char.is_control()
+        && !matches!(char,
+            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
+            | '\u{fe00}'..='\u{fe0f}' | '\u{e0000}'..='\u{e0fff}')
+}
+
+/// A message of several lines as a terminal may have it: what the kernel or another program said may
+/// contain anything.
+pub fn harmless(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for char in text.chars() {
+        match is_visible(char) || matches!(char, '\n' | '\t') {
+            true => out.push(char),
+            false => push_escaped(&mut out, char.encode_utf8(&mut [0; 4]).as_bytes()),
+        }
+    }
+    out
 }
 
 #[cfg(test)]
@@ -170,7 +221,29 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_people_see() {
+        let of = |bytes: &[u8]| OsStr::from_bytes(bytes).shown();
+        assert_eq!(of("a b/ä–字".as_bytes()), "a b/ä–字");
+        assert_eq!(of(b"\x1b]0;x\x07\n"), "\\033]0;x\\007\\012");
+        assert_eq!(
+            of("\u{202e}gpj\u{9b}".as_bytes()),
+            "\\342\\200\\256gpj\\302\\233"
+        );
+        // A name with a backslash and one with that byte are not shown alike.
+        assert_eq!(
+            (of(b"\xff"), of(b"\\377")),
+            ("\\377".into(), "\\134377".into())
+        );
+        assert_eq!(harmless("a\n\tb\\\x1b[2J\r"), "a\n\tb\\\\033[2J\\015");
+    }
+
     proptest! {
+        #[test]
+        fn what_is_shown_is_exact(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
+            prop_assert_eq!(unescape(OsStr::from_bytes(&bytes).shown().as_bytes()), bytes);
+        }
+
         #[test]
         fn escapes_come_back(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
             let text = escape(&bytes);

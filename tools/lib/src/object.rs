@@ -1,102 +1,107 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Copying objects with all that belongs to them, and removing trees.
+//! Copying objects with all that belongs to them.
 
-use std::{collections::BTreeMap, ffi::OsStr, io::Write, os::fd::AsFd};
+use std::{ffi::OsStr, fs::File, os::fd::AsFd};
 
-use anyhow::{ensure, Context, Result};
+use anyhow::{bail, ensure, Context, Result};
 use rustix::{
-    fs::{
-        self, AtFlags, FileType, Gid, Mode, OFlags, SeekFrom, Stat, Timespec, Timestamps, Uid,
-        XattrFlags,
-    },
+    fs::{self, FileType, SeekFrom},
     io::Errno,
 };
 
 use crate::{
-    dir::{self, Dir},
-    names,
+    dir::{self, Dir, Meta, Object, Xattrs},
+    names::{self, Show},
 };
 
 /// Extended attributes that belong to the file system an object is on.
-const RESERVED_XATTRS: &str = "trusted.ruaufs.";
+const RESERVED_XATTRS: &[u8] = b"trusted.ruaufs.";
+const ACCESS_ACL: &[u8] = b"system.posix_acl_access";
 
 /// Data is copied in steps of this size; between them one can interrupt.
 const STEP: u64 = 8 << 20;
+const COMPARED: usize = 128 << 10;
 
 /// Told how many bytes were copied; an error ends the copy.
 pub type Report<'a> = &'a mut dyn FnMut(u64) -> Result<()>;
 
-/// Copies an object that is no directory, with contents, owner, mode, extended attributes (ACLs are
-/// some of these) and times. The new name must not be there. A failed copy leaves nothing.
-pub fn copy(
-    from: &Dir,
-    name: &OsStr,
-    stat: &Stat,
-    to: &Dir,
-    new: &OsStr,
-    report: Report<'_>,
-) -> Result<()> {
-    let result = (|| {
-        make(from, name, stat, to, new, report)?;
-        copy_attributes(from, name, stat, to, new)
-    })();
-    if result.is_err() {
-        // What matters is the first error.
-        let _ = fs::unlinkat(to.fd(), new, AtFlags::empty());
-    }
-    result.with_context(|| {
-        let (old, new) = (from.path_of(name), to.path());
-        format!("copying {} to {}", old.display(), new.display())
-    })
-}
+/// A directory beside the names that are to be replaced, in which nobody else can do anything: an
+/// object that is made in it stays what it is until it is moved to its name.
+#[derive(Debug)]
+pub struct Workshop(Dir);
 
-fn make(
-    from: &Dir,
-    name: &OsStr,
-    stat: &Stat,
-    to: &Dir,
-    new: &OsStr,
-    report: Report<'_>,
-) -> Result<()> {
-    match dir::kind(stat) {
-        FileType::RegularFile => {
-            // Reading leaves no trace where that is allowed.
-            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let source = match fs::openat(from.fd(), name, flags | OFlags::NOATIME, Mode::empty()) {
-                Err(Errno::PERM) => fs::openat(from.fd(), name, flags, Mode::empty()),
-                other => other,
-            };
-            let source = source.context("opening it")?;
-            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-            let target = fs::openat(to.fd(), new, flags, Mode::RUSR | Mode::WUSR);
-            let target = target.context("making the copy")?;
-            let size = u64::try_from(stat.st_size).unwrap_or_default();
-            copy_data(&source, &target, size, report)
+/// A name which `ruaufs check` knows as temporary, in case it is left behind.
+pub const WORKSHOP: &str = ".wh..wh.commit.0000";
+const PIECE: &str = "x";
+
+impl Workshop {
+    /// Makes one in this directory.
+    pub fn open(parent: &Dir) -> Result<Self> {
+        parent.remove(WORKSHOP.as_ref())?;
+        parent.make_private(WORKSHOP.as_ref()).map(Workshop)
+    }
+
+    /// Removes it.
+    pub fn close(self, parent: &Dir) -> Result<()> {
+        self.0.clear()?;
+        parent.rmdir(WORKSHOP.as_ref())
+    }
+
+    /// Copies an object that is no directory, with contents, owner, mode, extended attributes (ACLs
+    /// are some of these) and times. Returns the copy, and what it could not be given.
+    pub fn copy(&self, from: &Object, report: Report<'_>) -> Result<(Object, Vec<String>)> {
+        let name: &OsStr = PIECE.as_ref();
+        let meta = from.meta();
+        match meta.kind() {
+            FileType::RegularFile => {
+                let source = from.open_file()?;
+                let target = self.0.make_file(name)?;
+                copy_data(&source, &target, meta.size, report)?;
+            }
+            FileType::Symlink => self.0.make_link(name, &from.link_target()?)?,
+            kind @ (FileType::Fifo
+            | FileType::Socket
+            | FileType::CharacterDevice
+            | FileType::BlockDevice) => self.0.make_node(name, kind, meta.rdev)?,
+            other => bail!("it is {}", dir::kind_word(other)),
         }
-        FileType::Symlink => {
-            let target = fs::readlinkat(from.fd(), name, Vec::new()).context("reading the link")?;
-            fs::symlinkat(target, to.fd(), new).context("making the link")
-        }
-        kind @ (FileType::Fifo
-        | FileType::Socket
-        | FileType::CharacterDevice
-        | FileType::BlockDevice) => {
-            fs::mknodat(to.fd(), new, kind, Mode::RUSR | Mode::WUSR, stat.st_rdev)
-                .with_context(|| format!("making {}", dir::kind_word(kind)))
-        }
-        other => anyhow::bail!("it is {}", dir::kind_word(other)),
+        let copy = self.0.expect(name)?;
+        let left_out = set_attributes(&copy.fd(), meta, &from.xattrs()?, self.0.free_bytes()?)?;
+        Ok((copy, left_out))
+    }
+
+    /// Makes a further name of an object.
+    pub fn link(&self, object: &Object) -> rustix::io::Result<()> {
+        object.link_to(&self.0, PIECE.as_ref())
+    }
+
+    /// Takes over a name from another directory of root's.
+    pub fn adopt(&self, from: &Dir, name: &OsStr) -> Result<()> {
+        from.rename(name, &self.0, PIECE.as_ref())
+    }
+
+    /// Moves what was made to its name, over what is there.
+    pub fn deliver(&self, to: &Dir, name: &OsStr) -> Result<()> {
+        self.0.rename(PIECE.as_ref(), to, name)?;
+        // rename(2) does nothing if both are links of one file.
+        self.0.unlink(PIECE.as_ref())
+    }
+
+    /// Removes what was made.
+    pub fn discard(&self) -> Result<()> {
+        self.0.remove(PIECE.as_ref())
     }
 }
 
 /// Shares blocks where both files are on one file system that can; else copies what is no hole.
-fn copy_data(source: impl AsFd, target: impl AsFd, size: u64, report: Report<'_>) -> Result<()> {
-    if fs::ioctl_ficlone(&target, &source).is_ok() {
+fn copy_data(source: &File, target: &File, size: u64, report: Report<'_>) -> Result<()> {
+    if fs::ioctl_ficlone(target, source).is_ok() {
         return report(size);
     }
     let mut pos = 0;
     while pos < size {
-        let start = match fs::seek(&source, SeekFrom::Data(pos)) {
+        let start = match fs::seek(source, SeekFrom::Data(pos)) {
             Ok(start) => start.min(size),
             Err(Errno::NXIO) => size,
             // A file system that knows no holes.
@@ -105,20 +110,20 @@ fn copy_data(source: impl AsFd, target: impl AsFd, size: u64, report: Report<'_>
         };
         report(start - pos)?;
         let end = match start < size {
-            true => fs::seek(&source, SeekFrom::Hole(start))
+            true => fs::seek(source, SeekFrom::Hole(start))
                 .unwrap_or(size)
                 .min(size),
             false => size,
         };
-        copy_range(&source, &target, start, end, report)?;
+        copy_range(source, target, start, end, report)?;
         pos = end;
     }
-    fs::ftruncate(&target, size).context("setting the size")
+    fs::ftruncate(target, size).context("setting the size")
 }
 
 fn copy_range(
-    source: impl AsFd,
-    target: impl AsFd,
+    source: &File,
+    target: &File,
     start: u64,
     end: u64,
     report: Report<'_>,
@@ -129,7 +134,7 @@ fn copy_range(
         let step = usize::try_from((end - from).min(STEP)).unwrap_or(usize::MAX);
         let mut done = 0;
         if in_kernel {
-            match fs::copy_file_range(&source, Some(&mut from), &target, Some(&mut to), step) {
+            match fs::copy_file_range(source, Some(&mut from), target, Some(&mut to), step) {
                 Ok(n) => done = n as u64,
                 Err(Errno::XDEV | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {}
                 Err(e) => return Err(e).context("copying data"),
@@ -137,7 +142,7 @@ fn copy_range(
             in_kernel = done > 0;
         }
         if !in_kernel {
-            done = copy_by_hand(&source, &target, from, step)?;
+            done = copy_by_hand(source, target, from, step)?;
             ensure!(done > 0, "it became shorter while it was copied");
             from += done;
             to = from;
@@ -147,142 +152,122 @@ fn copy_range(
     Ok(())
 }
 
-fn copy_by_hand(source: impl AsFd, target: impl AsFd, at: u64, step: usize) -> Result<u64> {
+fn copy_by_hand(source: &File, target: &File, at: u64, step: usize) -> Result<u64> {
     let mut buffer = vec![0; step.min(1 << 20)];
-    let got = rustix::io::pread(&source, &mut buffer[..], at).context("reading")?;
+    let got = rustix::io::pread(source, &mut buffer[..], at).context("reading")?;
     let mut written = 0;
     while written < got {
         let chunk = &buffer[written..got];
-        written += rustix::io::pwrite(&target, chunk, at + written as u64).context("writing")?;
+        written += rustix::io::pwrite(target, chunk, at + written as u64).context("writing")?;
     }
     Ok(got as u64)
 }
 
-/// Gives an object owner, mode, extended attributes and times of another one, both of which may be
-/// directories. Attributes that the other one lacks are removed.
-pub fn copy_attributes(from: &Dir, name: &OsStr, stat: &Stat, to: &Dir, new: &OsStr) -> Result<()> {
-    let owner = (
-        Some(Uid::from_raw(stat.st_uid)),
-        Some(Gid::from_raw(stat.st_gid)),
-    );
-    let nofollow = AtFlags::SYMLINK_NOFOLLOW;
+/// Whether two objects are the same in all that a copy copies, but for the time of the last access.
+/// Nothing else is taken for a proof that something was copied.
+pub fn is_copy(copy: &Object, of: &Object, report: Report<'_>) -> Result<bool> {
+    let key = |m: &Meta| (m.mode, m.uid, m.gid, m.mtime, m.size, m.rdev);
+    if key(copy.meta()) != key(of.meta()) || own(copy.xattrs()?) != own(of.xattrs()?) {
+        return Ok(false);
+    }
+    match of.meta().kind() {
+        FileType::RegularFile => same_data(&copy.open_file()?, &of.open_file()?, report),
+        FileType::Symlink => Ok(copy.link_target()? == of.link_target()?),
+        _ => Ok(true),
+    }
+}
+
+fn same_data(one: &File, other: &File, report: Report<'_>) -> Result<bool> {
+    let (mut first, mut second) = (vec![0; COMPARED], vec![0; COMPARED]);
+    let mut at = 0;
+    loop {
+        // Where both have holes there is nothing to be compared.
+        let next = |file: &File| match fs::seek(file, SeekFrom::Data(at)) {
+            Err(Errno::NXIO) => u64::MAX,
+            other => other.unwrap_or(at),
+        };
+        let start = next(one).min(next(other));
+        if start == u64::MAX {
+            return Ok(true);
+        }
+        at = start;
+        let (a, b) = (fill(one, &mut first, at)?, fill(other, &mut second, at)?);
+        if first[..a] != second[..b] {
+            return Ok(false);
+        }
+        if a == 0 {
+            return Ok(true);
+        }
+        at += a as u64;
+        report(0)?;
+    }
+}
+
+/// Reads until the buffer is full or the file ends.
+fn fill(file: &File, buffer: &mut [u8], at: u64) -> Result<usize> {
+    let mut got = 0;
+    while got < buffer.len() {
+        match rustix::io::pread(file, &mut buffer[got..], at + got as u64).context("reading")? {
+            0 => break,
+            n => got += n,
+        }
+    }
+    Ok(got)
+}
+
+/// Without the attributes that are reserved for the union.
+fn own(mut all: Xattrs) -> Xattrs {
+    all.retain(|name, _| !name.starts_with(RESERVED_XATTRS));
+    all
+}
+
+/// Gives an open object owner, mode, extended attributes and times of another one. Attributes that
+/// the other one lacks are removed. Returns what it could not be given, see [`may_be_left_out`].
+pub fn set_attributes(
+    to: &impl AsFd,
+    meta: &Meta,
+    wanted: &Xattrs,
+    free: u64,
+) -> Result<Vec<String>> {
+    let wanted = own(wanted.clone());
+    let mut left_out = Vec::new();
     // Changing the owner drops set-user-id bits and capabilities, changing the mode changes an
     // ACL, and all of these change times: hence this order.
-    fs::chownat(to.fd(), new, owner.0, owner.1, nofollow).context("changing the owner")?;
-    let is_link = dir::kind(stat) == FileType::Symlink;
-    if !is_link {
-        let mode = Mode::from_raw_mode(stat.st_mode);
-        fs::chmodat(to.fd(), new, mode, AtFlags::empty()).context("changing the mode")?;
+    dir::set_owner(to, meta)?;
+    dir::set_mode(to, meta, meta.mode)?;
+    let have = own(dir::xattrs(to)?);
+    for name in have.keys().filter(|name| !wanted.contains_key(*name)) {
+        dir::remove_xattr(to, name).with_context(|| {
+            format!("removing the extended attribute {}", dir::shown_name(name))
+        })?;
     }
-    let wanted = xattrs(from, name)?;
-    let have = xattrs(to, new)?;
-    let path = to.magic_path(new);
-    for attribute in have.keys().filter(|a| !wanted.contains_key(*a)) {
-        fs::lremovexattr(&path, attribute.as_str())
-            .with_context(|| format!("removing the extended attribute {attribute}"))?;
-    }
-    for (attribute, value) in wanted.iter().filter(|(a, v)| have.get(*a) != Some(*v)) {
-        fs::lsetxattr(&path, attribute.as_str(), value, XattrFlags::empty())
-            .with_context(|| format!("setting the extended attribute {attribute}"))?;
-    }
-    fs::utimensat(to.fd(), new, &times(stat), nofollow).context("setting the times")
-}
-
-fn times(stat: &Stat) -> Timestamps {
-    Timestamps {
-        last_access: Timespec {
-            tv_sec: stat.st_atime,
-            tv_nsec: stat.st_atime_nsec as _,
-        },
-        last_modification: Timespec {
-            tv_sec: stat.st_mtime,
-            tv_nsec: stat.st_mtime_nsec as _,
-        },
-    }
-}
-
-/// [`copy_attributes`] of one branch's root to another's.
-pub fn copy_root_attributes(from: &Dir, stat: &Stat, to: &Dir) -> Result<()> {
-    let dot: &OsStr = ".".as_ref();
-    copy_attributes(from, dot, stat, to, dot)
-        .with_context(|| format!("changing attributes of {}", to.path().display()))
-}
-
-/// Sets the times of a directory.
-pub fn set_times(dir: &Dir, stat: &Stat) -> Result<()> {
-    fs::futimens(dir.fd(), &times(stat))
-        .with_context(|| format!("setting the times of {}", dir.path().display()))
-}
-
-/// The extended attributes of an object, without those that are reserved for the union.
-pub fn xattrs(dir: &Dir, name: &OsStr) -> Result<BTreeMap<String, Vec<u8>>> {
-    let path = dir.magic_path(name);
-    let list = sized(|buffer| match buffer {
-        None => fs::llistxattr_query(&path),
-        Some(buffer) => fs::llistxattr(&path, buffer),
-    });
-    let list = match list {
-        // The file system has none.
-        Err(Errno::OPNOTSUPP) => return Ok(BTreeMap::new()),
-        other => other.context("listing extended attributes")?,
-    };
-    let mut all = BTreeMap::new();
-    for attribute in list.split(|b| *b == 0).filter(|a| !a.is_empty()) {
-        let attribute = String::from_utf8_lossy(attribute).into_owned();
-        if attribute.starts_with(RESERVED_XATTRS) {
-            continue;
-        }
-        let value = sized(|buffer| match buffer {
-            None => fs::lgetxattr_query(&path, attribute.as_str()),
-            Some(buffer) => fs::lgetxattr(&path, attribute.as_str(), buffer),
-        });
-        let value = value.with_context(|| format!("reading the extended attribute {attribute}"))?;
-        all.insert(attribute, value);
-    }
-    Ok(all)
-}
-
-/// Asks for the size first, then for the contents, until they fit.
-fn sized(
-    mut call: impl FnMut(Option<&mut [u8]>) -> rustix::io::Result<usize>,
-) -> rustix::io::Result<Vec<u8>> {
-    loop {
-        let mut buffer = vec![0; call(None)?];
-        if buffer.is_empty() {
-            return Ok(buffer);
-        }
-        match call(Some(&mut buffer)) {
-            Err(Errno::RANGE) => continue,
-            got => {
-                buffer.truncate(got?);
-                return Ok(buffer);
+    for (name, value) in wanted.iter().filter(|(n, v)| have.get(*n) != Some(*v)) {
+        match dir::set_xattr(to, name, value) {
+            Err(e) if may_be_left_out(name, e, value.len() as u64, free) => {
+                left_out.push(format!("{} ({} bytes)", dir::shown_name(name), value.len()));
+                if name == ACCESS_ACL {
+                    // The group's bits are the mask of an ACL: without it they give more.
+                    dir::set_mode(to, meta, meta.mode & !0o070)?;
+                }
             }
+            other => other.with_context(|| {
+                format!("setting the extended attribute {}", dir::shown_name(name))
+            })?,
         }
     }
+    dir::set_times(to, meta)?;
+    Ok(left_out)
 }
 
-/// Removes an entry and all that is in it. Mounts below it are an error.
-pub fn remove(dir: &Dir, name: &OsStr) -> Result<()> {
-    remove_on(dir, name, dir.mount_id()?)
-}
-
-fn remove_on(dir: &Dir, name: &OsStr, mount: u64) -> Result<()> {
-    let Some(stat) = dir.stat_of(name)? else {
-        return Ok(());
-    };
-    if !dir::is_dir(&stat) {
-        return dir.unlink(name);
+/// Any user can give an object attributes that another file system cannot hold, which must not keep
+/// root from copying it. Others are errors, and so is it if the file system is just full.
+fn may_be_left_out(name: &[u8], errno: Errno, size: u64, free: u64) -> bool {
+    let users = name.starts_with(b"user.") || name.starts_with(b"system.posix_acl_");
+    match errno {
+        Errno::TOOBIG | Errno::RANGE | Errno::OPNOTSUPP | Errno::INVAL => users,
+        Errno::NOSPC => users && free > size.saturating_add(1 << 20),
+        _ => false,
     }
-    let sub = dir.sub(name)?;
-    ensure!(
-        sub.mount_id()? == mount,
-        "{}: something is mounted there; unmount it first",
-        sub.path().display()
-    );
-    for entry in sub.names()? {
-        remove_on(&sub, &entry, mount)?;
-    }
-    dir.rmdir(name)
 }
 
 /// Makes a whiteout or an opaque mark: a hard link of the branch's base file if there is one.
@@ -290,23 +275,12 @@ pub fn make_mark(root: &Dir, dir: &Dir, name: &OsStr) -> Result<()> {
     if dir.has_mark(name)? {
         return Ok(());
     }
-    let base: &OsStr = names::BASE.as_ref();
-    if root.has_mark(base)? {
-        let flags = AtFlags::empty();
-        if fs::linkat(root.fd(), base, dir.fd(), name, flags).is_ok() {
-            return Ok(());
-        }
+    match root.get(names::BASE.as_ref())? {
+        Some(base) if base.meta().is_file() && base.link_to(dir, name).is_ok() => return Ok(()),
         // Too many links, for one: a file of its own is as good.
+        _ => {}
     }
-    dir.make_file(name, 0o444)
-}
-
-/// Writes a small file in one go.
-pub fn write_file(dir: &Dir, name: &OsStr, data: &[u8]) -> Result<std::fs::File> {
-    let flags = OFlags::CREATE | OFlags::TRUNC | OFlags::WRONLY | OFlags::CLOEXEC;
-    let named = || format!("writing {}", dir.path_of(name).display());
-    let fd = fs::openat(dir.fd(), name, flags, Mode::RUSR | Mode::WUSR).with_context(named)?;
-    let mut file = std::fs::File::from(fd);
-    file.write_all(data).with_context(named)?;
-    Ok(file)
+    let file = dir.make_file(name)?;
+    fs::fchmod(&file, fs::Mode::from_raw_mode(0o444))
+        .with_context(|| format!("making {}", dir.path_of(name).shown()))
 }

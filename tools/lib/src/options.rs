@@ -3,8 +3,12 @@
 //! Mount options as text: what mount(8) hands to a helper, sorted into what is whose, and cut to
 //! what the kernel's interfaces take.
 
+use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
+
 use anyhow::{bail, ensure, Result};
 use rustix::mount::MountFlags;
+
+use crate::names::Show;
 
 /// Longest value (and key) of fsconfig(2).
 pub const FSCONFIG_MAX: usize = 255;
@@ -54,11 +58,49 @@ pub fn key_value(option: &[u8]) -> (&[u8], Option<&[u8]>) {
 /// Options that may be written `KEY:VALUE`.
 const COLON_KEYS: &[&[u8]] = &[b"br", b"add", b"ins", b"append", b"prepend", b"del", b"mod"];
 
+/// An option of the union: key and value are exactly what the kernel gets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// The key.
+    pub key: Text,
+    /// The value; without one it is a flag.
+    pub value: Option<Text>,
+}
+
+impl Setting {
+    /// A key with a value, which may be any bytes.
+    pub fn new(key: &str, value: impl Into<Text>) -> Self {
+        Setting {
+            key: key.into(),
+            value: Some(value.into()),
+        }
+    }
+
+    /// An option as mount(8) hands it over: quotes around a value and backslashes before commas
+    /// protect commas, and go.
+    pub fn read(option: &[u8]) -> Self {
+        let (key, value) = key_value(option);
+        Setting {
+            key: key.to_vec(),
+            value: value.map(bare),
+        }
+    }
+
+    /// As text that goes to mount(2).
+    fn text(&self) -> Text {
+        match &self.value {
+            Some(value) => [&self.key[..], b"=", value].concat(),
+            None => self.key.clone(),
+        }
+    }
+}
+
 /// Flags of a mount: the word, what it sets, what it clears. A super block has some of them, too.
 const FLAGS: &[(&str, MountFlags, MountFlags)] = {
     const NONE: MountFlags = MountFlags::empty();
     // Not all are known to the crate by name.
     const NOSYMFOLLOW: MountFlags = MountFlags::from_bits_retain(0x100);
+    const I_VERSION: MountFlags = MountFlags::from_bits_retain(1 << 23);
     const ATIME: MountFlags = MountFlags::NOATIME
         .union(MountFlags::RELATIME)
         .union(MountFlags::STRICTATIME);
@@ -84,6 +126,9 @@ const FLAGS: &[(&str, MountFlags, MountFlags)] = {
         ("sync", MountFlags::SYNCHRONOUS, NONE),
         ("async", NONE, MountFlags::SYNCHRONOUS),
         ("dirsync", MountFlags::DIRSYNC, NONE),
+        ("loud", NONE, MountFlags::SILENT),
+        ("iversion", I_VERSION, NONE),
+        ("noiversion", NONE, I_VERSION),
         ("lazytime", MountFlags::from_bits_retain(1 << 25), NONE),
         ("nolazytime", NONE, MountFlags::from_bits_retain(1 << 25)),
     ]
@@ -120,10 +165,26 @@ pub struct Sorted {
     /// Words for the super block's flags.
     pub super_flags: Vec<&'static str>,
     /// Options of the union, in order.
-    pub fs: Vec<Text>,
+    pub fs: Vec<Setting>,
 }
 
 impl Sorted {
+    /// Options of the union alone.
+    pub fn of(fs: Vec<Setting>) -> Self {
+        Sorted {
+            fs,
+            ..Sorted::default()
+        }
+    }
+
+    /// Appends others.
+    pub fn append(&mut self, mut others: Sorted) {
+        self.remount |= others.remount;
+        self.flags.append(&mut others.flags);
+        self.super_flags.append(&mut others.super_flags);
+        self.fs.append(&mut others.fs);
+    }
+
     /// Flags after those options, from those before.
     pub fn flags(&self, before: MountFlags) -> MountFlags {
         let step =
@@ -172,7 +233,7 @@ fn sort_one(sorted: &mut Sorted, option: &[u8], word: &str) {
                 sorted.super_flags.push(word);
             }
         }
-        None => sorted.fs.push(option.to_vec()),
+        None => sorted.fs.push(Setting::read(option)),
     }
 }
 
@@ -213,61 +274,51 @@ fn translate(option: &str) -> Result<Option<Vec<&'static str>>> {
 /// Whether a remount with these options needs the pseudo-links to be flushed before: branches come
 /// and go, or nothing can be copied up any more.
 pub fn needs_flush(sorted: &Sorted, is_read_only: bool) -> bool {
-    let branches = sorted.fs.iter().any(|option| match key_value(option) {
-        (b"add" | b"ins" | b"append" | b"prepend" | b"del", Some(_)) => true,
-        (b"mod", Some(value)) => {
-            let access = value
-                .iter()
-                .position(|b| *b == b'=')
-                .map(|at| &value[at + 1..]);
-            !access.is_some_and(|access| access.starts_with(b"rw"))
-        }
-        (b"noplink", None) => true,
-        _ => false,
-    });
+    let branches = sorted
+        .fs
+        .iter()
+        .any(|setting| match (&setting.key[..], &setting.value) {
+            (b"add" | b"ins" | b"append" | b"prepend" | b"del", Some(_)) => true,
+            (b"mod", Some(value)) => {
+                let access = value
+                    .iter()
+                    .position(|b| *b == b'=')
+                    .map(|at| &value[at + 1..]);
+                !access.is_some_and(|access| access.starts_with(b"rw"))
+            }
+            (b"noplink", None) => true,
+            _ => false,
+        });
     let read_only = sorted
         .flags(MountFlags::empty())
         .contains(MountFlags::RDONLY);
     branches || (read_only && !is_read_only)
 }
 
-/// One call of fsconfig(2).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Setting {
-    /// The key.
-    pub key: Text,
-    /// The value; without one it is a flag.
-    pub value: Option<Text>,
-}
-
-/// Options as calls of fsconfig(2): colons after a key become equals signs, quotes and backslashes
-/// that protected commas go, a list of branches that is too long is cut into several.
-pub fn settings(options: &[Text]) -> Result<Vec<Setting>> {
+/// Options as calls of fsconfig(2): a list of branches that is too long is cut into several.
+pub fn settings(options: &[Setting]) -> Result<Vec<Setting>> {
     let mut settings = Vec::new();
     for option in options {
-        let (key, value) = key_value(option);
-        let key = key.to_vec();
-        let Some(value) = value.map(bare) else {
-            ensure!(
-                key.len() <= FSCONFIG_MAX,
-                "option {} is too long",
-                shown(&key)
-            );
-            settings.push(Setting { key, value: None });
-            continue;
-        };
-        if value.len() <= FSCONFIG_MAX {
-            let value = Some(value);
-            settings.push(Setting { key, value });
-            continue;
-        }
+        let Setting { key, value } = option;
         ensure!(
-            is_list(&key),
+            key.len() <= FSCONFIG_MAX,
+            "option {} is too long",
+            shown(key)
+        );
+        let value = match value {
+            Some(value) if value.len() > FSCONFIG_MAX => value,
+            _ => {
+                settings.push(option.clone());
+                continue;
+            }
+        };
+        ensure!(
+            is_list(key),
             "option {}: the value has {} bytes, the kernel takes {FSCONFIG_MAX} at most",
-            shown(&key),
+            shown(key),
             value.len()
         );
-        for branch in elements(&key, &value)? {
+        for branch in elements(key, value)? {
             ensure!(
                 branch.len() <= FSCONFIG_MAX,
                 "branch {} has {} bytes, the kernel takes {FSCONFIG_MAX} at most; bind-mount the \
@@ -299,45 +350,55 @@ fn elements<'v>(key: &[u8], value: &'v [u8]) -> Result<Vec<&'v [u8]>> {
     Ok(branches)
 }
 
-/// Without quotes and backslashes that protect commas.
+/// Without quotes around the whole and backslashes before commas. All else is part of the value.
 fn bare(value: &[u8]) -> Text {
+    let inner = value
+        .strip_prefix(b"\"")
+        .and_then(|rest| rest.strip_suffix(b"\""));
+    let value = inner.unwrap_or(value);
     let mut out = Text::with_capacity(value.len());
     let mut bytes = value.iter().copied().peekable();
     while let Some(byte) = bytes.next() {
-        match byte {
-            b'"' => {}
-            b'\\' if bytes.peek() == Some(&b',') => {}
-            _ => out.push(byte),
+        if byte != b'\\' || bytes.peek() != Some(&b',') {
+            out.push(byte);
         }
     }
     out
 }
 
 fn shown(text: &[u8]) -> String {
-    String::from_utf8_lossy(text).into_owned()
+    OsStr::from_bytes(text).shown()
 }
 
 /// The option strings for mount(2): the first is for the mount, each of the others for a remount
 /// that appends branches. One is enough unless the list of branches is long.
-pub fn strings(options: &[Text]) -> Result<Vec<Text>> {
-    let whole = options.join(&b","[..]);
+pub fn strings(options: &[Setting]) -> Result<Vec<Text>> {
+    for option in options {
+        ensure!(
+            !option.text().contains(&b','),
+            "option {}: mount(2) takes no comma in it",
+            shown(&option.text())
+        );
+    }
+    let texts: Vec<Text> = options.iter().map(Setting::text).collect();
+    let whole = texts.join(&b","[..]);
     if whole.len() <= MOUNT2_MAX {
         return Ok(vec![whole]);
     }
     // Keep what is no list; the lists follow, as far as they go.
-    let mut rest: Vec<&Text> = Vec::new();
+    let mut rest: Vec<Text> = Vec::new();
     let mut branches = Vec::new();
     for option in options {
-        match key_value(option) {
-            (key, Some(value)) if is_list(key) => branches.extend(elements(key, value)?),
-            _ => rest.push(option),
+        match &option.value {
+            Some(value) if is_list(&option.key) => branches.extend(elements(&option.key, value)?),
+            _ => rest.push(option.text()),
         }
     }
     let mut first: Text = rest
         .iter()
         .flat_map(|option| [&option[..], b","].concat())
         .collect();
-    first.extend_from_slice(b"br:");
+    first.extend_from_slice(b"br=");
     let too_long = || {
         format!("the options have more than {MOUNT2_MAX} bytes, which is all that mount(2) takes")
     };
@@ -348,14 +409,14 @@ pub fn strings(options: &[Text]) -> Result<Vec<Text>> {
         let piece = match (done.is_empty(), begun) {
             (true, false) => branch.to_vec(),
             (true, true) => [b":", branch].concat(),
-            (false, _) => [b",append:", branch].concat(),
+            (false, _) => [b",append=", branch].concat(),
         };
         if current.len() + piece.len() <= MOUNT2_MAX {
             current.extend(piece);
             begun = true;
             continue;
         }
-        let next = [b"append:", branch].concat();
+        let next = [b"append=", branch].concat();
         ensure!(begun && next.len() <= MOUNT2_MAX, too_long());
         done.push(std::mem::replace(&mut current, next));
     }
@@ -374,7 +435,16 @@ mod tests {
     }
 
     fn strs(list: &[Text]) -> Vec<String> {
-        list.iter().map(|t| shown(t)).collect()
+        let text = |t: &Text| String::from_utf8_lossy(t).into_owned();
+        list.iter().map(text).collect()
+    }
+
+    fn read(list: &[&str]) -> Vec<Setting> {
+        list.iter().map(|s| Setting::read(s.as_bytes())).collect()
+    }
+
+    fn written(list: &[Setting]) -> Vec<String> {
+        strs(&list.iter().map(Setting::text).collect::<Vec<_>>())
     }
 
     #[test]
@@ -411,14 +481,14 @@ mod tests {
             b"rw,noatime,user,x-systemd.automount,br:/a:/b,nosuid,_netdev,relatime,udba=none,ro",
         );
         let sorted = sort(&options).unwrap();
-        assert_eq!(strs(&sorted.fs), ["br:/a:/b", "udba=none"]);
+        assert_eq!(written(&sorted.fs), ["br=/a:/b", "udba=none"]);
         assert_eq!(sorted.super_flags, ["rw", "ro"]);
         assert!(!sorted.remount && sorted.has_flags());
         let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::RELATIME;
         assert_eq!(sorted.flags(MountFlags::NOATIME), flags);
         let remount = sort(&split(b"rw,relatime,si=1,remount,append:/x")).unwrap();
         assert!(remount.remount);
-        assert_eq!(strs(&remount.fs), ["si=1", "append:/x"]);
+        assert_eq!(written(&remount.fs), ["si=1", "append=/x"]);
         for word in ["bind", "move", "rprivate"] {
             assert!(sort(&texts(&[word])).is_err(), "{word}");
         }
@@ -428,7 +498,7 @@ mod tests {
     fn drop_levels() {
         let of = |option: &str| {
             let sorted = sort(&texts(&[option])).unwrap();
-            (strs(&sorted.fs), sorted.flags(MountFlags::empty()))
+            (written(&sorted.fs), sorted.flags(MountFlags::empty()))
         };
         let drop1 = ["dirperm1", "udba=none", "nodirren"];
         assert_eq!(of("droplvl=0"), (vec![], MountFlags::empty()));
@@ -494,9 +564,14 @@ mod tests {
     #[test]
     fn settings_of_short_options_stay() {
         let of = |list: &str| {
-            let settings = settings(&split(list.as_bytes())).unwrap();
-            let text = |s: Setting| (shown(&s.key), s.value.map(|v| shown(&v)));
-            settings.into_iter().map(text).collect::<Vec<_>>()
+            let options: Vec<_> = split(list.as_bytes())
+                .iter()
+                .map(|o| Setting::read(o))
+                .collect();
+            let settings = settings(&options).unwrap();
+            let text = |t: Text| String::from_utf8(t).unwrap();
+            let both = |s: Setting| (text(s.key), s.value.map(text));
+            settings.into_iter().map(both).collect::<Vec<_>>()
         };
         let pair = |key: &str, value: &str| (key.to_owned(), Some(value.to_owned()));
         assert_eq!(of("br:/a=rw:/b=ro"), [pair("br", "/a=rw:/b=ro")]);
@@ -508,6 +583,8 @@ mod tests {
             of(r#"context="x,y",append:/c\,d=ro"#),
             [pair("context", "x,y"), pair("append", "/c,d=ro")]
         );
+        // Quotes within a value are a part of it.
+        assert_eq!(of(r#"br=/a"b:/c\d"#), [pair("br", r#"/a"b:/c\d"#)]);
     }
 
     fn long_list(n: usize) -> String {
@@ -517,47 +594,47 @@ mod tests {
 
     #[test]
     fn long_lists_are_cut() {
-        let settings = settings(&texts(&["noxino", &long_list(100)])).unwrap();
+        let settings = settings(&read(&["noxino", &long_list(100)])).unwrap();
         assert_eq!(settings.len(), 101);
         assert!(settings[1..].iter().all(|s| s.key == b"br"));
         let value = |i: usize| shown(settings[i].value.as_ref().unwrap());
         assert!(value(1).ends_with("/0000=ro+wh") && value(100).ends_with("/0099=ro+wh"));
         let too_long = format!("br=/a=rw:/{}", "x".repeat(260));
-        let error = super::settings(&texts(&[&too_long]))
+        let error = super::settings(&read(&[&too_long]))
             .unwrap_err()
             .to_string();
         assert!(error.contains("bind-mount"), "{error}");
-        assert!(super::settings(&texts(&[&format!("xino=/{}", "x".repeat(260))])).is_err());
-        assert!(super::settings(&texts(&[&format!("br=/a::/{}", "x".repeat(252))])).is_err());
+        assert!(super::settings(&read(&[&format!("xino=/{}", "x".repeat(260))])).is_err());
+        assert!(super::settings(&read(&[&format!("br=/a::/{}", "x".repeat(252))])).is_err());
     }
 
     #[test]
     fn strings_of_long_lists() {
         assert_eq!(
-            strs(&strings(&texts(&["br:/a", "noxino"])).unwrap()),
-            ["br:/a,noxino"]
+            strs(&strings(&read(&["br:/a", "noxino"])).unwrap()),
+            ["br=/a,noxino"]
         );
         let list = long_list(200);
-        let strings = strings(&texts(&["noxino", &list, "dirperm1"])).unwrap();
+        let strings = strings(&read(&["noxino", &list, "dirperm1"])).unwrap();
         assert!(strings.len() > 2 && strings.iter().all(|s| s.len() <= MOUNT2_MAX));
         let strings = strs(&strings);
         assert!(
-            strings[0].starts_with("noxino,dirperm1,br:/srv/"),
+            strings[0].starts_with("noxino,dirperm1,br=/srv/"),
             "{}",
             strings[0]
         );
-        let mut branches: Vec<_> = strings[0]["noxino,dirperm1,br:".len()..]
+        let mut branches: Vec<_> = strings[0]["noxino,dirperm1,br=".len()..]
             .split(':')
             .collect();
         for string in &strings[1..] {
             branches.extend(
                 string
                     .split(',')
-                    .map(|s| s.strip_prefix("append:").unwrap()),
+                    .map(|s| s.strip_prefix("append=").unwrap()),
             );
         }
         assert_eq!(branches.join(":"), list["br:".len()..]);
-        let error = super::strings(&texts(&[&"x".repeat(5000)]))
+        let error = super::strings(&read(&[&"x".repeat(5000)]))
             .unwrap_err()
             .to_string();
         assert!(error.contains("4095 bytes"), "{error}");
@@ -567,7 +644,7 @@ mod tests {
         #[test]
         fn any_list_is_cut_and_loses_nothing(lengths in proptest::collection::vec(1usize..250, 1..80)) {
             let branches: Vec<String> = lengths.iter().map(|n| format!("/{}", "x".repeat(*n))).collect();
-            let option = texts(&["udba=none", &format!("br={}", branches.join(":"))]);
+            let option = read(&["udba=none", &format!("br={}", branches.join(":"))]);
             let settings = settings(&option).unwrap();
             let values: Vec<_> = settings[1..].iter().map(|s| shown(s.value.as_ref().unwrap())).collect();
             prop_assert!(values.iter().all(|v| v.len() <= FSCONFIG_MAX));

@@ -8,20 +8,18 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs::{File, OpenOptions},
+    fs::File,
     io::Write,
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result};
-use rustix::{
-    fs::{AtFlags, Gid, Uid},
-    io::Errno,
-};
+use rustix::io::Errno;
 
 use crate::{
-    dir::{self, Dir},
-    names,
+    dir::Dir,
+    names::{self, Show},
+    system,
     union::Union,
 };
 
@@ -50,7 +48,7 @@ pub fn pending(union: &Union) -> Result<Vec<Pending>> {
 /// The pseudo-links of a branch.
 pub fn of_branch(branch: &Path) -> Result<Pending> {
     let mut entries = Vec::new();
-    if let Some(dir) = Dir::open(branch)?.sub_if_there(names::PLINKS.as_ref())? {
+    if let Some(dir) = Dir::open(branch)?.sub(names::PLINKS.as_ref())? {
         for name in dir.names()? {
             if let Some((ino, _)) = names::parse_plink(&name) {
                 entries.push((ino, name));
@@ -70,18 +68,13 @@ const NOTE: &str = "trusted.ruaufs.plink";
 /// note on it. All others are left over and mean nothing.
 pub fn lasting(branch: &Dir) -> Result<Vec<std::ffi::OsString>> {
     let mut all = Vec::new();
-    let Some(dir) = branch.sub_if_there(names::PLINKS.as_ref())? else {
+    let Some(dir) = branch.sub(names::PLINKS.as_ref())? else {
         return Ok(all);
     };
     for name in dir.names()? {
-        let path = dir.magic_path(&name);
-        match rustix::fs::lgetxattr_query(&path, NOTE) {
-            Ok(_) => all.push(name),
-            Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::NOENT) => {}
-            Err(e) => {
-                let path = dir.path_of(&name);
-                return Err(e).with_context(|| format!("{}: {NOTE}", path.display()));
-            }
+        match dir.get(&name)? {
+            Some(copy) if copy.has_xattr(NOTE)? => all.push(name),
+            _ => {}
         }
     }
     Ok(all)
@@ -96,12 +89,10 @@ pub fn inodes(pending: &[Pending]) -> BTreeSet<u64> {
 /// Finds the names of these inodes in a union; mounts below it are not entered.
 pub fn names_of(union: &Union, inodes: &BTreeSet<u64>) -> Result<BTreeMap<u64, Vec<PathBuf>>> {
     let mut found: BTreeMap<u64, Vec<PathBuf>> = BTreeMap::new();
-    union.walk(&mut |dir, name, stat| {
-        if inodes.contains(&stat.st_ino) {
-            found
-                .entry(stat.st_ino)
-                .or_default()
-                .push(dir.path_of(name));
+    union.walk(&mut |object| {
+        let ino = object.id().ino;
+        if inodes.contains(&ino) {
+            found.entry(ino).or_default().push(object.path());
         }
         Ok(())
     })?;
@@ -114,18 +105,15 @@ pub struct Maintenance(File);
 impl Maintenance {
     /// Begins it.
     pub fn begin(union: &Union) -> Result<Self> {
-        let mut file = OpenOptions::new()
-            .write(true)
-            .open(CONTROL)
-            .with_context(|| {
-                format!("{CONTROL} (does this kernel module have it? are you root?)")
-            })?;
+        let mut file = system::orders(CONTROL.as_ref()).with_context(|| {
+            format!("{CONTROL} (does this kernel module have it? are you root?)")
+        })?;
         let order = format!("si={}", union.si);
         match file.write_all(order.as_bytes()) {
             Ok(()) => Ok(Maintenance(file)),
             Err(e) if e.raw_os_error() == Some(Errno::BUSY.raw_os_error()) => {
                 Err(e).with_context(|| {
-                    let target = union.mount.target.display();
+                    let target = union.mount.target.shown();
                     format!("{target}: another process maintains its pseudo-links; try again later")
                 })
             }
@@ -145,19 +133,18 @@ impl Maintenance {
 pub fn copy_up(union: &Union, pending: &[Pending]) -> Result<usize> {
     let inodes = inodes(pending);
     let mut names = 0;
-    union.walk(&mut |dir, name, stat| {
-        if !inodes.contains(&stat.st_ino) {
+    union.walk(&mut |object| {
+        if !inodes.contains(&object.id().ino) {
             return Ok(());
         }
-        // No change, but a reason to copy up.
-        let same: (Option<Uid>, Option<Gid>) = (None, None);
-        let flags = AtFlags::SYMLINK_NOFOLLOW;
-        match rustix::fs::chownat(dir.fd(), name, same.0, same.1, flags) {
+        // Sets the time of the last access to what it is: a reason to copy up which, unlike a change
+        // of the owner or an opening for writing, leaves set-user-id bits, capabilities and times
+        // alone, works for all types, and for a program that runs.
+        match object.touch_unchanged() {
             Ok(()) => names += 1,
             Err(Errno::NOENT) => {}
             Err(e) => {
-                let path = dir.path_of(name);
-                return Err(e).with_context(|| format!("copying up {}", path.display()));
+                return Err(e).with_context(|| format!("copying up {}", object.path().shown()));
             }
         }
         Ok(())
@@ -178,14 +165,11 @@ pub fn flush(union: &Union) -> Result<usize> {
     let mut count = 0;
     // And again: a copy has another number than what was noted of its original.
     for Pending { branch, entries } in &pending(union)? {
-        let Some(plinks) = Dir::open(branch)?.sub_if_there(names::PLINKS.as_ref())? else {
+        let Some(plinks) = Dir::open(branch)?.sub(names::PLINKS.as_ref())? else {
             continue;
         };
         for (_, name) in entries {
-            match plinks.unlink(name) {
-                Err(e) if dir::is_absent(&e) => {}
-                other => other?,
-            }
+            plinks.unlink(name)?;
             count += 1;
         }
     }

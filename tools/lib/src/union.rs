@@ -6,21 +6,21 @@
 //! from the mount table.
 
 use std::{
-    ffi::{OsStr, OsString},
-    fs,
+    ffi::OsString,
+    io::ErrorKind,
     os::unix::ffi::OsStringExt,
     path::{Path, PathBuf},
 };
 
 use anyhow::{bail, Context, Result};
-use rustix::fs::Stat;
 use serde::Serialize;
 
 use crate::{
     branch::Access,
-    dir::{self, Dir},
+    dir::{self, Dir, Object},
     mounts::{self, Mount},
-    names::unescape,
+    names::{unescape, Show},
+    system,
 };
 
 /// Where aufs and ruaufs show their unions.
@@ -65,30 +65,37 @@ pub struct Union {
 impl Union {
     /// The union that a path is in: a mount point or anything below it.
     pub fn at(path: &Path) -> Result<Self> {
-        let id = mounts::id_of(path)?;
+        let id = dir::mount_of(path)?;
         let mount = mounts::table()?.into_iter().find(|mount| mount.id == id);
         match mount {
             Some(mount) if mount.is_union() => Union::of(mount, Path::new(SYSFS)),
             Some(mount) => bail!(
                 "{} is not in a union: {} is mounted on {}; `ruaufs status` lists all unions",
-                path.display(),
+                path.shown(),
                 mount.fstype,
-                mount.target.display()
+                mount.target.shown()
             ),
-            None => bail!("{} is not in the mount table", path.display()),
+            None => bail!("{} is not in the mount table", path.shown()),
         }
     }
 
-    /// All unions of this mount name space.
+    /// All unions that are mounted in this mount name space. Others may mount and unmount meanwhile.
     pub fn all() -> Result<Vec<Self>> {
-        let unions = mounts::table()?.into_iter().filter(Mount::is_union);
-        unions
-            .map(|mount| Union::of(mount, Path::new(SYSFS)))
-            .collect()
+        let mut all = Vec::new();
+        for mount in mounts::table()?.into_iter().filter(Mount::is_union) {
+            let id = mount.id;
+            match Union::of(mount, Path::new(SYSFS)) {
+                Ok(union) => all.push(union),
+                Err(e) if mounts::table()?.iter().any(|mount| mount.id == id) => return Err(e),
+                // It has gone.
+                Err(_) => {}
+            }
+        }
+        Ok(all)
     }
 
     fn of(mount: Mount, sysfs: &Path) -> Result<Self> {
-        let target = mount.target.display();
+        let target = mount.target.shown();
         let si = mount
             .option("si")
             .with_context(|| format!("{target}: no si= in the mount table"))?;
@@ -119,85 +126,141 @@ impl Union {
     }
 
     /// Visits all objects in it but its root; mounts below it are not entered.
-    pub fn walk(&self, visit: Visit<'_>) -> Result<()> {
+    pub fn walk(&self, visit: &mut dyn FnMut(&Object) -> Result<()>) -> Result<()> {
         let root = Dir::open(&self.mount.target)?;
-        let dev = root.stat()?.st_dev;
-        walk(&root, dev, visit)
+        dir::walk(
+            root,
+            &mut |dir, name| {
+                let object = match dir.get(name) {
+                    Err(e) if dir::is_mount(&e) => None,
+                    other => other?,
+                };
+                // Others may be at work: what is gone meanwhile is no error.
+                let Some(object) = object else {
+                    return Ok(None);
+                };
+                visit(&object)?;
+                match object.meta().is_dir() {
+                    true => match object.open_dir() {
+                        Err(e) if dir::is_absent(&e) => Ok(None),
+                        other => other.map(Some),
+                    },
+                    false => Ok(None),
+                }
+            },
+            &mut |_, _| Ok(()),
+        )
     }
 
     /// The branch that is this directory, however it is spelled.
     pub fn branch(&self, path: &Path) -> Result<&Branch> {
-        let wanted = identity(path)?;
-        let mut found = self.branches.iter().filter(|b| b.path == path);
-        if let Some(branch) = found.next() {
+        if let Some(branch) = self.branches.iter().find(|b| b.path == path) {
             return Ok(branch);
         }
-        let same = |b: &&Branch| identity(&b.path).is_ok_and(|i| i == wanted);
+        let wanted = Dir::open(path)?.id();
+        let same = |b: &&Branch| Dir::open(&b.path).is_ok_and(|dir| dir.id() == wanted);
         self.branches.iter().find(same).with_context(|| {
-            let all: Vec<_> = self
-                .branches
-                .iter()
-                .map(|b| b.path.display().to_string())
-                .collect();
+            let all: Vec<_> = self.branches.iter().map(|b| b.path.shown()).collect();
             format!(
                 "{} is no branch of {}: it has {}",
-                path.display(),
-                self.mount.target.display(),
+                path.shown(),
+                self.mount.target.shown(),
                 all.join(", ")
             )
         })
     }
 }
 
-/// Called with a directory, a name in it, and the attributes of that object.
-pub type Visit<'a> = &'a mut dyn FnMut(&Dir, &OsStr, &Stat) -> Result<()>;
+/// A union that the kernel has, mounted here or not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registered {
+    /// What names it in sysfs, as hexadecimal text.
+    pub si: String,
+    /// The branches, topmost first, as paths from here.
+    pub branches: Vec<Branch>,
+    /// If it is mounted in this mount name space.
+    pub mounted: Option<Union>,
+}
 
-fn walk(dir: &Dir, dev: u64, visit: Visit<'_>) -> Result<()> {
-    for name in dir.names()? {
-        // Others may be at work: what is gone meanwhile is no error.
-        let Some(stat) = dir.stat_of(&name)? else {
-            continue;
-        };
-        if stat.st_dev != dev {
-            continue;
-        }
-        visit(dir, &name, &stat)?;
-        if dir::is_dir(&stat) {
-            if let Some(sub) = dir.sub_if_there(&name)? {
-                walk(&sub, dev, visit)?;
-            }
+impl Registered {
+    /// Where it is mounted, or its name in sysfs.
+    pub fn shown(&self) -> String {
+        match &self.mounted {
+            Some(union) => union.mount.target.shown(),
+            None => format!("si_{}", self.si),
         }
     }
-    Ok(())
 }
 
-/// Device and inode number of a directory.
-pub fn identity(path: &Path) -> Result<(u64, u64)> {
-    let stat = rustix::fs::stat(path).with_context(|| format!("{}", path.display()))?;
-    Ok((stat.st_dev, stat.st_ino))
+/// All unions that the kernel has: those of other mount name spaces, and those that were unmounted
+/// while they were in use, too.
+pub fn registered() -> Result<Vec<Registered>> {
+    let mut all: Vec<Registered> = Vec::new();
+    for union in Union::all()? {
+        if all.iter().all(|known| known.si != union.si) {
+            all.push(Registered {
+                si: union.si.clone(),
+                branches: union.branches.clone(),
+                mounted: Some(union),
+            });
+        }
+    }
+    let sysfs = Path::new(SYSFS);
+    let names = match system::names(sysfs) {
+        // No module, no union.
+        Err(e) if e.kind() == ErrorKind::NotFound => Vec::new(),
+        other => other.with_context(|| SYSFS)?,
+    };
+    for name in names {
+        let Some(si) = name.to_str().and_then(|name| name.strip_prefix("si_")) else {
+            continue;
+        };
+        if all.iter().any(|known| known.si == si) {
+            continue;
+        }
+        all.push(Registered {
+            si: si.to_owned(),
+            branches: from_sysfs(&sysfs.join(&name))?.unwrap_or_default(),
+            mounted: None,
+        });
+    }
+    Ok(all)
 }
 
-/// `None`: sysfs does not show branches.
+/// `None`: sysfs does not show branches, or there is no such union.
 fn from_sysfs(dir: &Path) -> Result<Option<Vec<Branch>>> {
+    // Branches may come and go between two files: twice the same is what there was.
+    let mut seen = read_sysfs(dir)?;
+    for _ in 0..READINGS {
+        let again = read_sysfs(dir)?;
+        if again == seen {
+            break;
+        }
+        seen = again;
+    }
+    Ok((!seen.is_empty()).then_some(seen))
+}
+
+/// Whoever changes branches all the time is not waited for.
+const READINGS: usize = 20;
+
+fn read_sysfs(dir: &Path) -> Result<Vec<Branch>> {
     let mut branches = Vec::new();
     loop {
         let index = branches.len();
         let path = dir.join(format!("br{index}"));
-        let text = match fs::read(&path) {
+        let text = match system::read(&path) {
             Ok(text) => text,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => break,
-            Err(e) => return Err(e).with_context(|| format!("{}", path.display())),
+            Err(e) if is_gone(&e) => return Ok(branches),
+            Err(e) => return Err(e).with_context(|| path.shown()),
         };
         let text = text.strip_suffix(b"\n").unwrap_or(&text);
         let (path, access) = split_shown(text).with_context(|| {
-            format!(
-                "{}: no branch: {:?}",
-                path.display(),
-                String::from_utf8_lossy(text)
-            )
+            let text = String::from_utf8_lossy(text);
+            format!("{}: no branch: {text:?}", path.shown())
         })?;
-        let id = fs::read_to_string(dir.join(format!("brid{index}"))).ok();
-        let id = id.and_then(|text| text.trim().parse().ok());
+        let id = system::read(&dir.join(format!("brid{index}"))).ok();
+        let id = id.and_then(|text| std::str::from_utf8(&text).ok()?.trim().parse().ok());
         branches.push(Branch {
             index,
             id,
@@ -205,7 +268,12 @@ fn from_sysfs(dir: &Path) -> Result<Option<Vec<Branch>>> {
             access,
         });
     }
-    Ok((!branches.is_empty()).then_some(branches))
+}
+
+/// A file of sysfs that is removed while it is open says that there is no device.
+fn is_gone(error: &std::io::Error) -> bool {
+    error.kind() == ErrorKind::NotFound
+        || error.raw_os_error() == Some(rustix::io::Errno::NODEV.raw_os_error())
 }
 
 /// `PATH=ACCESS` as the kernel shows it. A path may have got an `=` by a move since it was given.
@@ -250,7 +318,9 @@ pub fn from_options(options: &[u8]) -> Vec<Branch> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::disallowed_methods)]
     use super::*;
+    use std::fs;
 
     fn shown(branches: &[Branch]) -> Vec<(String, String)> {
         let pair = |b: &Branch| (b.path.display().to_string(), b.access.to_string());

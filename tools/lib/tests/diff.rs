@@ -2,6 +2,8 @@
 
 //! Diff against the model: what is told is what differs.
 
+#![allow(clippy::disallowed_methods)]
+
 mod model;
 
 use std::{
@@ -13,18 +15,19 @@ use model::{Op, Shown};
 use proptest::prelude::*;
 use ruaufs_user::{
     diff::{diff, Kind},
-    layers::Layer,
+    dir::Dir,
+    layers::{Layers, Mounts},
 };
 
 fn told(upper: &Path, lower: &Path) -> Vec<(Kind, String)> {
     let mut all = Vec::new();
-    let upper = Layer::root(upper, true).unwrap();
-    let lower = [Layer::root(lower, true).unwrap()];
-    let mut each = |kind, path: std::path::PathBuf| {
+    let upper = Dir::open(upper).unwrap();
+    let lower = Layers::open([(lower, true)], 1, Mounts::Shown).unwrap();
+    let mut each = |kind, path: &Path| {
         all.push((kind, path.to_str().unwrap().to_owned()));
         Ok(())
     };
-    diff(&upper, &lower, &mut each).unwrap();
+    diff(upper, true, lower, &mut each).unwrap();
     all
 }
 

@@ -3,10 +3,13 @@
 //! The user-space tools (`tools/`) on real unions. The program is taken along as `/ruaufs/ruaufs`;
 //! what it does depends on the name that it is called by.
 
+pub(crate) mod tools_attack;
 pub(crate) mod tools_branches;
+pub(crate) mod tools_care;
 pub(crate) mod tools_commit;
 pub(crate) mod tools_helper;
 pub(crate) mod tools_plink;
+pub(crate) mod tools_powercut;
 
 use std::{
     ffi::OsStr,
@@ -26,6 +29,9 @@ pub(crate) fn cases() -> Vec<Case> {
         tools_branches::cases(),
         tools_commit::cases(),
         tools_plink::cases(),
+        tools_care::cases(),
+        tools_attack::cases(),
+        tools_powercut::cases(),
     ]
     .into_iter()
     .flatten()

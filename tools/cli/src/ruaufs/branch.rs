@@ -13,6 +13,8 @@ use clap::{Parser, Subcommand};
 use ruaufs_user::{
     branch::{self, Access, Spec},
     errno_of,
+    names::Show,
+    options::Setting,
     union::Union,
 };
 use rustix::io::Errno;
@@ -97,15 +99,11 @@ pub(crate) fn run(args: Args) -> Result<()> {
 fn add(union: &Union, text: &OsString, at: Option<usize>, bottom: bool) -> Result<()> {
     let spec = Spec::parse(text)?;
     branch::check_path(&spec.path)?;
-    ensure!(
-        spec.path.is_dir(),
-        "{} is no directory",
-        spec.path.display()
-    );
+    ensure!(spec.path.is_dir(), "{} is no directory", spec.path.shown());
     ensure!(
         !is_member(union, &spec.path),
         "{} is a branch already; `ruaufs branch mod` changes it, `move` moves it",
-        spec.path.display()
+        spec.path.shown()
     );
     let last = union.branches.len();
     let at = at.unwrap_or(if bottom { last } else { 0 });
@@ -114,10 +112,13 @@ fn add(union: &Union, text: &OsString, at: Option<usize>, bottom: bool) -> Resul
         "the index is at most {last}: the union has {last} branches"
     );
     let option = match at {
-        n if n == last => [&b"append="[..], &spec.to_bytes()].concat(),
-        n => [format!("add={n}:").as_bytes(), &spec.to_bytes()].concat(),
+        n if n == last => Setting::new("append", spec.to_bytes()),
+        n => Setting::new(
+            "add",
+            [format!("{n}:").as_bytes(), &spec.to_bytes()].concat(),
+        ),
     };
-    change(union, &[option], &spec.path)
+    change(union, vec![option], &spec.path)
 }
 
 fn del(union: &Union, paths: &[PathBuf]) -> Result<()> {
@@ -127,9 +128,9 @@ fn del(union: &Union, paths: &[PathBuf]) -> Result<()> {
     );
     let mut list = Vec::new();
     for path in paths {
-        list.push(option("del=", &union.branch(path)?.path));
+        list.push(Setting::new("del", bytes(&union.branch(path)?.path)));
     }
-    change(union, &list, &paths[0])
+    change(union, list, &paths[0])
 }
 
 fn modify(union: &Union, text: &OsString) -> Result<()> {
@@ -138,7 +139,8 @@ fn modify(union: &Union, text: &OsString) -> Result<()> {
         .access
         .context("give the permission, too: PATH=rw, PATH=ro, PATH=ro+wh, ...")?;
     let path = &union.branch(&spec.path)?.path;
-    change(union, &[with_access(option("mod=", path), &access)], path)
+    let option = Setting::new("mod", with_access(bytes(path), &access));
+    change(union, vec![option], path)
 }
 
 fn move_to(union: &Union, path: &Path, to: usize) -> Result<()> {
@@ -149,30 +151,30 @@ fn move_to(union: &Union, path: &Path, to: usize) -> Result<()> {
         return Ok(());
     }
     // One remount: the union never shows itself without the branch.
-    let add = option(&format!("add={to}:"), &branch.path);
-    let list = [
-        option("del=", &branch.path),
-        with_access(add, &branch.access),
+    let add = [format!("{to}:").as_bytes(), &bytes(&branch.path)].concat();
+    let list = vec![
+        Setting::new("del", bytes(&branch.path)),
+        Setting::new("add", with_access(add, &branch.access)),
     ];
-    change(union, &list, &branch.path)
+    change(union, list, &branch.path)
 }
 
-fn option(key: &str, path: &Path) -> Vec<u8> {
-    [key.as_bytes(), path.as_os_str().as_bytes()].concat()
+fn bytes(path: &Path) -> Vec<u8> {
+    path.as_os_str().as_bytes().to_vec()
 }
 
-fn with_access(option: Vec<u8>, access: &Access) -> Vec<u8> {
-    [&option[..], b"=", access.as_str().as_bytes()].concat()
+fn with_access(value: Vec<u8>, access: &Access) -> Vec<u8> {
+    [&value[..], b"=", access.as_str().as_bytes()].concat()
 }
 
 fn is_member(union: &Union, path: &Path) -> bool {
     union.branch(path).is_ok()
 }
 
-fn change(union: &Union, list: &[Vec<u8>], branch: &Path) -> Result<()> {
+fn change(union: &Union, list: Vec<Setting>, branch: &Path) -> Result<()> {
     change::remount_with(union, list).map_err(|e| match errno_of(&e) {
         Some(Errno::BUSY) => {
-            let (target, branch) = (union.mount.target.display(), branch.display());
+            let (target, branch) = (union.mount.target.shown(), branch.shown());
             e.context(format!(
                 "a branch is in use, `aubusy -v {target} {branch}` shows by whom"
             ))

@@ -2,21 +2,18 @@
 
 //! `ruaufs check`, and the work of `auchk`
 
-use std::{
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::{path::PathBuf, process::ExitCode};
 
-use anyhow::{bail, Result};
+use anyhow::{bail, Context, Result};
 use clap::Parser;
 use ruaufs_user::{
     check::{Check, Finding, What},
+    claim::{self, Claim},
     dir::Dir,
-    union::{self, Union},
 };
 use serde::Serialize;
 
-use crate::{say, say_json, text};
+use crate::{complain, say, say_json, text, warn, Exact};
 
 /// Check the metadata of branches, and repair it
 ///
@@ -43,41 +40,47 @@ pub struct Args {
 #[derive(Serialize)]
 struct Line {
     branch: String,
-    path: String,
+    #[serde(flatten)]
+    path: Exact,
     what: What,
     text: &'static str,
     repairable: bool,
     repaired: bool,
+    #[serde(skip)]
+    shown: String,
 }
 
 /// Whether all is well, and whether all is now.
 pub(crate) fn report(args: &Args) -> Result<(bool, bool)> {
     let mut lines = Vec::new();
     for branch in &args.branches {
-        let used_by = users(branch)?;
-        if let (Some(union), true) = (&used_by, args.repair) {
-            bail!(
-                "{} is a branch of the union on {}; unmount that before a repair",
-                branch.display(),
-                union.mount.target.display()
-            );
-        }
+        let root = Dir::open(branch)?;
+        let used = claim::users(&[&root])?.iter().any(|user| user.is.is_some());
+        let _claim = args.repair.then(|| ours(&root)).transpose()?;
         let check = Check {
             repair: args.repair,
         };
-        for finding in check.branch(&Dir::open(branch)?)? {
+        let found = check.branch(root)?;
+        for path in &found.mounts {
+            warn(format_args!(
+                "{}: something is mounted there; what is in it and under it was not looked at",
+                text(&branch.join(path))
+            ));
+        }
+        for finding in found.findings {
             let Finding {
                 what,
                 path,
                 repaired,
             } = finding;
             // Those of a mounted union are in use.
-            if used_by.is_some() && matches!(what, What::Plink | What::Orphan) {
+            if used && matches!(what, What::Plink | What::Orphan) {
                 continue;
             }
             lines.push(Line {
-                branch: text(branch),
-                path: text(&path),
+                branch: Exact::of(branch).path,
+                shown: format!("{}/{}", text(branch), text(&path)),
+                path: Exact::of(&path),
                 what,
                 text: what.text(),
                 repairable: what.is_repairable(),
@@ -92,13 +95,22 @@ pub(crate) fn report(args: &Args) -> Result<(bool, bool)> {
     Ok((lines.is_empty(), lines.iter().all(|line| line.repaired)))
 }
 
+/// A repair is made where no union has the branch, or a directory above or below it.
+fn ours(root: &Dir) -> Result<Claim> {
+    if let Some(user) = claim::users(&[root])?.first() {
+        bail!(
+            "{} is a branch of the union on {}; unmount that before a repair",
+            text(&user.path),
+            user.union.shown()
+        );
+    }
+    Claim::new(&[root]).context("nothing was repaired")
+}
+
 fn print(lines: &[Line], repair: bool) -> Result<()> {
     for line in lines {
         let done = if line.repaired { " (repaired)" } else { "" };
-        say(format_args!(
-            "{}/{}: {}{done}",
-            line.branch, line.path, line.text
-        ))?;
+        say(format_args!("{}: {}{done}", line.shown, line.text))?;
     }
     let repairable = lines
         .iter()
@@ -119,18 +131,8 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
         Ok((false, true)) => 1,
         Ok((false, false)) => 4,
         Err(e) => {
-            eprintln!("ruaufs: error: {e:#}");
+            complain(format_args!("ruaufs: error: {e:#}"));
             8
         }
     }))
-}
-
-/// A mounted union that the branch belongs to.
-fn users(branch: &Path) -> Result<Option<Union>> {
-    let wanted = union::identity(branch)?;
-    let has = |union: &Union| {
-        let same = |b: &union::Branch| union::identity(&b.path).is_ok_and(|i| i == wanted);
-        union.branches.iter().any(same)
-    };
-    Ok(Union::all()?.into_iter().find(has))
 }

@@ -17,10 +17,13 @@ use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use ruaufs_user::{
     branch::{Access, Spec},
     commit::{Action, Branches, Commit, Options, Watch},
+    names::Show,
+    options::Setting,
+    plink::Maintenance,
     union::Union,
 };
 
-use crate::{change, say, text};
+use crate::{change, say, text, warn};
 
 /// Merge a writable branch down into the one below it
 ///
@@ -95,7 +98,8 @@ pub(crate) fn run(args: Args) -> Result<()> {
     match union {
         Some(union) if args.remount && !args.dry_run => read_only_meanwhile(&union, work),
         Some(union) if union.is_read_only() && !args.dry_run => {
-            then_look_again(&union, b"ro", work)
+            let _held = Maintenance::begin(&union)?;
+            then_look_again(&union, "ro", work)
         }
         // One that is written is refused.
         _ => work(),
@@ -120,33 +124,31 @@ fn offline(upper: &Path, lower: &OsString, below: &[OsString]) -> Result<Branche
 
 /// Makes a union read-only, does the work, and makes the union what it was.
 pub(crate) fn read_only_meanwhile(union: &Union, work: impl FnOnce() -> Result<()>) -> Result<()> {
+    // While its pseudo-links are maintained by us nobody else can remount it.
     if union.is_read_only() {
-        return then_look_again(union, b"ro", work);
+        let _held = Maintenance::begin(union)?;
+        return then_look_again(union, "ro", work);
     }
-    let target = union.mount.target.display();
+    let target = union.mount.target.shown();
     // Lasting ones, too: names on lower branches would no longer lead to what is moved.
     change::flush(union, false)?;
-    change::remount_with(union, &[b"ro".to_vec()]).with_context(|| {
+    let _held = Maintenance::begin(union)?;
+    change::remount_as(union, "ro", Vec::new()).with_context(|| {
         format!("{target} cannot be made read-only; close what is open for writing in it")
     })?;
-    then_look_again(union, b"rw", work)
+    then_look_again(union, "rw", work)
 }
 
 /// Does the work, which may have gone a part of its way, and remounts the union as `access`, so that
 /// it asks its branches for all that it knows of them.
-fn then_look_again(
-    union: &Union,
-    access: &'static [u8],
-    work: impl FnOnce() -> Result<()>,
-) -> Result<()> {
+fn then_look_again(union: &Union, access: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
     let done = work();
     let udba = union.mount.option("udba").unwrap_or(b"reval");
-    let options = [access.to_vec(), [b"udba=", udba].concat()];
-    let back = change::remount_with(union, &options).with_context(|| {
-        let target = union.mount.target.display();
-        let list = options.join(&b","[..]);
-        let list = String::from_utf8_lossy(&list);
-        format!("{target} must be remounted; try: mount -o remount,{list} {target}")
+    let back = change::remount_as(union, access, vec![Setting::new("udba", udba)]);
+    let back = back.with_context(|| {
+        let target = union.mount.target.shown();
+        let udba = String::from_utf8_lossy(udba);
+        format!("{target} must be remounted; try: mount -o remount,{access},udba={udba} {target}")
     });
     match (done, back) {
         (Err(done), Err(back)) => Err(done.context(format!("{back:#}"))),
@@ -179,6 +181,10 @@ impl Watch for Printer {
 
     fn bytes(&mut self, _: u64) {}
 
+    fn warn(&mut self, text: String) {
+        warn(text);
+    }
+
     fn stop(&self) -> bool {
         false
     }
@@ -186,14 +192,6 @@ impl Watch for Printer {
 
 /// Looks, and if nothing stands against it, does it, with a bar on a terminal.
 pub(crate) fn run_with_bar(branches: Branches, options: Options) -> Result<()> {
-    // Many directories are open at once when a tree is deep.
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
-    let raised = rustix::process::Rlimit {
-        current: limit.maximum,
-        maximum: limit.maximum,
-    };
-    rustix::process::setrlimit(rustix::process::Resource::Nofile, raised)?;
-
     let mut watch = Bar::new()?;
     let commit = Commit::new(branches, options)?;
     let survey = commit.survey(&mut watch)?;
@@ -269,6 +267,10 @@ impl Watch for Bar {
 
     fn bytes(&mut self, bytes: u64) {
         self.bar.inc(bytes);
+    }
+
+    fn warn(&mut self, text: String) {
+        self.bar.suspend(|| warn(text));
     }
 
     fn stop(&self) -> bool {

@@ -9,12 +9,13 @@ use clap::Parser;
 use ruaufs_user::{
     branch::{Access, Spec},
     diff::{self, Counts, Kind},
-    layers::{self, Layer},
+    dir::Dir,
+    layers::{Layers, Mounts},
     union::Union,
 };
 use serde::Serialize;
 
-use crate::{say, say_json, text};
+use crate::{say, say_json, text, Exact};
 
 /// Show what a branch changes
 ///
@@ -47,23 +48,24 @@ pub struct Args {
 #[derive(Serialize)]
 struct Line {
     kind: Kind,
-    path: String,
+    #[serde(flatten)]
+    path: Exact,
 }
 
 pub(crate) fn run(args: Args) -> Result<()> {
-    let (branch, below) = stack(&args)?;
+    let (branch, honours, below) = stack(&args)?;
     let mut lines = Vec::new();
     let mut counts = Counts::default();
-    diff::diff(&branch, &below, &mut |kind, path| {
+    diff::diff(branch, honours, below, &mut |kind, path| {
         counts.count(kind);
         match (args.summary, args.json) {
             (true, _) => Ok(()),
             (false, true) => {
-                let path = text(&path);
+                let path = Exact::of(path);
                 lines.push(Line { kind, path });
                 Ok(())
             }
-            (false, false) => say(format_args!("{kind} {}", text(&path))),
+            (false, false) => say(format_args!("{kind} {}", text(path))),
         }
     })?;
     match (args.summary, args.json) {
@@ -83,8 +85,8 @@ pub(crate) fn run(args: Args) -> Result<()> {
     }
 }
 
-/// The branch, and what lies under it.
-fn stack(args: &Args) -> Result<(Layer, Vec<Layer>)> {
+/// The branch, whether its marks count, and what lies under it.
+fn stack(args: &Args) -> Result<(Dir, bool, Layers)> {
     let mut all = Vec::new();
     match (&args.union, &args.upper) {
         (Some(path), _) => {
@@ -94,20 +96,24 @@ fn stack(args: &Args) -> Result<(Layer, Vec<Layer>)> {
                 None => 0,
             };
             for branch in union.branches.iter().skip(from) {
-                all.push(Layer::root(&branch.path, branch.access.honours_marks())?);
+                all.push((branch.path.clone(), branch.access.honours_marks()));
             }
         }
         (None, Some(upper)) => {
-            all.push(Layer::root(upper, true)?);
+            all.push((upper.clone(), true));
             for text in &args.lower {
                 let spec = Spec::parse(text)?;
                 let honours = spec.access.as_ref().is_none_or(Access::honours_marks);
-                all.push(Layer::root(&spec.path, honours)?);
+                all.push((spec.path, honours));
             }
         }
         (None, None) => anyhow::bail!("give a union, or --upper and --lower"),
     }
-    let below = all.split_off(1.min(all.len()));
-    let branch = all.pop().context("the union has no branches")?;
-    Ok((branch, layers::visible(below)?))
+    let mut all = all.iter().map(|(path, honours)| (path.as_path(), *honours));
+    let (branch, honours) = all.next().context("the union has no branches")?;
+    Ok((
+        Dir::open(branch)?,
+        honours,
+        Layers::open(all, 1, Mounts::Shown)?,
+    ))
 }

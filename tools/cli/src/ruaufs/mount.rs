@@ -9,7 +9,8 @@ use clap::Parser;
 use ruaufs_user::{
     branch::{self, Spec},
     mountapi::{self, Request},
-    options,
+    names::Show,
+    options::{self, Setting, Sorted},
 };
 
 /// Mount a union of directories
@@ -38,18 +39,18 @@ pub struct Args {
 }
 
 pub(crate) fn run(args: Args) -> Result<()> {
-    let mut list = Vec::new();
+    let mut branches = Vec::new();
     for text in &args.branches {
-        let spec =
-            Spec::parse(text).with_context(|| format!("branch {}", text.to_string_lossy()))?;
+        let spec = Spec::parse(text).with_context(|| format!("branch {}", text.shown()))?;
         branch::check_path(&spec.path)?;
         ensure!(
             spec.path.is_dir(),
             "branch {} is no directory",
-            spec.path.display()
+            spec.path.shown()
         );
-        list.push([&b"br="[..], &spec.to_bytes()].concat());
+        branches.push(Setting::new("br", spec.to_bytes()));
     }
+    let mut list = Vec::new();
     if args.read_only {
         list.push(b"ro".to_vec());
     }
@@ -58,7 +59,8 @@ pub(crate) fn run(args: Args) -> Result<()> {
             .into_iter()
             .flat_map(|o| options::split(&o.into_vec())),
     );
-    let sorted = options::sort(&list)?;
+    let mut sorted = Sorted::of(branches);
+    sorted.append(options::sort(&list)?);
     ensure!(
         !sorted.remount,
         "to change a mounted union: ruaufs branch, or mount -o remount,..."

@@ -9,12 +9,14 @@ use clap::Parser;
 use comfy_table::{presets, CellAlignment, Table};
 use indicatif::HumanBytes;
 use ruaufs_user::{
-    mounts, plink,
-    union::{Branch, Origin, Union},
+    dir, mounts,
+    names::Show,
+    plink,
+    union::{self, Branch, Origin, Union},
 };
 use serde::Serialize;
 
-use crate::{say, say_json, text};
+use crate::{say, say_json, text, Exact};
 
 /// Show mounted unions
 ///
@@ -47,7 +49,8 @@ struct Status {
 struct BranchStatus {
     index: usize,
     id: Option<i64>,
-    path: String,
+    #[serde(flatten)]
+    path: Exact,
     access: String,
     /// `null` if the directory cannot be reached from here.
     file_system: Option<FileSystem>,
@@ -70,7 +73,10 @@ pub(crate) fn run(args: Args) -> Result<()> {
     if args.json {
         return say_json(&all);
     }
-    if all.is_empty() {
+    // Those that have no place here: of other mount name spaces, or unmounted while in use.
+    let mut elsewhere = union::registered()?;
+    elsewhere.retain(|union| union.mounted.is_none() && args.union.is_none());
+    if all.is_empty() && elsewhere.is_empty() {
         return say("no union is mounted");
     }
     for (i, status) in all.iter().enumerate() {
@@ -78,6 +84,14 @@ pub(crate) fn run(args: Args) -> Result<()> {
             say("")?;
         }
         status.print()?;
+    }
+    for union in elsewhere {
+        let branches: Vec<_> = union.branches.iter().map(|b| b.path.shown()).collect();
+        say(format_args!(
+            "si={}: in another mount name space, or unmounted but in use: {}",
+            union.si,
+            branches.join(", ")
+        ))?;
     }
     Ok(())
 }
@@ -95,7 +109,7 @@ impl Status {
     fn of(union: &Union) -> Self {
         let pending = plink::pending(union).ok();
         Status {
-            mount_point: text(&union.mount.target),
+            mount_point: Exact::of(&union.mount.target).path,
             fstype: union.mount.fstype.clone(),
             source: text(Path::new(&union.mount.source)),
             si: union.si.clone(),
@@ -115,13 +129,15 @@ impl Status {
         };
         say(format_args!(
             "{} ({}, {access}, si={})",
-            self.mount_point, self.fstype, self.si
+            text(self.mount_point.as_ref()),
+            self.fstype,
+            self.si
         ))?;
         if !self.options.is_empty() {
             say(format_args!("options: {}", self.options.join(",")))?;
         }
         if let Some(count @ 1..) = self.pseudo_links {
-            let path = &self.mount_point;
+            let path = text(self.mount_point.as_ref());
             say(format_args!(
                 "pseudo-links: {count} files, `auplink {path} flush` makes hard links of them"
             ))?;
@@ -148,7 +164,7 @@ impl BranchStatus {
         BranchStatus {
             index: branch.index,
             id: branch.id,
-            path: text(&branch.path),
+            path: Exact::of(&branch.path),
             access: branch.access.to_string(),
             file_system: FileSystem::of(&branch.path),
         }
@@ -158,7 +174,7 @@ impl BranchStatus {
 impl FileSystem {
     fn of(path: &Path) -> Option<Self> {
         let space = rustix::fs::statvfs(path).ok()?;
-        let id = mounts::id_of(path).ok()?;
+        let id = dir::mount_of(path).ok()?;
         let mount = mounts::table()
             .ok()?
             .into_iter()
@@ -199,7 +215,7 @@ fn table(branches: &[BranchStatus]) -> Table {
             index,
             id,
             branch.access.clone(),
-            branch.path.clone(),
+            text(branch.path.path.as_ref()),
             fstype,
             available,
             size,
@@ -225,7 +241,7 @@ mod tests {
         let row = |index, id, access: &str, path: &str| BranchStatus {
             index,
             id,
-            path: path.to_owned(),
+            path: Exact::of(path.as_ref()),
             access: access.to_owned(),
             file_system: None,
         };
