@@ -26,6 +26,7 @@ use super::{
     },
     dirren,
     ino::HAS_SPACES,
+    mount::Change,
     plink,
     sb::Shape,
     seal::BranchKey,
@@ -79,6 +80,47 @@ pub(crate) enum Place {
     Top,
 }
 
+impl Place {
+    /// The index among `len` branches, or the bad one that was asked for. `next` is that of the
+    /// next branch of `br=`.
+    fn among(self, len: usize, next: &mut usize) -> Result<usize, i32> {
+        match self {
+            Place::Next => {
+                let at = usize::min(*next, len);
+                *next = at.saturating_add(1);
+                Ok(at)
+            }
+            Place::Top => Ok(0),
+            Place::Bottom => Ok(len),
+            Place::Index(index) => usize::try_from(index)
+                .ok()
+                .filter(|&at| at <= len)
+                .ok_or(index),
+        }
+    }
+}
+
+/// The branch that will be the lowest one after `changes`, which mount a union. What is wrong with
+/// them is found when they are taken.
+fn bottom(changes: &[Change]) -> Result<Option<&Wanted>> {
+    let mut order: KVec<&Wanted> = KVec::new();
+    let mut next = 0;
+    for change in changes {
+        match change {
+            Change::Add(wanted, place) => {
+                let at = place.among(order.len(), &mut next).unwrap_or(order.len());
+                order.reserve(1, GFP_KERNEL)?;
+                order.insert_within_capacity(at, wanted).map_err(|_| EIO)?;
+            }
+            Change::Remove(wanted) => {
+                order.retain(|other| !other.path.dentry.is(&*wanted.path.dentry));
+            }
+            _ => {}
+        }
+    }
+    Ok(order.last().copied())
+}
+
 /// A branch that was asked for, in any way.
 pub(crate) struct Wanted {
     /// The option that it was asked for by.
@@ -119,6 +161,9 @@ pub(crate) struct Draft<'a> {
     claims: &'a Arc<Claims>,
     /// The mounted union, if it is for a remount.
     mounted: Option<&'a SuperBlock>,
+    /// A branch on the file system whose inode numbers are shown as they are, if this call says
+    /// which that is ([`super::ino`]).
+    home: Option<&'a Wanted>,
     pub(super) table: BranchTable,
     /// Branches that were members before and are not any more.
     removed: KVec<Arc<Branch>>,
@@ -173,10 +218,11 @@ impl<'a> Draft<'a> {
             si,
             claims,
             mounted: None,
+            home: None,
             table: BranchTable {
                 order: KVec::new(),
                 next_id: BranchId::FIRST,
-                next_fs: 0,
+                next_fs: ino::HOME + 1,
             },
             removed: KVec::new(),
             added: KVec::new(),
@@ -188,6 +234,13 @@ impl<'a> Draft<'a> {
             settings: Settings::DEFAULT,
             next: 0,
         }
+    }
+
+    /// Finds the file system whose inode numbers are shown as they are, for a mount by `changes`,
+    /// which are yet to be taken.
+    pub(crate) fn find_home(&mut self, changes: &'a [Change]) -> Result {
+        self.home = bottom(changes)?;
+        Ok(())
     }
 
     /// For a remount: the branches and options that `sb` has.
@@ -277,25 +330,13 @@ impl<'a> Draft<'a> {
     /// The index that a branch is to get.
     fn position(&mut self, wanted: &Wanted, place: Place) -> Result<usize> {
         let len = self.table.order.len();
-        match place {
-            Place::Next => {
-                let at = usize::min(self.next, len);
-                self.next = at.saturating_add(1);
-                Ok(at)
-            }
-            Place::Top => Ok(0),
-            Place::Bottom => Ok(len),
-            Place::Index(index) => usize::try_from(index)
-                .ok()
-                .filter(|&index| index <= len)
-                .ok_or_else(|| {
-                    self.refuse(
-                        wanted,
-                        EDOM,
-                        fmt!("bad index {}, there are {} branches", index, len),
-                    )
-                }),
-        }
+        place.among(len, &mut self.next).map_err(|index| {
+            self.refuse(
+                wanted,
+                EDOM,
+                fmt!("bad index {}, there are {} branches", index, len),
+            )
+        })
     }
 
     /// Removes a branch. For a mounted union it is fine if it is no member.
@@ -696,8 +737,17 @@ impl<'a> Draft<'a> {
         if let Some(other) = known {
             return Ok(other.fs);
         }
-        let fs = self.table.next_fs;
-        if fs == ino::FURTHER {
+        let is_same = |home: &Wanted| core::ptr::eq(home.path.mount.sb_ptr(), path.mount.sb_ptr());
+        if self.home.is_some_and(is_same) {
+            return Ok(ino::HOME);
+        }
+        let mut fs = self.table.next_fs;
+        if let Some(sb) = self.mounted {
+            while fs < ino::FURTHER && !sb.data().ino.claim(fs) {
+                fs = fs.saturating_add(1);
+            }
+        }
+        if fs >= ino::FURTHER {
             return Err(self.refuse(
                 wanted,
                 ENOSPC,

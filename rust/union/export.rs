@@ -853,15 +853,14 @@ impl Operations for Union {
         }
         info.moves.used.store(true, Release);
         let stack = inode.stack()?;
-        let origin = ino::unpack(inode.ino());
         let is_origin = |slot: &Slot| {
-            let lower = info.ino.lower(slot.branch(), slot.dentry()).ok()?;
-            (Some((lower.space, lower.number)) == origin).then_some(())
+            let lower = info.ino.lower(slot.branch(), slot.dentry());
+            lower.is_ok_and(|lower| info.ino.packed(lower) == Some(inode.ino()))
         };
         // A directory may have got another instance on top since.
         let slot = stack
             .iter()
-            .find(|slot| is_origin(slot).is_some())
+            .find(|slot| is_origin(slot))
             .unwrap_or(stack.top());
         info.cred
             .scope(|| write(info, slot, slot.inode()?, &mut [0; 2 * MAX_WORDS], out))

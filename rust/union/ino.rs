@@ -12,6 +12,10 @@
 //! system ([`HAS_SPACES`]), equal numbers with another `st_dev` are other objects, and each
 //! `st_dev` is a space.
 //!
+//! The home space, whose numbers are shown as they are, is that of the file system on which the
+//! bottom branch was when the union was mounted: the tree that was there before has it, and was
+//! seen outside the union.
+//!
 //! # Invariants
 //!
 //! (space, lower number) -> number is stable while the union is mounted
@@ -20,7 +24,10 @@
 #![forbid(unsafe_code)]
 
 use super::{
-    branch::Branch,
+    branch::{
+        Branch,
+        BranchTable, //
+    },
     LowerDentry, //
 };
 use crate::fs::{
@@ -117,6 +124,31 @@ struct Spaces {
     next: u16,
 }
 
+/// A set of windows ([`crate::logic::ino`]). It grows under the lock of the spaces.
+struct Windows([Atomic<u64>; (ino::WINDOWS as usize).div_ceil(u64::BITS as usize)]);
+
+impl Windows {
+    fn new() -> Self {
+        Windows([const { Atomic::new(0) }; _])
+    }
+
+    fn word(&self, window: u16) -> Option<(&Atomic<u64>, u64)> {
+        let word = self.0.get(usize::from(window) / u64::BITS as usize)?;
+        Some((word, 1 << (u32::from(window) % u64::BITS)))
+    }
+
+    fn has(&self, window: u16) -> bool {
+        self.word(window)
+            .is_some_and(|(word, bit)| load_acquire(word) & bit != 0)
+    }
+
+    fn add(&self, window: u16, _spaces: &mut Spaces) {
+        if let Some((word, bit)) = self.word(window) {
+            word.store(word.load(Relaxed) | bit, Release);
+        }
+    }
+}
+
 /// The exceptions.
 #[pin_data]
 pub(crate) struct InoTable {
@@ -127,6 +159,11 @@ pub(crate) struct InoTable {
     marked: KVec<Atomic<u64>>,
     #[pin]
     spaces: Mutex<Spaces>,
+    /// The windows of other spaces than the home space. A window is in one of the two at most, and
+    /// stays there.
+    claimed: Windows,
+    /// Those in which numbers of the home space were shown.
+    used_at_home: Windows,
 }
 
 impl InoTable {
@@ -152,7 +189,48 @@ impl InoTable {
                 },
                 "ruaufs_spaces"
             ),
+            claimed: Windows::new(),
+            used_at_home: Windows::new(),
         }))
+    }
+
+    /// Claims the window of `space`. Whether it may have numbers there: not if the home space was
+    /// first.
+    pub(crate) fn claim(&self, space: u16) -> bool {
+        self.claim_for(space, &mut self.spaces.lock())
+    }
+
+    fn claim_for(&self, space: u16, spaces: &mut Spaces) -> bool {
+        let Some(window) = ino::window(space) else {
+            return true;
+        };
+        if self.used_at_home.has(window) {
+            return false;
+        }
+        self.claimed.add(window, spaces);
+        true
+    }
+
+    /// Whether the home space may have numbers in `window`.
+    fn is_free(&self, window: u16) -> bool {
+        if self.used_at_home.has(window) {
+            return true;
+        }
+        if self.claimed.has(window) {
+            return false;
+        }
+        let mut spaces = self.spaces.lock();
+        if self.claimed.has(window) {
+            return false;
+        }
+        self.used_at_home.add(window, &mut spaces);
+        true
+    }
+
+    /// The number that `lower` has unless it is an exception, see [`ino::pack`].
+    #[inline]
+    pub(crate) fn packed(&self, lower: Lower) -> Option<u64> {
+        ino::pack(lower.space, lower.number, |window| self.is_free(window))
     }
 
     /// Whether `lower` may be an exception.
@@ -189,22 +267,19 @@ impl InoTable {
         let fs = branch.fs;
         let device = attr::device(branch.at(lower))?;
         let mut spaces = self.spaces.lock();
-        let Spaces { known, next } = &mut *spaces;
-        if let Some(found) = known
-            .iter()
-            .find(|known| known.fs == fs && known.device == device)
-        {
+        let found = Iterator::find(&mut spaces.known.iter(), |known| {
+            known.fs == fs && known.device == device
+        });
+        if let Some(found) = found {
             return Ok(found.space);
         }
-        known.reserve(1, GFP_KERNEL_ACCOUNT)?;
-        let space = if known.iter().any(|known| known.fs == fs) {
-            let space = *next;
-            *next = space.checked_add(1).ok_or(EOVERFLOW)?;
-            space
+        spaces.known.reserve(1, GFP_KERNEL_ACCOUNT)?;
+        let space = if spaces.known.iter().any(|known| known.fs == fs) {
+            self.next_further(&mut spaces)?
         } else {
             fs
         };
-        known.push(Space { fs, device, space }, GFP_KERNEL_ACCOUNT)?;
+        spaces.known.push(Space { fs, device, space }, GFP_KERNEL_ACCOUNT)?;
         Ok(space)
     }
 
@@ -235,7 +310,28 @@ impl InoTable {
                 return Some(number);
             }
         }
-        ino::pack(lower.space, lower.number)
+        self.packed(lower)
+    }
+
+    /// A space that there was not before.
+    fn next_further(&self, spaces: &mut Spaces) -> Result<u16> {
+        loop {
+            let space = spaces.next;
+            spaces.next = space.checked_add(1).ok_or(EOVERFLOW)?;
+            if self.claim_for(space, spaces) {
+                return Ok(space);
+            }
+        }
+    }
+
+    /// Numbers the spaces of the branches of a union that is about to be mounted: those that are
+    /// theirs depend on the branches alone, and so do the numbers in them.
+    pub(crate) fn begin(&self, table: &BranchTable) -> Result {
+        for branch in table.order.iter().rev() {
+            self.claim(branch.fs);
+            self.space(branch, &branch.root.dentry)?;
+        }
+        Ok(())
     }
 
     /// What the union's number of an object of `branch` is computed from.
@@ -269,7 +365,7 @@ impl InoTable {
         if self.is_marked(lower) {
             return None;
         }
-        ino::pack(lower.space, lower.number)
+        self.packed(lower)
     }
 
     /// The same where there may be an exception.
@@ -280,7 +376,7 @@ impl InoTable {
                 return Ok(number);
             }
         }
-        if let Some(number) = ino::pack(lower.space, lower.number) {
+        if let Some(number) = self.packed(lower) {
             return Ok(number);
         }
         let node = RBTreeNode::new(lower, 0, GFP_KERNEL_ACCOUNT)?;
@@ -353,10 +449,7 @@ impl InoTable {
         let fresh = exceptions.fresh();
         let old = match exceptions.numbers.get_mut(&lower) {
             // The computed number is in use: see `retire`.
-            Some(number)
-                if ino::unpack(*number).is_none()
-                    && ino::pack(lower.space, lower.number).is_some() =>
-            {
+            Some(number) if ino::is_exception(*number) && self.packed(lower).is_some() => {
                 *number = fresh;
                 None
             }

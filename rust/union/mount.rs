@@ -312,6 +312,7 @@ impl Operations for Union {
         // It names the mount, nothing else.
         let si = crate::fs::sb::random_id();
         let mut draft = Draft::new(context, &cred, si, &global.claims);
+        draft.find_home(&options.changes)?;
         draft.take(&options.changes)?;
         let outcome = draft.finish()?;
 
@@ -344,6 +345,7 @@ impl Operations for Union {
         )?;
         data.views.update(data.table())?;
         data.debug.update(data.table())?;
+        data.ino.begin(data.table())?;
         plink::adopt(&data)?;
         options.list_if_asked(context, &data);
         outcome.made.keep();

@@ -716,8 +716,7 @@ impl Found<'_> {
             lower,
         } in core::mem::replace(&mut self.renewed, KVVec::new())
         {
-            let computed = ino::pack(lower.space, lower.number);
-            if inode.ino() != ino::ROOT && computed != Some(inode.ino()) {
+            if inode.ino() != ino::ROOT && info.ino.packed(lower) != Some(inode.ino()) {
                 info.ino.keep(number, lower, inode.ino());
             }
             inode.publish(stack);

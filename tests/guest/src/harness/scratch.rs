@@ -195,6 +195,16 @@ impl Private {
         })
     }
 
+    /// The file system in an image, which goes with it.
+    pub(crate) fn of_image(kind: Kind, image: PathBuf) -> Result<Self> {
+        let name = image.file_stem().context("an image has a name")?;
+        let path = base().join("scratch").join(name);
+        fs::create_dir(&path)?;
+        mount_image(kind, &image, &path)?;
+        let image = Some(image);
+        Ok(Self { path, image })
+    }
+
     /// An ext4 of a test's own, made with these options of mkfs.ext4(8) and mount(8).
     pub(crate) fn ext4(name: &str, size: u64, mkfs: &[&str], options: &str) -> Result<Self> {
         let path = base().join("scratch").join(name);
