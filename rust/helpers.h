@@ -88,6 +88,7 @@ void ruaufs_helper_copy_flags(struct inode *to, const struct inode *from);
 bool ruaufs_helper_is_dead_dir(const struct inode *inode);
 bool ruaufs_helper_is_settled(const struct inode *inode);
 bool ruaufs_helper_watch(struct inode *inode);
+void ruaufs_helper_now(struct inode *inode, s64 *seconds, u32 *nanoseconds);
 bool ruaufs_helper_is_posixacl(const struct inode *inode);
 void ruaufs_helper_copy_no_acl(struct inode *inode, const struct inode *from);
 void ruaufs_helper_cache_no_acl(struct inode *inode);

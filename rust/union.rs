@@ -57,6 +57,7 @@ pub(crate) mod revalidate;
 pub(crate) mod sb;
 pub(crate) mod seal;
 pub(crate) mod show;
+mod shown;
 pub(crate) mod space;
 pub(crate) mod sysfs;
 pub(crate) mod target;

@@ -5,6 +5,7 @@
 use super::{
     dentry::Dentry,
     inode::{
+        ChangeTime,
         Inode,
         Lifted, //
     },
@@ -84,10 +85,24 @@ impl Stat<'_> {
         }
     }
 
+    /// Shows the change time that `f` makes of the one that was filled in.
+    pub(crate) fn show_change_time(&mut self, f: impl FnOnce(ChangeTime) -> ChangeTime) {
+        // SAFETY: By the type invariant.
+        let ctime = unsafe { &mut (*self.stat).ctime };
+        let shown = f(ChangeTime {
+            seconds: ctime.tv_sec,
+            // CAST: Less than a second.
+            nanoseconds: ctime.tv_nsec as u32,
+        });
+        ctime.tv_sec = shown.seconds;
+        // CAST: Less than a second.
+        ctime.tv_nsec = shown.nanoseconds as _;
+    }
+
     /// As [`Stat::fill_from`], for what is no block device.
     #[inline]
     pub(super) fn fill_plain<T: FileSystem>(
-        self,
+        mut self,
         path: PathRef<'_>,
         inode: &Inode<T>,
         idmap: IdMap<'_>,
@@ -98,7 +113,7 @@ impl Stat<'_> {
     /// Fills in what the foreign file system says of `path`, then puts what is ours over it:
     /// device, number, link count and owner of `inode`.
     pub(crate) fn fill_from<T: FileSystem>(
-        self,
+        &mut self,
         path: PathRef<'_>,
         inode: &Inode<T>,
         idmap: IdMap<'_>,
@@ -108,7 +123,7 @@ impl Stat<'_> {
 
     #[inline(always)] // The helper is known where it is called.
     fn ask<T: FileSystem>(
-        self,
+        &mut self,
         helper: Getattr,
         path: PathRef<'_>,
         inode: &Inode<T>,
@@ -194,6 +209,12 @@ impl Change {
     /// Sets modification and change time to now.
     pub(crate) fn modified(mut self) -> Self {
         self.0.ia_valid |= bindings::ATTR_MTIME | bindings::ATTR_CTIME;
+        self
+    }
+
+    /// Sets the change time to now.
+    pub(crate) fn changed(mut self) -> Self {
+        self.0.ia_valid |= bindings::ATTR_CTIME;
         self
     }
 

@@ -84,6 +84,9 @@ impl Kind {
     }
 }
 
+/// Those of a second.
+const NANOSECONDS: i64 = 1_000_000_000;
+
 /// Where an inode lies, for comparison with one that is held.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Address(pub(super) *mut bindings::inode);
@@ -247,13 +250,13 @@ impl<T> Inode<T> {
         unsafe { (&raw const (*self.as_ptr()).i_ctime_nsec).read_volatile() }
     }
 
-    /// The change time, for comparison.
+    /// The change time.
     #[inline]
-    fn change_time(&self) -> (i64, u32) {
-        (
-            self.change_seconds(),
-            self.marked_nanoseconds() & !bindings::RUAUFS_I_CTIME_QUERIED,
-        )
+    pub(crate) fn change_time(&self) -> ChangeTime {
+        ChangeTime {
+            seconds: self.change_seconds(),
+            nanoseconds: self.marked_nanoseconds() & !bindings::RUAUFS_I_CTIME_QUERIED,
+        }
     }
 
     /// Change time and version, for comparison.
@@ -269,9 +272,9 @@ impl<T> Inode<T> {
     #[inline]
     pub(crate) fn has_stamp(&self, stamp: &Stamp) -> bool {
         // Word by word, as most that differ do so in the first.
-        let (seconds, nanoseconds) = stamp.ctime;
-        self.change_seconds() == seconds
-            && self.marked_nanoseconds() & !bindings::RUAUFS_I_CTIME_QUERIED == nanoseconds
+        let ctime = stamp.ctime;
+        self.change_seconds() == ctime.seconds
+            && self.marked_nanoseconds() & !bindings::RUAUFS_I_CTIME_QUERIED == ctime.nanoseconds
             && self.version() == stamp.version
     }
 
@@ -395,22 +398,62 @@ pub(crate) fn link_text(dentry: &Dentry) -> Result<CBytes> {
     }
 }
 
+/// A time of the last change of an inode.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct ChangeTime {
+    pub(super) seconds: i64,
+    pub(super) nanoseconds: u32,
+}
+
+impl ChangeTime {
+    /// In one word, which is not 0. `None` if it is some centuries away.
+    pub(crate) fn word(self) -> Option<u64> {
+        let nanoseconds = i64::from(self.nanoseconds);
+        let all = self
+            .seconds
+            .checked_mul(NANOSECONDS)?
+            .checked_add(nanoseconds)?;
+        // CAST: Turned so that the least, which is far in the past, is 0.
+        Some(all as u64 ^ (1 << 63)).filter(|&word| word != 0)
+    }
+
+    /// Reverses [`ChangeTime::word`].
+    pub(crate) fn of_word(word: u64) -> Self {
+        // CAST: As there; a remainder is small.
+        let all = (word ^ (1 << 63)) as i64;
+        ChangeTime {
+            seconds: all.div_euclid(NANOSECONDS),
+            nanoseconds: all.rem_euclid(NANOSECONDS) as u32,
+        }
+    }
+
+    /// This one, or the next one after `other` if that is not earlier.
+    pub(crate) fn after(self, other: Self) -> Self {
+        if self > other {
+            return self;
+        }
+        other
+            .word()
+            .and_then(|word| word.checked_add(1))
+            .map_or(other, Self::of_word)
+    }
+}
+
 /// What tells whether a directory or file was changed since a look at it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stamp {
     /// Moves whenever the modification time does.
-    ctime: (i64, u32),
+    ctime: ChangeTime,
     version: i64,
 }
 
 impl Stamp {
     /// The time in it, as one word.
     pub(crate) fn time(&self) -> u64 {
-        let (seconds, nanoseconds) = self.ctime;
         // CAST: Only compared.
-        (seconds as u64)
-            .wrapping_mul(1_000_000_000)
-            .wrapping_add(u64::from(nanoseconds))
+        (self.ctime.seconds as u64)
+            .wrapping_mul(NANOSECONDS as u64)
+            .wrapping_add(u64::from(self.ctime.nanoseconds))
     }
 
     /// The version in it, without the note of the VFS's that an inode read anew has.
@@ -516,6 +559,17 @@ impl<T: FileSystem> Inode<T> {
         self.change_time() != from.change_time()
             || self.mode() != from.mode()
             || self.size() != from.size()
+    }
+
+    /// The change time that a change of it would have now.
+    pub(crate) fn now(&self) -> ChangeTime {
+        let (mut seconds, mut nanoseconds) = (0, 0);
+        // SAFETY: The inode is valid; the helper fills in both.
+        unsafe { bindings::ruaufs_helper_now(self.as_ptr(), &mut seconds, &mut nanoseconds) };
+        ChangeTime {
+            seconds,
+            nanoseconds,
+        }
     }
 
     /// Sets the link count that stat(2) shows.

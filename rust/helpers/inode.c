@@ -341,6 +341,15 @@ bool ruaufs_helper_watch(struct inode *inode)
 	return true;
 }
 
+/* The time that a change of @inode has now, as coarse as its file system's. */
+void ruaufs_helper_now(struct inode *inode, s64 *seconds, u32 *nanoseconds)
+{
+	struct timespec64 now = current_time(inode);
+
+	*seconds = now.tv_sec;
+	*nanoseconds = now.tv_nsec;
+}
+
 /* Brings attributes to disk, as nfsd does for a file system of its own. */
 int ruaufs_helper_commit_metadata(struct inode *inode)
 {

@@ -242,6 +242,21 @@ impl Snapshot {
         self.entries.is_empty()
     }
 
+    /// Returns the number of entries that are directories; `None` if the types are not known.
+    pub(crate) fn subdirs(&self) -> Option<u32> {
+        const DT_UNKNOWN: u8 = 0;
+        const DT_DIR: u8 = 4;
+        let mut count = 0u32;
+        for stored in self.entries.iter() {
+            match stored.dtype {
+                DT_UNKNOWN => return None,
+                DT_DIR => count = count.saturating_add(1),
+                _ => {}
+            }
+        }
+        Some(count)
+    }
+
     /// Returns the `i`-th entry.
     #[inline]
     pub(crate) fn get(&self, i: usize) -> Option<Entry<'_>> {

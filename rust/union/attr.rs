@@ -30,11 +30,12 @@ use crate::fs::{
 use core::cell::Cell;
 use kernel::prelude::*;
 
-/// stat(2) of what is no directory: the instance to ask, if that is all.
+/// stat(2) of what is no directory: the instance to ask, if all that it says is shown.
 #[inline]
 pub(crate) fn plain_source(inode: &Inode) -> Result<Option<PathRef<'_>>> {
     let stack = inode.noticed()?;
-    Ok(stack.is_plain().then(|| stack.top().path()))
+    let plain = stack.is_plain() && !inode.data().veil.is_set();
+    Ok(plain.then(|| stack.top().path()))
 }
 
 /// stat(2).
@@ -44,17 +45,22 @@ pub(crate) fn getattr(inode: &Inode, mut stat: Stat<'_>, idmap: IdMap<'_>) -> Re
     if inode.is_dir() && stat.is_basic() {
         stat.fill(inode, idmap);
         stat.mark_times(stack.top_inode());
-        return Ok(());
-    }
-    // Blocks and the time of birth are known to the branch alone. Local file systems do not care
-    // who asks.
-    let fill = || stat.fill_from(stack.top().path(), inode, idmap);
-    if stack.is_remote() {
-        let _sitting = inode.sb().sit(Doing::Look);
-        inode.sb().data().cred.scope(fill)
     } else {
-        fill()
+        // Blocks and the time of birth are known to the branch alone. Local file systems do not
+        // care who asks.
+        let mut fill = || stat.fill_from(stack.top().path(), inode, idmap);
+        if stack.is_remote() {
+            let _sitting = inode.sb().sit(Doing::Look);
+            inode.sb().data().cred.scope(fill)?;
+        } else {
+            fill()?;
+        }
     }
+    let veil = &inode.data().veil;
+    if veil.is_set() {
+        stat.show_change_time(|real| veil.over(real));
+    }
+    Ok(())
 }
 
 /// chmod(2), chown(2), truncate(2), utimensat(2).

@@ -238,6 +238,11 @@ impl Slot {
         self.place()
     }
 
+    /// Whether it is the root of the branch.
+    pub(crate) fn is_root(&self) -> bool {
+        self.dentry().is(&*self.branch().root.dentry)
+    }
+
     /// The instance as seen through the branch's mount.
     pub(crate) fn path(&self) -> PathRef<'_> {
         self.branch().at(self.dentry())

@@ -187,9 +187,11 @@ pub(crate) fn give_name(dentry: &Dentry, top: &Slot) -> Result {
         }
         let write = branch.want_write()?;
         dentry.set_guard(None);
-        let times = DirTimes::of(dir)?;
+        let times = DirTimes::of(parent.object()?, dir)?;
+        let kept = inode.shown_change_time()?;
         plink::count_all(inode)?;
         Creating::new(dir.path(), &name, &write)?.link_regardless(top.dentry())?;
+        inode.keep_change_time(kept);
         times.restore(dir, &write);
         Ok(())
     })
@@ -350,7 +352,7 @@ struct Temporary {
     /// The directory of the branch that it is in.
     dir: ARef<LowerDentry>,
     /// The times that this directory had before, unless it is that of the orphans.
-    times: Option<DirTimes>,
+    times: Option<meta::Times>,
 }
 
 /// Where an object gets its temporary name.
@@ -520,7 +522,12 @@ impl CopyUp<'_> {
         let source = self.source.inode()?;
         let home: ARef<LowerDentry> = dir.unwrap_or(&self.target.work()?.orphans).into();
         let name = self.sb.data().temp_name(b"copyup")?;
-        let times = dir.map(DirTimes::of_dentry).transpose()?;
+        let times = dir.map(meta::Times::of).transpose()?;
+        let parent = self.dentry.parent();
+        let kept = match dir {
+            Some(_) => Some((parent.object()?, parent.object()?.shown_change_time()?)),
+            None => None,
+        };
         let write = self.target.want_write()?;
         let dentry = Cred::scope_for_copy_up(self.source.dentry(), || {
             let creating = Creating::new(self.target.at(&home), &name, &write)?;
@@ -535,6 +542,9 @@ impl CopyUp<'_> {
             }
         })?;
         drop(write);
+        if let Some((parent, time)) = kept {
+            parent.keep_change_time(time);
+        }
         let temp = Some(Temporary {
             name,
             dir: home,
@@ -596,13 +606,14 @@ impl CopyUp<'_> {
             return self.keep_links(staged, write).map(Published::Nameless);
         }
         let before = staged.temp.as_ref().and_then(|temp| temp.times.clone());
-        let times = before.map_or_else(|| DirTimes::of(dir), Ok)?;
+        let times = DirTimes::of(parent.object()?, dir)?.from(before);
         // What it hides below stays hidden.
         let whiteouted = self.goes_down() && whiteout::exists(dir.dentry(), &name)?;
         if whiteouted {
             whiteout::make_opaque(self.target, &staged.dentry, write)?;
         }
         let linked = self.keep_links(staged, write)?;
+        let known = parent.object()?.known_surplus();
         let published = match &staged.temp {
             None => {
                 let new = Creating::new(at, &name, write);
@@ -629,6 +640,11 @@ impl CopyUp<'_> {
                     }
                 }
                 times.restore(dir, write);
+                if self.inode.is_dir() {
+                    if let Err(error) = parent.object()?.counts_twice(self.target.id, known) {
+                        pr_debug!("the link count of a directory is too large: {:?}\n", error);
+                    }
+                }
                 // A lower instance of a directory has none: they would outlive those that are shown.
                 if !self.goes_down() {
                     // Last of all, as an immutable object gets no name.
@@ -685,7 +701,15 @@ impl CopyUp<'_> {
         if let Some(number) = number.filter(|_| !self.goes_down()) {
             info.ino.keep(number, lower, self.inode.ino());
         }
+        let kept = self.inode.shown_change_time()?;
+        if self.inode.is_dir() {
+            self.inode.counts_beside(&stack)?;
+        }
         self.inode.publish(stack);
+        // A copy is no change, but what is made in it is one.
+        if !self.wanted.is_changed() {
+            self.inode.keep_change_time(kept);
+        }
         notify::watch_or_log(self.inode);
         fhsm::tell(info, self.target, Event::Changed);
         fhsm::tell(info, self.source.branch(), Event::Changed);
@@ -761,7 +785,14 @@ impl CopyUp<'_> {
         if let Some(temp) = staged.temp {
             whiteout::purge(self.target, &temp.dir, &staged.dentry, &temp.name, write);
             if let Some(times) = temp.times {
-                times.restore_of(self.target, &temp.dir, write);
+                let parent = self.dentry.parent();
+                let kept = parent
+                    .object()
+                    .and_then(|parent| Ok((parent, parent.shown_change_time()?)));
+                times.restore(self.target, &temp.dir, write);
+                if let Ok((parent, time)) = kept {
+                    parent.keep_change_time(time);
+                }
             }
         }
     }

@@ -342,7 +342,7 @@ pub(crate) fn prepare(object: &Inode, branch: &Branch, dir: &Inode, name: &[u8])
         }
         let ino = top.inode()?.ino();
         let root = Slot::new(top.branch().clone(), branch.root.dentry.clone());
-        let times = (DirTimes::of(top)?, DirTimes::of(&root)?);
+        let times = (DirTimes::of(object, top)?, DirTimes::of_slot(&root)?);
         let mut all = true;
         for part in stack.rest() {
             let name = &part.branch().renamed.record_name;
@@ -492,7 +492,7 @@ pub(crate) fn settle(object: &Inode) -> Result {
     let info = object.sb().data();
     info.cred.scope(|| {
         unlist(&info.cred, branch, ino)?;
-        let times = DirTimes::of(top)?;
+        let times = DirTimes::of(object, top)?;
         remove_records(info, top)?;
         let write = branch.want_write()?;
         times.restore(top, &write);

@@ -279,7 +279,9 @@ impl InoTable {
         } else {
             fs
         };
-        spaces.known.push(Space { fs, device, space }, GFP_KERNEL_ACCOUNT)?;
+        spaces
+            .known
+            .push(Space { fs, device, space }, GFP_KERNEL_ACCOUNT)?;
         Ok(space)
     }
 

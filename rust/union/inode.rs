@@ -37,6 +37,10 @@ use super::{
         self,
         Known, //
     },
+    shown::{
+        Surplus,
+        Veil, //
+    },
     Dentry,
     Inode,
     LowerDentry,
@@ -107,6 +111,10 @@ pub(crate) struct InodeInfo {
     /// Names that were hidden by whiteouts while the object was on a branch that is not written:
     /// the branch still counts them.
     hidden: Atomic<u32>,
+    /// The change time that is shown in place of the top instance's.
+    pub(crate) veil: Veil,
+    /// How many sub-directories too many the instances of a directory count.
+    pub(super) surplus: Surplus,
     /// Changes of the directory by us; branches with coarse time stamps do not show all.
     changes: Atomic<u64>,
     /// With `udba=notify`, what watches the instances of a directory.
@@ -150,6 +158,8 @@ impl Private for InodeInfo {
             plinked: Atomic::new(false),
             parted: Atomic::new(false),
             hidden: Atomic::new(0),
+            veil: Veil::new(),
+            surplus: Surplus::new(),
             changes: Atomic::new(0),
             watches <- Watches::new(depth),
             held: Atomic::new(false),
@@ -341,7 +351,7 @@ impl Inode {
         self.copy_flags(stack.top_inode());
         if !self.is_plinked() {
             let hidden = self.data().hidden.load(Relaxed);
-            self.update_nlink(link_count(stack)?.saturating_sub(hidden).max(1));
+            self.update_nlink(self.shown_links(stack)?.saturating_sub(hidden).max(1));
         }
         Ok(())
     }
@@ -394,6 +404,7 @@ impl Inode {
     /// The change is done and not undone for what comes after it: a failure is only logged.
     pub(crate) fn changed_on(&self, branch: &Branch) {
         self.data().changes.fetch_add(1, Relaxed);
+        self.unveil();
         fhsm::tell(self.sb().data(), branch, Event::Changed);
         let touch = || -> Result {
             let top = self.stack()?.top();
@@ -409,7 +420,7 @@ impl Inode {
             drop(write);
             Ok(())
         };
-        if let Err(error) = touch().and(self.refresh()) {
+        if let Err(error) = touch().and(self.counts_anew(branch.id)).and(self.refresh()) {
             warn_limited!("a directory was changed, its times were not: {:?}\n", error);
         }
     }
@@ -439,6 +450,9 @@ impl Inode {
     /// branch `hidden_on`: then its own branch still counts it. The object's lock is held.
     pub(crate) fn name_removed(&self, hidden_on: Option<&Branch>) -> Result {
         let mut done = Ok(());
+        if hidden_on.is_some() && !self.is_dir() {
+            self.name_hidden();
+        }
         let nlink = if self.is_dir() {
             0
         } else if self.is_plinked() {
@@ -467,6 +481,29 @@ impl Inode {
         done
     }
 
+    /// A name is hidden, and the instance does not know: its change time moves all the same.
+    fn name_hidden(&self) {
+        let touch = || -> Result<bool> {
+            let top = self.stack()?.top();
+            if self.nlink() <= 1 || !top.branch().writable() {
+                return Ok(false);
+            }
+            let write = top.branch().want_write()?;
+            self.sb().data().cred.scope(|| {
+                Change::new()
+                    .changed()
+                    .apply(&top.branch().root.mount, top.dentry())
+            })?;
+            drop(write);
+            Ok(true)
+        };
+        // What cannot be told the branch is shown as long as the inode is in memory.
+        match touch() {
+            Ok(true) => self.unveil(),
+            _ => self.show_change(),
+        }
+    }
+
     /// The object was promoted: its new top instance counts its own names.
     pub(crate) fn count_anew(&self) {
         self.data().hidden.store(0, Relaxed);
@@ -487,6 +524,11 @@ pub(crate) fn link_count(stack: &Stack) -> Result<u32> {
             return Ok(1);
         }
         count = count.saturating_add(nlink.saturating_sub(2));
+    }
+    if stack.top().is_root() && count > 2 {
+        // The directories of bookkeeping do not show.
+        let works = stack.iter().filter(|slot| slot.branch().work.is_some());
+        count = works.fold(count, |count, _| count.saturating_sub(2)).max(2);
     }
     Ok(count)
 }
@@ -561,6 +603,7 @@ fn get_dir(sb: &SuperBlock, top: Slot, rest: KVec<Slot>) -> Result<ARef<Inode>> 
                 (same_top || known.top_inode().is_dead_dir()) && !same_slots(known, &stack);
             if changes {
                 inode.publish(stack);
+                inode.forget_surplus();
             }
             drop(lock);
             if changes {

@@ -111,7 +111,7 @@ fn remove(dentry: &Dentry, inode: &Inode, source: &Slot) -> Result {
     let lower = original.inode().ok_or(ESTALE)?;
     let write = branch.want_write()?;
     info.cred.scope(|| {
-        let times = DirTimes::of(dir)?;
+        let times = DirTimes::of(parent.object()?, dir)?;
         let removing = match Removing::new(dir.path(), &name, &write) {
             // Somebody else who opened it was first.
             Err(error) if error == ENOENT => return Ok(()),

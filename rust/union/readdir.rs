@@ -24,7 +24,9 @@ use super::{
         Stack, //
     },
     ino::Lower,
+    inode::link_count,
     sb::SbInfo,
+    shown::Print,
     Inode,
     SuperBlock,
     Union, //
@@ -259,6 +261,13 @@ fn listing(inode: &Inode) -> Result<Arc<Listing>> {
     )?;
     let old = inode.data().dir.lock().listing.replace(made.clone());
     drop(old);
+    if let Some(subdirs) = made.names.subdirs().filter(|_| !shwh) {
+        let (count, print) = (link_count(stack)?, Print::of(stack)?);
+        // If the instances are as they were when they were listed.
+        if *stamps(stack)? == *made.stamps {
+            inode.counted(stack, count, print, subdirs)?;
+        }
+    }
     Ok(made)
 }
 

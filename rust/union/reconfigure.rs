@@ -382,6 +382,17 @@ fn copy_of(stack: &Stack) -> Result<KBox<Stack>> {
     inode::stack_of(slots)
 }
 
+/// Whether the instances `stack` are those of the directory `inode`, and hide the same: then what is
+/// known of its link count goes on.
+fn keeps_surplus(inode: &Inode, stack: &Stack) -> bool {
+    let whiteouts = |slot: &Slot| slot.branch().access.honours_whiteouts();
+    inode.stack().is_ok_and(|current| {
+        current.len() == stack.len()
+            && Iterator::zip(current.iter(), stack.iter())
+                .all(|(a, b)| a.dentry().is(b.dentry()) && whiteouts(a) == whiteouts(b))
+    })
+}
+
 impl<'a, 'm, 'c> Plan<'a, 'm, 'c> {
     fn new(sb: &'a SuperBlock, memory: &'m mut Memory<'a>, asking: Asking<'m, 'c>) -> Self {
         Plan {
@@ -718,6 +729,9 @@ impl Found<'_> {
         {
             if inode.ino() != ino::ROOT && info.ino.packed(lower) != Some(inode.ino()) {
                 info.ino.keep(number, lower, inode.ino());
+            }
+            if inode.is_dir() && !keeps_surplus(&inode, &stack) {
+                inode.forget_surplus();
             }
             inode.publish(stack);
             // Those that find no place here are refreshed at their next use.

@@ -190,6 +190,12 @@ pub(crate) fn rmdir(dir: &Inode, entry: Entry<'_, Union>) -> Result {
     }
     gone(inode, &removal);
     drop(lock);
+    if removal.instance.is_none() {
+        // Its instance is hidden, and counted.
+        if let Err(error) = dir.hides_one() {
+            pr_debug!("the link count of a directory is too large: {:?}\n", error);
+        }
+    }
     dir.changed_on(&removal.branch);
     Ok(())
 }

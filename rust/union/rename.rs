@@ -238,6 +238,10 @@ pub(crate) fn rename(
         log(dirren::settle(object));
     }
     log(object.refresh());
+    if !exchange && !victim_here && victim.is_some_and(Inode::is_dir) {
+        // What it had below is hidden, and counted there.
+        log(to.dir.hides_one());
+    }
     from.dir.changed_on(&branch);
     if !same_dir {
         to.dir.changed_on(&branch);
@@ -431,7 +435,7 @@ impl Job<'_> {
     /// Makes a directory opaque; for the user it does not change.
     fn make_opaque(&self, object: &Inode) -> Result {
         let slot = self.instance(object)?;
-        let times = copyup::DirTimes::of(slot)?;
+        let times = copyup::DirTimes::of(object, slot)?;
         whiteout::make_opaque(self.branch, slot.dentry(), self.write)?;
         times.restore(slot, self.write);
         Ok(())

@@ -28,7 +28,10 @@ use crate::fs::{
         Which, //
     },
     attr::Change,
-    inode::Kind,
+    inode::{
+        ChangeTime,
+        Kind, //
+    },
     path::{
         PathRef,
         WriteAccess, //
@@ -274,30 +277,74 @@ fn copy_inherited(shown: &Slot, slot: &Slot, _write: &WriteAccess<'_>) -> Result
     }
 }
 
-/// The times of a directory, to be restored after a name was put into it for its owner.
+/// Access and modification time of a directory of a branch, to be restored after a name was put into
+/// it for its owner.
 #[derive(Clone)]
-pub(crate) struct DirTimes(Change);
+pub(crate) struct Times(Change);
 
-impl DirTimes {
+impl Times {
     /// Those of `dir`.
-    pub(crate) fn of(dir: &Slot) -> Result<Self> {
-        Ok(DirTimes(Change::new().times_of(dir.inode()?)))
+    pub(super) fn of(dir: &LowerDentry) -> Result<Self> {
+        Ok(Times(Change::new().times_of(dir.positive()?)))
     }
 
-    /// Those of the directory `dir` of a branch.
-    pub(super) fn of_dentry(dir: &LowerDentry) -> Result<Self> {
-        Ok(DirTimes(Change::new().times_of(dir.positive()?)))
-    }
-
-    /// Restores them. That the copy appeared is no news to anybody; a failure does no harm.
-    pub(crate) fn restore(self, dir: &Slot, write: &WriteAccess<'_>) {
-        self.restore_of(dir.branch(), dir.dentry(), write);
-    }
-
-    /// As [`DirTimes::restore`], of the directory `dir` of `branch`.
-    pub(super) fn restore_of(self, branch: &Branch, dir: &LowerDentry, _write: &WriteAccess<'_>) {
+    /// Restores those of `dir` on `branch`. That the copy appeared is no news to anybody; a failure
+    /// does no harm.
+    pub(super) fn restore(self, branch: &Branch, dir: &LowerDentry, _write: &WriteAccess<'_>) {
         if let Err(error) = self.0.apply_regardless(&branch.root.mount, dir) {
             pr_debug!("cannot restore the times of a directory: {:?}\n", error);
+        }
+    }
+}
+
+/// The times of a directory, with the change time that the union shows of it.
+pub(crate) struct DirTimes<'a> {
+    times: Times,
+    /// The object whose top instance the directory is, the change time that it shows, and what
+    /// counts its changes by users.
+    shown: Option<(&'a Inode, ChangeTime, u64)>,
+}
+
+impl<'a> DirTimes<'a> {
+    /// Those of `slot`, an instance of `dir`.
+    pub(crate) fn of(dir: &'a Inode, slot: &Slot) -> Result<Self> {
+        let is_top = dir.stack()?.top().dentry().is(slot.dentry());
+        let shown = match is_top {
+            true => Some((dir, dir.shown_change_time()?, dir.changes())),
+            false => None,
+        };
+        Ok(DirTimes {
+            shown,
+            ..Self::of_slot(slot)?
+        })
+    }
+
+    /// Those of `slot`, which are not shown.
+    pub(crate) fn of_slot(slot: &Slot) -> Result<Self> {
+        Ok(DirTimes {
+            times: Times::of(slot.dentry())?,
+            shown: None,
+        })
+    }
+
+    /// With the times that it had before, if they are known.
+    pub(super) fn from(self, before: Option<Times>) -> Self {
+        DirTimes {
+            times: before.unwrap_or(self.times),
+            shown: self.shown,
+        }
+    }
+
+    /// Restores them, unless a user changed the directory meanwhile: what has the time of that stays
+    /// as it is.
+    pub(crate) fn restore(self, slot: &Slot, write: &WriteAccess<'_>) {
+        let overtaken = |(dir, _, changes): (&Inode, _, u64)| dir.changes() != changes;
+        if self.shown.is_some_and(overtaken) {
+            return;
+        }
+        self.times.restore(slot.branch(), slot.dentry(), write);
+        if let Some((dir, time, _)) = self.shown {
+            dir.keep_change_time(time);
         }
     }
 }

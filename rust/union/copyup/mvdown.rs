@@ -345,7 +345,7 @@ impl Move<'_> {
         let name = copy.dentry.name()?;
         let parent = copy.dentry.parent();
         let dir = parent.object()?.slot_on(copy.target.id)?.ok_or(ESTALE)?;
-        let times = DirTimes::of(dir)?;
+        let times = DirTimes::of(parent.object()?, dir)?;
         let write = copy.target.want_write()?;
         let aside = self.aside(dir, &name, request, &write)?;
         let named = self.link(staged, dir, &name, &write);
@@ -428,7 +428,7 @@ impl Move<'_> {
     fn unlink_upper(&self, parent: &Dentry, name: &[u8]) -> Result {
         let upper = self.0.source;
         let dir = parent.object()?.slot_on(upper.branch().id)?.ok_or(ESTALE)?;
-        let times = DirTimes::of(dir)?;
+        let times = DirTimes::of(parent.object()?, dir)?;
         let write = upper.branch().want_write()?;
         let removing = Removing::new(dir.path(), name, &write)?;
         if !dirop::same_inode(removing.child(), upper.inode()?) {

@@ -59,6 +59,7 @@ mod remove;
 mod rename;
 mod rename_dir;
 mod several_rw;
+mod shown;
 mod shwh;
 mod staging;
 mod stress;
@@ -86,6 +87,7 @@ pub(crate) fn all() -> Vec<Case> {
         dirren::cases(),
         directories::cases(),
         attr::cases(),
+        shown::cases(),
         xattr::cases(),
         acl::cases(),
         privilege::cases(),

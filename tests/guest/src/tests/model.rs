@@ -299,6 +299,7 @@ fn play(cx: &Ctx, scenario: &Scenario, batch: usize, spent: &Spent) -> Result<()
     both.compare("after the last step")?;
     spent.on(&spent.ending, || -> Result<()> {
         sys::drop_caches();
+        both.pair.evicted();
         both.compare("after eviction")?;
         u.again()?;
         both.pair.forget();
@@ -344,6 +345,7 @@ impl<'s> Both<'s> {
         }
         if matches!(op, Op::DropCaches) {
             drop_caches();
+            self.pair.evicted();
         }
         let user = AsUser::new(step.user);
         let on_union = self.union.apply(op);

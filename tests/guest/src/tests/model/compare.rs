@@ -45,6 +45,8 @@ pub(crate) struct Node {
     map: Vec<(u64, u64)>,
     xattrs: BTreeMap<String, Vec<u8>>,
     subdirs: u32,
+    /// The link count of a directory after it was listed.
+    listed_links: u32,
 }
 
 impl Object for Node {
@@ -129,6 +131,7 @@ fn read_dir(fd: OwnedFd, root: &Path, rel: &str, map: bool, nodes: &mut Nodes) -
     }
     if let Some(dir) = nodes.get_mut(rel) {
         dir.subdirs = subdirs;
+        dir.listed_links = statx(&fd, "")?.stx_nlink;
     }
     Ok(())
 }
@@ -164,6 +167,7 @@ fn node(stat: &Statx) -> Node {
         map: Vec::new(),
         xattrs: BTreeMap::new(),
         subdirs: 0,
+        listed_links: 0,
     }
 }
 
@@ -235,6 +239,8 @@ pub(crate) struct Pair {
     /// Files that were changed through mappings, and pipes, by inode number in the directory.
     stored: BTreeSet<u64>,
     before: Option<(Nodes, Nodes)>,
+    /// The kernel may have forgotten what it knew of the union at the last comparison.
+    evicted: bool,
 }
 
 impl Pair {
@@ -243,7 +249,13 @@ impl Pair {
             holes: holes_are_exact(kind),
             stored: BTreeSet::new(),
             before: None,
+            evicted: false,
         }
+    }
+
+    /// Caches were dropped.
+    pub(crate) fn evicted(&mut self) {
+        self.evicted = true;
     }
 
     /// Times of this file of the directory mean nothing from here on.
@@ -268,6 +280,7 @@ impl Pair {
             }
         }
         self.before = Some((plain, union));
+        self.evicted = false;
         Ok(found)
     }
 
@@ -323,11 +336,19 @@ impl Pair {
             }
             let plain_moved = moved(old_plain.times.change, plain.times.change);
             let union_moved = moved(old_union.times.change, union.times.change);
-            // A copy-up is a change of the union alone. And a file on a branch that cannot be written
-            // does not learn that the union hides one of its names.
+            // What branches do not know is forgotten with the inode: that a copy-up is no change,
+            // and that a file lost a name.
             let hidden = plain.links < old_plain.links;
-            if (plain_moved, union_moved) == ("moves", "stays") && !hidden {
-                found.push(format!("{path:?}: ctime moves -> stays"));
+            let excused = self.evicted && (union_moved == "moves" || hidden);
+            if plain_moved != union_moved && !excused {
+                found.push(format!("{path:?}: ctime {plain_moved} -> {union_moved}"));
+            }
+            let exact = [1, 2 + union.subdirs];
+            if union.is_dir() && !self.evicted && !exact.contains(&union.links) {
+                let (links, subdirs) = (union.links, union.subdirs);
+                found.push(format!(
+                    "{path:?}: {links} links with {subdirs} directories"
+                ));
             }
         }
     }
@@ -379,11 +400,20 @@ impl Node {
             false => {
                 same!("links", links);
             }
-            // Those of the parts add up, so it can be too large. 1: not counted at all.
-            true if other.links == 1 || other.links >= 2 + other.subdirs => {}
+            // 1: not counted at all.
+            true if other.links == 1 => {}
             true => {
-                let least = format!("at least {}", 2 + other.subdirs);
-                part(false, "links", least, other.links.to_string());
+                // Those of the parts add up, so it can be too large before it is listed.
+                let (exact, first) = (2 + other.subdirs, other.links);
+                let least = format!("at least {exact}");
+                part(first >= exact, "links", least, first.to_string());
+                let listed = other.listed_links;
+                part(
+                    listed == exact,
+                    "links",
+                    exact.to_string(),
+                    listed.to_string(),
+                );
             }
         }
         found

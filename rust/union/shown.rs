@@ -1,0 +1,306 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What an inode shows that differs from what its top instance says.
+//!
+//! # Change times
+//!
+//! A native file system changes the change time of an object when the object is changed, and of a
+//! file when one of its names goes. A copy-up is no change for the user, but the copy, and the
+//! directory that it gets into, have new times, and nobody can set a change time. The reverse is
+//! a file on a branch that is not written: it does not learn that a whiteout hides one of its names.
+//! So an inode knows one change time of its instance in place of which another is shown. The next
+//! real change ends that. It is forgotten when the inode is.
+//!
+//! # Link counts of directories
+//!
+//! The sub-directories that the instances of a directory count are too many by the *surplus*: those
+//! that are hidden, and those that have several instances. It is known from a listing, and from what
+//! the union does: a copy-up of a sub-directory adds one, so does one that is hidden. What others do
+//! on branches can only make the count that is shown too large: what a branch counts less than
+//! it did may have been in the surplus.
+
+#![forbid(unsafe_code)]
+
+use super::{
+    branch::{
+        BranchId,
+        Stack, //
+    },
+    inode::link_count,
+    Inode, //
+};
+use crate::fs::{
+    inode::ChangeTime,
+    once::load_acquire, //
+};
+use kernel::{
+    prelude::*,
+    sync::atomic::{
+        Atomic,
+        Full,
+        Release, //
+    },
+};
+
+/// A change time in place of which another one is shown.
+pub(crate) struct Veil {
+    /// That of the instance; 0 if there is none.
+    real: Atomic<u64>,
+    shown: Atomic<u64>,
+}
+
+impl Veil {
+    /// None.
+    pub(crate) fn new() -> Self {
+        Veil {
+            real: Atomic::new(0),
+            shown: Atomic::new(0),
+        }
+    }
+
+    /// Whether there is one.
+    #[inline]
+    pub(crate) fn is_set(&self) -> bool {
+        load_acquire(&self.real) != 0
+    }
+
+    /// What is shown in place of `real`.
+    pub(crate) fn over(&self, real: ChangeTime) -> ChangeTime {
+        let before = load_acquire(&self.real);
+        if before == 0 || real.word() != Some(before) {
+            return real;
+        }
+        let shown = load_acquire(&self.shown);
+        // If somebody set it meanwhile, either is as true.
+        if load_acquire(&self.real) != before {
+            return real;
+        }
+        ChangeTime::of_word(shown)
+    }
+
+    /// Shows `shown` in place of `real`, unless one of the two is too far from now to be noted.
+    fn set(&self, real: ChangeTime, shown: ChangeTime) {
+        self.clear();
+        if let Some((real, shown)) = real.word().zip(shown.word()) {
+            self.shown.store(shown, Release);
+            self.real.store(real, Release);
+        }
+    }
+
+    /// The instance's time is shown.
+    fn clear(&self) {
+        if self.is_set() {
+            self.real.store(0, Release);
+        }
+    }
+}
+
+/// The link counts of the instances of a directory, for comparison.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Print(u32);
+
+impl Print {
+    /// A prime: what one instance counts more makes another difference than what others do.
+    const BASE: u32 = 0x9e37_79b1;
+
+    /// Of the instances `stack`.
+    pub(crate) fn of(stack: &Stack) -> Result<Self> {
+        let mut all = 0u32;
+        let mut weight = 1u32;
+        for slot in stack.iter() {
+            weight = weight.wrapping_mul(Self::BASE);
+            all = all.wrapping_add(slot.inode()?.nlink().wrapping_mul(weight));
+        }
+        Ok(Print(all))
+    }
+
+    /// Whether it was `before` until the instance on `branch` counted one more, or one less, or
+    /// nothing was changed.
+    fn follows(self, before: Self, stack: &Stack, branch: BranchId) -> bool {
+        let mut weight = 1u32;
+        for slot in stack.iter() {
+            weight = weight.wrapping_mul(Self::BASE);
+            if slot.branch().id == branch {
+                break;
+            }
+        }
+        let changed = self.0.wrapping_sub(before.0);
+        changed == 0 || changed == weight || changed.wrapping_neg() == weight
+    }
+}
+
+/// How many sub-directories too many the instances of a directory count: that in the lower
+/// half, and in the upper half the [`Print`] of the instances.
+pub(crate) struct Surplus(Atomic<u64>);
+
+/// What is known of a surplus.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Known(u64);
+
+impl Known {
+    fn new(print: Print, surplus: u32) -> Self {
+        match surplus {
+            0 => Known(0),
+            _ => Known((u64::from(print.0) << 32) | u64::from(surplus)),
+        }
+    }
+
+    /// It, and for which instances; `None` if it is nothing.
+    fn get(self) -> Option<(Print, u32)> {
+        // CAST: The halves.
+        (self.0 != 0).then_some((Print((self.0 >> 32) as u32), self.0 as u32))
+    }
+}
+
+impl Surplus {
+    /// None that is known.
+    pub(crate) fn new() -> Self {
+        Surplus(Atomic::new(0))
+    }
+
+    #[inline]
+    fn known(&self) -> Known {
+        Known(load_acquire(&self.0))
+    }
+
+    /// Notes `new`, unless something else than `known` was noted meanwhile: that is given then.
+    fn replace(&self, known: Known, new: Known) -> Result<(), Known> {
+        if known == new {
+            return Ok(());
+        }
+        self.0
+            .cmpxchg(known.0, new.0, Full)
+            .map(drop)
+            .map_err(Known)
+    }
+
+    /// Notes what `f` makes of what is known.
+    fn update(&self, f: impl Fn(Known) -> Known) {
+        let mut known = self.known();
+        while let Err(other) = self.replace(known, f(known)) {
+            known = other;
+        }
+    }
+}
+
+impl Inode {
+    /// The change time that stat(2) shows.
+    pub(crate) fn shown_change_time(&self) -> Result<ChangeTime> {
+        let real = self.stack()?.top_inode().change_time();
+        Ok(self.data().veil.over(real))
+    }
+
+    /// What was done to the top instance is no change for the user: `time` goes on being shown. If
+    /// the next change might not show, its own time is shown.
+    pub(crate) fn keep_change_time(&self, time: ChangeTime) {
+        let Ok(stack) = self.stack() else {
+            return;
+        };
+        let top = stack.top_inode();
+        if top.change_time() != time && top.watch() {
+            self.data().veil.set(top.change_time(), time);
+        }
+    }
+
+    /// The user changed the object: the time of that is shown.
+    pub(crate) fn unveil(&self) {
+        self.data().veil.clear();
+    }
+
+    /// A name of the object is hidden, and its instance does not know. The object's lock is held.
+    pub(super) fn show_change(&self) {
+        let (Ok(stack), Ok(shown)) = (self.stack(), self.shown_change_time()) else {
+            return;
+        };
+        let real = stack.top_inode().change_time();
+        self.data().veil.set(real, self.now().after(shown));
+    }
+
+    /// The link count that stat(2) shows, of the instances `stack`.
+    pub(crate) fn shown_links(&self, stack: &Stack) -> Result<u32> {
+        let count = link_count(stack)?;
+        // 1: nobody counts.
+        match self.data().surplus.known().get() {
+            Some((print, surplus)) if count > 2 && stack.top_inode().is_dir() => {
+                match Print::of(stack)? == print {
+                    true => Ok(count.saturating_sub(surplus).max(2)),
+                    false => Ok(count),
+                }
+            }
+            _ => Ok(count),
+        }
+    }
+
+    /// What is known of the surplus.
+    pub(crate) fn known_surplus(&self) -> Known {
+        self.data().surplus.known()
+    }
+
+    /// A sub-directory was hidden, which an instance counts. The directory is locked, and
+    /// [`Inode::counts_anew`] comes next.
+    pub(crate) fn hides_one(&self) -> Result {
+        let now = Print::of(self.stack()?)?;
+        self.data().surplus.update(|known| match known.get() {
+            Some((print, surplus)) => Known::new(print, surplus.saturating_add(1)),
+            None => Known::new(now, 1),
+        });
+        Ok(())
+    }
+
+    /// A sub-directory got another instance, on `branch`; before that `known` was known. A listing
+    /// may have seen both meanwhile.
+    pub(crate) fn counts_twice(&self, branch: BranchId, known: Known) -> Result {
+        let stack = self.stack()?;
+        let now = Print::of(stack)?;
+        let new = match known.get() {
+            Some((print, _)) if !now.follows(print, stack, branch) => Known(0),
+            Some((_, surplus)) => Known::new(now, surplus.saturating_add(1)),
+            None => Known::new(now, 1),
+        };
+        let _ = self.data().surplus.replace(known, new);
+        self.update_nlink(self.shown_links(stack)?);
+        Ok(())
+    }
+
+    /// Sub-directories came or went on `branch` by what we did just now. What others did before, too,
+    /// may have been to those that are too many.
+    pub(crate) fn counts_anew(&self, branch: BranchId) -> Result {
+        if self.data().surplus.known().get().is_none() {
+            return Ok(());
+        }
+        let stack = self.stack()?;
+        let now = Print::of(stack)?;
+        self.data().surplus.update(|known| match known.get() {
+            Some((print, surplus)) if now.follows(print, stack, branch) => Known::new(now, surplus),
+            _ => Known(0),
+        });
+        Ok(())
+    }
+
+    /// A listing shows `subdirs` sub-directories, where the instances `stack` count `count` and have
+    /// this `print`.
+    pub(crate) fn counted(&self, stack: &Stack, count: u32, print: Print, subdirs: u32) -> Result {
+        let surplus = count.saturating_sub(subdirs.saturating_add(2));
+        self.data().surplus.update(|_| Known::new(print, surplus));
+        self.update_nlink(self.shown_links(stack)?);
+        Ok(())
+    }
+
+    /// The directory is about to have the instances `stack`: those that it has, and an empty one.
+    pub(crate) fn counts_beside(&self, stack: &Stack) -> Result {
+        if self.data().surplus.known().get().is_none() {
+            return Ok(());
+        }
+        let (now, then) = (Print::of(self.stack()?)?, Print::of(stack)?);
+        self.data().surplus.update(|known| match known.get() {
+            Some((print, surplus)) if print == now => Known::new(then, surplus),
+            _ => Known(0),
+        });
+        Ok(())
+    }
+
+    /// The directory has other instances: nothing is known of them.
+    pub(crate) fn forget_surplus(&self) {
+        self.data().surplus.update(|_| Known(0));
+    }
+}
