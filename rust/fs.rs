@@ -35,6 +35,7 @@ pub(crate) mod inode_ops;
 pub(crate) mod io;
 pub(crate) mod ioctl;
 pub(crate) mod log;
+pub(crate) mod map;
 pub(crate) mod name;
 pub(crate) mod notify;
 pub(crate) mod once;

@@ -72,6 +72,8 @@ bool ruaufs_helper_is_mapped_writably(struct inode *inode);
 int ruaufs_helper_add_inode_mark(struct fsnotify_mark *mark,
 				 struct inode *inode);
 void ruaufs_helper_inode_lock(struct inode *inode);
+int ruaufs_helper_inode_lock_killable(struct inode *inode);
+void ruaufs_helper_assert_locked(struct inode *inode);
 void ruaufs_helper_inode_unlock(struct inode *inode);
 bool ruaufs_helper_inode_is_new(struct inode *inode);
 loff_t ruaufs_helper_i_size_read(const struct inode *inode);
@@ -123,6 +125,14 @@ ssize_t ruaufs_helper_read(struct file *real, struct kiocb *iocb,
 			   struct iov_iter *to, const struct cred *cred);
 ssize_t ruaufs_helper_write(struct file *real, struct kiocb *iocb,
 			    struct iov_iter *from, const struct cred *cred);
+int ruaufs_helper_wait_for_zero(u32 *count);
+void ruaufs_helper_count_down(u32 *count);
+bool ruaufs_helper_vma_may_store(const struct vm_area_struct *vma);
+bool ruaufs_helper_vma_stores(const struct vm_area_struct *vma);
+void ruaufs_helper_vma_never_stores(struct vm_area_struct *vma);
+int ruaufs_helper_wait_for_pipe(struct pipe_inode_info *pipe);
+int ruaufs_helper_call_before_user(struct file *file,
+				   int (*fn)(struct file *file));
 long ruaufs_helper_get_write_access(struct inode *inode);
 int ruaufs_helper_deny_write_access(struct inode *inode);
 void ruaufs_helper_allow_write_access(struct inode *inode);
@@ -153,6 +163,8 @@ bool ruaufs_helper_dir_emit_dots(struct file *file, struct dir_context *ctx);
 /* attributes */
 void ruaufs_helper_rebase_owner(struct mnt_idmap *idmap, struct inode *inode,
 				struct iattr *attr);
+bool ruaufs_helper_changes_attr(struct mnt_idmap *idmap, struct inode *inode,
+				struct inode *from, const struct iattr *attr);
 void ruaufs_helper_set_times(struct iattr *attr, const struct inode *from);
 void ruaufs_helper_set_owner(struct iattr *attr, const struct inode *from,
 			     struct mnt_idmap *idmap);
@@ -181,6 +193,8 @@ int ruaufs_helper_copy_fileattr(const struct path *from,
 int ruaufs_helper_fileattr_get(const struct path *path,
 			       struct file_kattr *fa);
 bool ruaufs_helper_sets_casefold(const struct file_kattr *fa);
+bool ruaufs_helper_has_fileattr(const struct path *path,
+				const struct file_kattr *fa);
 int ruaufs_helper_fileattr_set(const struct path *path,
 			       struct file_kattr *fa);
 

@@ -8,7 +8,15 @@
 //! # Locking
 //!
 //! Reads take no lock of ours. What changes data holds the `i_rwsem` of our
-//! inode, as `file_remove_privs()` demands, around the foreign one.
+//! inode, as `file_remove_privs()` demands, around the foreign one. It decides in a
+//! read section of the [`gate`](super::gate) which backing file is written, and
+//! writes after it, as memory of users is touched: until the write has ended,
+//! [`Writes`] says so to who closes the gate.
+//!
+//! An instance that is not to be written is copied with `i_rwsem` held, too, by
+//! open(2) as by all others: so no write is under way on the original.
+//!
+//! [`map`](super::map) has the mappings.
 
 use super::{
     backing::{
@@ -23,9 +31,12 @@ use super::{
     },
     inode::{
         Address,
-        Inode, //
+        Inode,
+        Locked, //
     },
     ioctl,
+    map,
+    once::load_acquire,
     sb::SuperBlock,
     FileSystem,
     Mountable, //
@@ -38,6 +49,12 @@ use kernel::{
         to_result, //
     },
     prelude::*,
+    sync::atomic::{
+        Atomic,
+        Full,
+        Relaxed,
+        Release, //
+    },
     types::Opaque, //
 };
 
@@ -102,7 +119,7 @@ impl<T: FileSystem> File<T> {
     ///
     /// The file must be open and no directory.
     #[inline]
-    unsafe fn data(&self) -> &OpenFile {
+    pub(super) unsafe fn data(&self) -> &OpenFile {
         // SAFETY: By the type invariant.
         unsafe { &*(&raw const (*self.as_ptr()).private_data).cast() }
     }
@@ -116,8 +133,9 @@ pub(crate) trait Operations: FileSystem {
     /// A regular file or a directory is about to be opened. Its `i_rwsem` is held.
     fn prepare(file: &File<Self>) -> Result;
 
-    /// open(2) of a regular file.
-    fn open(file: &File<Self>) -> Result<OpenFile>;
+    /// open(2) of a regular file. `None` if instances must change, and `may_copy` does not say that
+    /// `i_rwsem` is held.
+    fn open(file: &File<Self>, may_copy: bool) -> Result<Option<OpenFile>>;
 
     /// The backing file that carries reading now: of the foreign inode on top.
     fn real<'a>(file: &File<Self>, data: &'a OpenFile) -> Result<&'a BackingFile>;
@@ -125,8 +143,18 @@ pub(crate) trait Operations: FileSystem {
     /// Where the foreign inode on top lies.
     fn top_address(inode: &Inode<Self>) -> Address;
 
-    /// The backing file that carries changes of the data now: an instance that may be written.
+    /// The backing file that carries changes of the data now: an instance that may be written, if
+    /// need be made for it. `i_rwsem` is held.
     fn real_for_write<'a>(file: &File<Self>, data: &'a OpenFile) -> Result<&'a BackingFile>;
+
+    /// As [`Operations::real`], if that instance may be written now; else `EROFS`.
+    fn real_if_written<'a>(file: &File<Self>, data: &'a OpenFile) -> Result<&'a BackingFile>;
+
+    /// Makes sure that the data of `file` may be changed. `i_rwsem` is held.
+    fn make_writable(file: &File<Self>) -> Result;
+
+    /// The writes to an inode that are under way.
+    fn writes(inode: &Inode<Self>) -> &Writes;
 
     /// The backing file that fsync(2) is to bring to disk, if any.
     fn real_for_sync<'a>(file: &File<Self>, data: &'a OpenFile) -> Result<Option<&'a BackingFile>>;
@@ -143,6 +171,122 @@ pub(crate) trait Operations: FileSystem {
 
     /// A write to the inode found its file system full.
     fn full(inode: &Inode<Self>);
+}
+
+/// Writes to an inode that are under way: they have found the instance that they change, and are
+/// in no read section of the gate.
+///
+/// Who closes the gate sees those that began before; the others wait. All that changes data is
+/// one, unless it stays in its read section.
+pub(crate) struct Writes {
+    /// One by who holds `i_rwsem`, which excludes all others.
+    locked: Atomic<bool>,
+    /// Those that go on without it: asynchronous ones on their way to the disk.
+    queued: Atomic<u32>,
+    /// A shared mapping that may store went past the instance, to an object of a file system
+    /// below the branch's: nobody tells when it ends.
+    beyond: Atomic<bool>,
+    /// Another instance is about to take the place of the one that is written.
+    copying: Atomic<bool>,
+}
+
+impl Writes {
+    /// None.
+    pub(crate) fn none() -> Self {
+        Writes {
+            locked: Atomic::new(false),
+            queued: Atomic::new(0),
+            beyond: Atomic::new(false),
+            copying: Atomic::new(false),
+        }
+    }
+
+    /// Whether there is none. What they wrote can be seen then.
+    pub(crate) fn have_ended(&self) -> bool {
+        // In this order: one that is queued is so before the lock is given up.
+        !load_acquire(&self.locked) && self.none_queued()
+    }
+
+    fn none_queued(&self) -> bool {
+        load_acquire(&self.queued) == 0
+    }
+
+    /// A mapping that may store went to another inode than that of the instance.
+    pub(super) fn mapped_beyond(&self) {
+        self.beyond.store(true, Relaxed);
+    }
+
+    /// Whether there may be a mapping that is counted nowhere. It refers to our inode.
+    pub(crate) fn may_be_mapped_beyond(&self) -> bool {
+        self.beyond.load(Relaxed)
+    }
+
+    /// Says that the instance is about to be replaced by a copy, until the guard is dropped. The
+    /// caller holds `i_rwsem`. Mappings that may store are seen from now on, or wait.
+    pub(crate) fn copying(&self) -> Copying<'_> {
+        // Ordered against the look at mappings that follows; the kernel's count of those is, too.
+        self.copying.xchg(true, Full);
+        Copying(self)
+    }
+
+    /// Whether a mapping that may store must wait until nobody holds `i_rwsem`.
+    pub(super) fn are_copied(&self) -> bool {
+        load_acquire(&self.copying)
+    }
+
+    /// Waits for those that are queued. The caller holds `i_rwsem`, so that there are no others.
+    ///
+    /// # Errors
+    ///
+    /// `EINTR` if the task was killed.
+    pub(crate) fn wait_for_queued(&self) -> Result {
+        if self.none_queued() {
+            return Ok(());
+        }
+        // SAFETY: The word outlives the call.
+        to_result(unsafe { bindings::ruaufs_helper_wait_for_zero(self.queued.as_ptr()) })
+            .map_err(|_| EINTR)
+    }
+
+    fn queue(&self) {
+        self.queued.fetch_add(1, Relaxed);
+    }
+
+    /// The reverse of [`Writes::queue`].
+    fn unqueue(&self) {
+        // SAFETY: The word is counted by `queue()`; the inode lives, as the request's file does.
+        unsafe { bindings::ruaufs_helper_count_down(self.queued.as_ptr()) };
+    }
+}
+
+/// An instance is being replaced.
+pub(crate) struct Copying<'a>(&'a Writes);
+
+impl Drop for Copying<'_> {
+    fn drop(&mut self) {
+        self.0.copying.store(false, Release);
+    }
+}
+
+/// A write that is under way by who holds `i_rwsem`.
+struct Writing<'a>(&'a Writes);
+
+impl<'a> Writing<'a> {
+    /// To be called in the read section in which the instance was found.
+    #[inline]
+    fn new<T: Operations>(locked: &'a Locked<'_, T>) -> Self {
+        let writes = T::writes(locked.inode());
+        // The section makes it visible to who closes the gate.
+        writes.locked.store(true, Relaxed);
+        Writing(writes)
+    }
+}
+
+impl Drop for Writing<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.0.locked.store(false, Release);
+    }
 }
 
 /// Do not change the access time.
@@ -225,7 +369,7 @@ impl<T: Mountable> Table<T> {
         write_iter: Some(Self::write_iter),
         splice_read: Some(Self::splice_read),
         splice_write: Some(Self::splice_write),
-        mmap: Some(Self::mmap),
+        mmap: Some(map::mmap::<T>),
         fsync: Some(Self::fsync),
         unlocked_ioctl: Some(ioctl::unlocked::<T>),
         compat_ioctl: Some(ioctl::compat::<T>),
@@ -252,7 +396,7 @@ impl<T: Mountable> Table<T> {
     ///
     /// `file` must be an open file of `T`, no directory.
     #[inline(always)] // Nearly always it is the one that is open.
-    unsafe fn real<'a>(file: *mut bindings::file) -> Result<&'a BackingFile> {
+    pub(super) unsafe fn real<'a>(file: *mut bindings::file) -> Result<&'a BackingFile> {
         // SAFETY: By the caller's contract.
         let real = unsafe {
             match Self::opened(File::from_raw(file)) {
@@ -304,24 +448,42 @@ impl<T: Mountable> Table<T> {
         Ok(real)
     }
 
-    /// As [`Self::real`], for changes of the data.
+    /// As [`Self::real`], for changes of the data, which are under way from now on.
     ///
     /// # Safety
     ///
-    /// As for [`Self::real`].
+    /// As for [`Self::real`]; `locked` must be its inode.
     #[inline]
-    unsafe fn real_for_write<'a>(file: *mut bindings::file) -> Result<&'a BackingFile> {
+    unsafe fn real_for_write<'a, 'b>(
+        file: *mut bindings::file,
+        locked: &'b Locked<'_, T>,
+    ) -> Result<(&'a BackingFile, Writing<'b>)> {
         // SAFETY: By the caller's contract.
-        let real = unsafe {
-            let file: &'a File<T> = File::from_raw(file);
-            let data: &'a OpenFile = file.data();
-            anew(|| {
-                let _entered = file.inode().sb().enter(Doing::Write);
-                T::real_for_write(file, data)
-            })?
+        unsafe { Self::real_to_change(file, locked, T::real_for_write) }
+    }
+
+    /// The same with the backing file that `find` finds.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Self::real_for_write`].
+    #[inline(always)] // `find` is known where it is called.
+    unsafe fn real_to_change<'a, 'b>(
+        file: *mut bindings::file,
+        locked: &'b Locked<'_, T>,
+        find: fn(&File<T>, &'a OpenFile) -> Result<&'a BackingFile>,
+    ) -> Result<(&'a BackingFile, Writing<'b>)> {
+        // SAFETY: By the caller's contract.
+        let (this, data): (&'a File<T>, &'a OpenFile) = unsafe {
+            let this: &'a File<T> = File::from_raw(file);
+            (this, this.data())
         };
+        let (real, writing) = anew(|| {
+            let _entered = this.inode().sb().enter(Doing::Write);
+            Ok((find(this, data)?, Writing::new(locked)))
+        })?;
         real.follow_flags(file)?;
-        Ok(real)
+        Ok((real, writing))
     }
 
     /// The credentials for I/O on the backing file.
@@ -339,7 +501,7 @@ impl<T: Mountable> Table<T> {
     /// # Safety
     ///
     /// `file` must be an open file of `T`.
-    unsafe fn ctx(file: *mut bindings::file) -> bindings::backing_file_ctx {
+    pub(super) unsafe fn ctx(file: *mut bindings::file) -> bindings::backing_file_ctx {
         bindings::backing_file_ctx {
             // SAFETY: By the caller's contract.
             cred: unsafe { Self::cred(file) }.as_ptr(),
@@ -391,7 +553,65 @@ impl<T: Mountable> Table<T> {
     /// Called by `fs/backing-file.c` when a write is done, with the user's request.
     unsafe extern "C" fn end_write(iocb: *mut bindings::kiocb, ret: isize) {
         // SAFETY: The request holds the user's file.
-        Self::ended(unsafe { File::from_raw((*iocb).ki_filp) }, ret);
+        let file = unsafe { File::<T>::from_raw((*iocb).ki_filp) };
+        Self::ended(file, ret);
+        // SAFETY: The request is valid until this returns; its private word is ours.
+        unsafe {
+            if (*iocb).ki_complete.is_some() {
+                T::writes(file.inode()).unqueue();
+                (*iocb).private = iocb.cast();
+            }
+        }
+    }
+
+    /// A write that `fs/backing-file.c` carries out.
+    ///
+    /// # Safety
+    ///
+    /// As for `write_iter`; `real` must be a backing file of the request's file.
+    unsafe fn write_by_request(
+        real: &BackingFile,
+        iocb: *mut bindings::kiocb,
+        iter: *mut bindings::iov_iter,
+    ) -> isize {
+        // SAFETY: By the caller's contract. The private word of a request belongs to the file
+        // system of its file; a request that was queued may be gone when the call returns.
+        unsafe {
+            let file = (*iocb).ki_filp;
+            let writes = T::writes(File::<T>::from_raw(file).inode());
+            let may_queue = (*iocb).ki_complete.is_some();
+            if may_queue {
+                writes.queue();
+                (*iocb).private = core::ptr::null_mut();
+            }
+            let ret = bindings::backing_file_write_iter(
+                real.as_ptr(),
+                iter,
+                iocb,
+                (*iocb).ki_flags,
+                &mut Self::ctx(file),
+            );
+            // Refused before it began: `end_write()` was not called.
+            if may_queue
+                && ret != -(bindings::RUAUFS_EIOCBQUEUED as isize)
+                && (*iocb).private.is_null()
+            {
+                writes.unqueue();
+            }
+            ret
+        }
+    }
+
+    /// open(2) of what must be copied first.
+    #[cold]
+    fn open_copied(file: &File<T>) -> Result<OpenFile> {
+        let inode = file.inode();
+        let _locked = inode.lock_killable()?;
+        let data = anew(|| {
+            let _entered = inode.sb().enter(Doing::Open);
+            T::open(file, true)
+        })?;
+        data.ok_or(EIO)
     }
 
     /// # Safety
@@ -405,8 +625,13 @@ impl<T: Mountable> Table<T> {
                 prepare(this)?;
                 let data = anew(|| {
                     let _entered = this.inode().sb().enter(Doing::Open);
-                    T::open(this)
+                    T::open(this, false)
                 })?;
+                let data = match data {
+                    Some(data) => data,
+                    // The lock ranks before the gate.
+                    None => Self::open_copied(this)?,
+                };
                 attach::<T>(file, data);
             }
             Ok(0)
@@ -499,49 +724,38 @@ impl<T: Mountable> Table<T> {
                 // There are locks of two file systems to wait for.
                 return EAGAIN.to_errno() as isize;
             }
-            let _locked = File::<T>::from_raw(file).inode().lock();
-            match Self::real_for_write(file) {
-                Ok(real) if real.is_plain(&*iocb) && real.writes() => {
-                    let cred = Self::cred(file).as_ptr();
-                    let ret = bindings::ruaufs_helper_write(real.as_ptr(), iocb, iter, cred);
-                    Self::written(File::from_raw(file), real, ret);
-                    ret
-                }
-                Ok(real) => bindings::backing_file_write_iter(
-                    real.as_ptr(),
-                    iter,
-                    iocb,
-                    (*iocb).ki_flags,
-                    &mut Self::ctx(file),
-                ),
-                Err(error) => error.to_errno() as isize,
+            let locked = File::<T>::from_raw(file).inode().lock();
+            let (real, _writing) = match Self::real_for_write(file, &locked) {
+                Ok(found) => found,
+                Err(error) => return error.to_errno() as isize,
+            };
+            if !(real.is_plain(&*iocb) && real.writes()) {
+                return Self::write_by_request(real, iocb, iter);
             }
+            let cred = Self::cred(file).as_ptr();
+            let ret = bindings::ruaufs_helper_write(real.as_ptr(), iocb, iter, cred);
+            Self::written(File::from_raw(file), real, ret);
+            ret
         }
     }
 
-    /// Calls `f` with the backing file `real` of `file` and a request at `pos`, which moves on
-    /// with it.
+    /// Calls `f` with a request of `file` at `pos`, which moves on with it.
     ///
     /// # Safety
     ///
     /// `file` must be an open file of `T`, no directory; `pos` must be valid.
     unsafe fn at_position(
         file: *mut bindings::file,
-        real: Result<&BackingFile>,
         pos: *mut bindings::loff_t,
-        f: impl FnOnce(*mut bindings::file, *mut bindings::kiocb) -> isize,
+        f: impl FnOnce(*mut bindings::kiocb) -> isize,
     ) -> isize {
         // SAFETY: By the caller's contract; the helper fills the whole request.
         unsafe {
-            let real = match real {
-                Ok(real) => real,
-                Err(error) => return error.to_errno() as isize,
-            };
             let mut iocb = core::mem::MaybeUninit::<bindings::kiocb>::zeroed();
             bindings::ruaufs_helper_init_sync_kiocb(iocb.as_mut_ptr(), file);
             let iocb = iocb.assume_init_mut();
             iocb.ki_pos = *pos;
-            let ret = f(real.as_ptr(), iocb);
+            let ret = f(iocb);
             *pos = iocb.ki_pos;
             ret
         }
@@ -559,9 +773,41 @@ impl<T: Mountable> Table<T> {
     ) -> isize {
         // SAFETY: Valid by the contract of the callback.
         unsafe {
-            Self::at_position(file, Self::real(file), pos, |real, iocb| {
+            let real = match Self::real(file) {
+                Ok(real) => real.as_ptr(),
+                Err(error) => return error.to_errno() as isize,
+            };
+            Self::at_position(file, pos, |iocb| {
                 let mut ctx = Self::ctx(file);
                 bindings::backing_file_splice_read(real, iocb, pipe, len, flags, &mut ctx)
+            })
+        }
+    }
+
+    /// Writes what is in a pipe, and waits for nothing to come: `EAGAIN` if it is empty, 0 if
+    /// nobody will fill it either.
+    ///
+    /// # Safety
+    ///
+    /// As for `splice_write`.
+    unsafe fn splice_what_is_there(
+        pipe: *mut bindings::pipe_inode_info,
+        file: *mut bindings::file,
+        pos: *mut bindings::loff_t,
+        len: usize,
+        flags: c_uint,
+    ) -> isize {
+        // SAFETY: By the caller's contract.
+        unsafe {
+            let locked = File::<T>::from_raw(file).inode().lock();
+            let (real, _writing) = match Self::real_for_write(file, &locked) {
+                Ok((real, writing)) => (real.as_ptr(), writing),
+                Err(error) => return error.to_errno() as isize,
+            };
+            Self::at_position(file, pos, |iocb| {
+                let mut ctx = Self::ctx(file);
+                let flags = flags | bindings::RUAUFS_SPLICE_F_NONBLOCK;
+                bindings::backing_file_splice_write(pipe, real, iocb, len, flags, &mut ctx)
             })
         }
     }
@@ -570,6 +816,7 @@ impl<T: Mountable> Table<T> {
     ///
     /// Called by the VFS with an open file of ours, a position and a pipe. The pipe is locked
     /// below, by the branch: taking our `write_iter()` on the way would turn the lock order round.
+    /// An empty pipe is waited for without our lock.
     unsafe extern "C" fn splice_write(
         pipe: *mut bindings::pipe_inode_info,
         file: *mut bindings::file,
@@ -577,35 +824,20 @@ impl<T: Mountable> Table<T> {
         len: usize,
         flags: c_uint,
     ) -> isize {
-        // SAFETY: Valid by the contract of the callback.
-        unsafe {
-            let _locked = File::<T>::from_raw(file).inode().lock();
-            Self::at_position(file, Self::real_for_write(file), pos, |real, iocb| {
-                let mut ctx = Self::ctx(file);
-                bindings::backing_file_splice_write(pipe, real, iocb, len, flags, &mut ctx)
-            })
-        }
-    }
-
-    /// # Safety
-    ///
-    /// Called by the VFS with an open file of ours and `mmap_lock` held.
-    unsafe extern "C" fn mmap(
-        file: *mut bindings::file,
-        vma: *mut bindings::vm_area_struct,
-    ) -> c_int {
-        // Opening a file, if it comes to that, takes no lock under which memory of users is
-        // touched.
-        // SAFETY: Valid by the contract of the callback.
-        unsafe {
-            match Self::real(file) {
-                // The VFS asks the user's file alone. It has been cut by now, unless the kernel
-                // opened it without: then the original must not be stored to.
-                Ok(real) if File::<T>::from_raw(file).writable() && !real.writable() => {
-                    EACCES.to_errno()
+        let waits = flags & bindings::RUAUFS_SPLICE_F_NONBLOCK == 0;
+        loop {
+            if waits {
+                // SAFETY: The caller holds the pipe; none of our locks is held.
+                let ret = unsafe { bindings::ruaufs_helper_wait_for_pipe(pipe) };
+                if ret != 0 {
+                    return ret as isize;
                 }
-                Ok(real) => bindings::backing_file_mmap(real.as_ptr(), vma, &mut Self::ctx(file)),
-                Err(error) => error.to_errno(),
+            }
+            // SAFETY: Valid by the contract of the callback.
+            let ret = unsafe { Self::splice_what_is_there(pipe, file, pos, len, flags) };
+            // Else somebody was faster to empty it.
+            if !waits || ret != EAGAIN.to_errno() as isize {
+                return ret;
             }
         }
     }
@@ -671,8 +903,8 @@ impl<T: Mountable> Table<T> {
             // SAFETY: Valid by the contract of the callback.
             unsafe {
                 let this = File::<T>::from_raw(file);
-                let _locked = this.inode().lock();
-                let real = Self::real_for_write(file)?;
+                let locked = this.inode().lock();
+                let (real, _writing) = Self::real_for_write(file, &locked)?;
                 let (before, shows) = (real.stamp(), real.watch());
                 let ret = T::cred(this.inode().sb())
                     .scope(|| bindings::vfs_fallocate(real.as_ptr(), mode, offset, len));
@@ -727,12 +959,14 @@ impl<T: Mountable> Table<T> {
             // SAFETY: By the caller's contract.
             unsafe {
                 let target = File::<T>::from_raw(to);
-                let _locked = target.inode().lock();
-                let real_from = Self::real(from)?.as_ptr();
-                let to = match how {
-                    Transfer::Dedupe => Self::real(to)?,
-                    Transfer::Copy | Transfer::Clone => Self::real_for_write(to)?,
+                let locked = target.inode().lock();
+                let (to, _writing) = match how {
+                    // What is not written is not rearranged either, nor copied for it.
+                    Transfer::Dedupe => Self::real_to_change(to, &locked, T::real_if_written)?,
+                    Transfer::Copy | Transfer::Clone => Self::real_for_write(to, &locked)?,
                 };
+                // After it: if both are one file it may have a copy now.
+                let real_from = Self::real(from)?.as_ptr();
                 if how == Transfer::Dedupe && !to.shares_data() {
                     return Err(EOPNOTSUPP);
                 }

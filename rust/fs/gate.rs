@@ -422,6 +422,12 @@ impl Gate {
         (result, load_acquire(&self.changes) != changes)
     }
 
+    /// As [`Gate::enter`], if the gate is open.
+    pub(crate) fn try_enter(&self) -> Option<Reading<'_>> {
+        let reading = self.read();
+        (!load_acquire(&self.closed)).then_some(reading)
+    }
+
     /// Closes the gate for at most about `time`, and gives it closed once nobody is inside. Else it
     /// is open again, and this is who was in the way, if that could be seen.
     ///

@@ -357,6 +357,21 @@ impl<T> Inode<T> {
         Locked(self, NotThreadSafe)
     }
 
+    /// As [`Inode::lock`]; `EINTR` if the task is killed while it waits.
+    pub(crate) fn lock_killable(&self) -> Result<Locked<'_, T>> {
+        // SAFETY: The inode is valid by the type invariant.
+        let ret = unsafe { bindings::ruaufs_helper_inode_lock_killable(self.as_ptr()) };
+        kernel::error::to_result(ret)?;
+        // INVARIANT: Just locked.
+        Ok(Locked(self, NotThreadSafe))
+    }
+
+    /// Says where `i_rwsem` must be held exclusively; the debug kernel checks it.
+    pub(crate) fn assert_locked(&self) {
+        // SAFETY: The inode is valid by the type invariant.
+        unsafe { bindings::ruaufs_helper_assert_locked(self.as_ptr()) };
+    }
+
     /// Whether it is immutable or append-only.
     pub(crate) fn is_protected(&self) -> bool {
         // SAFETY: The inode is valid.
@@ -739,6 +754,14 @@ impl<T: FileSystem> Drop for New<T> {
 ///
 /// The lock is held by this task.
 pub(crate) struct Locked<'a, T>(&'a Inode<T>, NotThreadSafe);
+
+impl<T> Locked<'_, T> {
+    /// The inode.
+    #[inline]
+    pub(super) fn inode(&self) -> &Inode<T> {
+        self.0
+    }
+}
 
 impl<T> Drop for Locked<'_, T> {
     fn drop(&mut self) {

@@ -113,6 +113,11 @@ impl<T: FileSystem> SuperBlock<T> {
         T::gate(self.data()).sit(doing)
     }
 
+    /// As [`SuperBlock::enter`], if the gate is open.
+    pub(crate) fn try_enter(&self) -> Option<Reading<'_>> {
+        T::gate(self.data()).try_enter()
+    }
+
     /// Whether names are revalidated that are cached from now on.
     pub(crate) fn set_checked(&self, checked: bool) {
         // SAFETY: The super block is valid; the flags are a word that is read racily.

@@ -5,7 +5,13 @@
 #include <linux/cred.h>
 #include <linux/fs.h>
 #include <linux/fsnotify.h>
+#include <linux/mm.h>
+#include <linux/pipe_fs_i.h>
+#include <linux/slab.h>
+#include <linux/task_work.h>
 #include <linux/uio.h>
+#include <linux/wait_bit.h>
+#include <asm/syscall.h>
 
 #include "../helpers.h"
 
@@ -111,6 +117,93 @@ ssize_t ruaufs_helper_write(struct file *real, struct kiocb *iocb,
 		}
 	}
 	return ret;
+}
+
+int ruaufs_helper_wait_for_zero(u32 *count)
+{
+	return wait_var_event_killable(count, !smp_load_acquire(count));
+}
+
+void ruaufs_helper_count_down(u32 *count)
+{
+	if (atomic_dec_and_test((atomic_t *)count))
+		wake_up_var(count);
+}
+
+/* Waits until splice() finds something in @pipe, or that nobody writes to it. */
+int ruaufs_helper_wait_for_pipe(struct pipe_inode_info *pipe)
+{
+	return wait_event_interruptible(pipe->rd_wait,
+					!pipe_is_empty(pipe) ||
+						!READ_ONCE(pipe->writers));
+}
+
+/* A shared mapping that may be written, now or after mprotect(). */
+bool ruaufs_helper_vma_may_store(const struct vm_area_struct *vma)
+{
+	return (vma->vm_flags & (VM_SHARED | VM_MAYWRITE)) ==
+	       (VM_SHARED | VM_MAYWRITE);
+}
+
+bool ruaufs_helper_vma_stores(const struct vm_area_struct *vma)
+{
+	return vma->vm_flags & VM_WRITE;
+}
+
+/* As do_mmap() does it for a file that is not open for writing. */
+void ruaufs_helper_vma_never_stores(struct vm_area_struct *vma)
+{
+	vm_flags_clear(vma, VM_SHARED | VM_MAYWRITE);
+}
+
+struct ruaufs_before_user {
+	struct callback_head work;
+	int (*fn)(struct file *file);
+	struct file *file;
+};
+
+static void ruaufs_before_user(struct callback_head *work)
+{
+	struct ruaufs_before_user *call =
+		container_of(work, struct ruaufs_before_user, work);
+	struct pt_regs *regs = current_pt_regs();
+	int err = 0;
+
+	if (!(current->flags & PF_EXITING))
+		err = call->fn(call->file);
+	if (err && syscall_get_error(current, regs) == -ERESTARTNOINTR)
+		syscall_set_return_value(current, regs, err, 0);
+	fput(call->file);
+	kfree(call);
+}
+
+/*
+ * For a system call that cannot go on under the locks it holds: has @fn called
+ * on the task's way back to user space, where none is held.  The caller returns
+ * what this returns.  Then the system call begins anew, or fails with the error
+ * of @fn.
+ */
+int ruaufs_helper_call_before_user(struct file *file,
+				   int (*fn)(struct file *file))
+{
+	struct ruaufs_before_user *call;
+	int err;
+
+	if (current->flags & (PF_KTHREAD | PF_USER_WORKER))
+		return -EAGAIN;
+	call = kmalloc(sizeof(*call), GFP_KERNEL_ACCOUNT);
+	if (!call)
+		return -ENOMEM;
+	init_task_work(&call->work, ruaufs_before_user);
+	call->fn = fn;
+	call->file = get_file(file);
+	/* TWA_SIGNAL: before it is looked whether the call begins anew. */
+	err = task_work_add(current, &call->work, TWA_SIGNAL);
+	if (!err)
+		return -ERESTARTNOINTR;
+	fput(file);
+	kfree(call);
+	return err;
 }
 
 int ruaufs_helper_iterate(struct file *file, struct dir_context *ctx)

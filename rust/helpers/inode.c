@@ -54,6 +54,16 @@ void ruaufs_helper_inode_lock(struct inode *inode)
 	inode_lock(inode);
 }
 
+int ruaufs_helper_inode_lock_killable(struct inode *inode)
+{
+	return inode_lock_killable(inode);
+}
+
+void ruaufs_helper_assert_locked(struct inode *inode)
+{
+	lockdep_assert_held_write(&inode->i_rwsem);
+}
+
 void ruaufs_helper_inode_unlock(struct inode *inode)
 {
 	inode_unlock(inode);

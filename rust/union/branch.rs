@@ -108,6 +108,9 @@ pub(crate) struct Branch {
     pub(crate) root: Arc<PrivatePath>,
     /// What the user allows.
     pub(crate) access: Access,
+    /// It is, or was, a writable branch of this union: what was written there may still be on its
+    /// way to the disk.
+    pub(crate) was_written: bool,
     /// The number of its file system among those of the union.
     pub(crate) fs: u16,
     /// Equal inode numbers on it may be of different objects ([`super::ino`]).

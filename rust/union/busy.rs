@@ -17,6 +17,7 @@ use super::{
         Outcome, //
     },
     Inode,
+    LowerInode,
     SuperBlock, //
 };
 use crate::{
@@ -28,11 +29,17 @@ use kernel::{
     sync::{
         aref::ARef,
         Arc, //
+    },
+    time::{
+        delay::fsleep,
+        Delta, //
     }, //
 };
 
 /// How often what is given up by its last user at this very moment is waited for.
 const TRIES: u32 = 20;
+/// How long a write that is under way is waited for each time.
+const WRITE: Delta = Delta::from_millis(5);
 
 /// Why a branch cannot be taken out, or made read-only.
 enum Busy {
@@ -42,6 +49,8 @@ enum Busy {
     Listed,
     /// A file has a shared mapping that may write.
     Mapped,
+    /// A file is being written at this moment.
+    Written,
     /// Nobody uses the object; it only has to leave the cache.
     Cached,
 }
@@ -86,11 +95,32 @@ impl Busy {
             }
         }
         let top = current.top();
-        if among(&outcome.given_up, top) && top.inode()?.is_mapped_writably() {
-            return Ok(Some((Busy::Mapped, top.branch().clone())));
-        }
-        Ok(None)
+        let busy = if among(&outcome.given_up, top) {
+            Self::written(inode, top.inode()?)
+        } else {
+            None
+        };
+        Ok(busy.map(|busy| (busy, top.branch().clone())))
     }
+
+    /// Whether the data of `inode` is changed, or may be without a word, on its instance `lower`.
+    fn written(inode: &Inode, lower: &LowerInode) -> Option<Busy> {
+        let writes = &inode.data().writes;
+        // Our inode first: see [`crate::fs::map`].
+        if !writes.have_ended() || inode.is_mapped_writably() {
+            return Some(Busy::Written);
+        }
+        is_mapped(inode, lower).then_some(Busy::Mapped)
+    }
+}
+
+/// Whether somebody may store to `lower`, the instance of the file `inode`, through a mapping. The
+/// caller has one reference to `inode`.
+pub(super) fn is_mapped(inode: &Inode, lower: &LowerInode) -> bool {
+    let own = if inode.is_held() { 2 } else { 1 };
+    let beyond = inode.data().writes.may_be_mapped_beyond() && inode.references() > own;
+    // Our inode first: see [`crate::fs::map`].
+    inode.is_mapped_writably() || lower.is_mapped_writably() || beyond
 }
 
 /// Refuses to take a branch out, or to make it read-only, that is in use.
@@ -117,17 +147,22 @@ pub(super) fn check_free(context: &Context<'_>, sb: &SuperBlock, outcome: &Outco
         let Some((inode, (busy, branch))) = found else {
             return Ok(());
         };
-        if matches!(busy, Busy::Cached) && tries > 0 {
-            // Somebody let it go after the cache was shrunk.
+        if matches!(busy, Busy::Cached | Busy::Written) && tries > 0 {
             tries = tries.saturating_sub(1);
             drop(inode);
-            sb.shrink();
+            match busy {
+                // No other write begins before the gate is open, and most take no time.
+                Busy::Written => fsleep(WRITE),
+                // Somebody let it go after the cache was shrunk.
+                _ => sb.shrink(),
+            }
             continue;
         }
         let what = match busy {
             Busy::Used | Busy::Cached => "is in use",
             Busy::Listed => "is open for reading",
             Busy::Mapped => "is mapped for writing",
+            Busy::Written => "is being written",
         };
         let kind = if inode.is_dir() { "directory" } else { "file" };
         let shown = branch.shown.to_bytes()?;

@@ -54,6 +54,7 @@ use super::{
         Branch,
         Slot, //
     },
+    busy,
     draft::text,
     export,
     fhsm::{
@@ -82,6 +83,7 @@ use crate::fs::{
         Creating,
         Renaming, //
     },
+    file::Copying,
     gate::OVERTAKEN,
     inode::Kind,
     io::KernelFile,
@@ -282,6 +284,10 @@ fn promote_one(
         return Err(ENOENT);
     }
     let parent = parent.filter(|_| !gone);
+    let copying = match inode.is_dir() {
+        true => None,
+        false => Some(leave_original(inode)?),
+    };
     let copy_up = CopyUp {
         sb: inode.sb(),
         inode,
@@ -294,6 +300,7 @@ fn promote_one(
     };
     let result = copy_up.sb.data().cred.scope(|| copy_up.run(parent));
     drop(lock);
+    drop(copying);
     if copy_up.overtaken.get() && result != Err(EINTR) {
         return Err(OVERTAKEN);
     }
@@ -307,6 +314,21 @@ fn promote_one(
         }
     }
     result
+}
+
+/// Sees to it that no data is changed on the top instance of the locked `inode` while it is copied,
+/// nor after that. `EXDEV` if it may be written, and somebody may store to it through a mapping,
+/// which would not follow.
+fn leave_original(inode: &Inode) -> Result<Copying<'_>> {
+    inode.assert_locked();
+    let writes = &inode.data().writes;
+    writes.wait_for_queued()?;
+    let copying = writes.copying();
+    let stack = inode.stack()?;
+    if stack.writable() && busy::is_mapped(inode, stack.top_inode()) {
+        return Err(EXDEV);
+    }
+    Ok(copying)
 }
 
 /// One promotion.

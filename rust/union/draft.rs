@@ -453,6 +453,7 @@ impl<'a> Draft<'a> {
                 shown: old.shown.clone(),
                 root,
                 access,
+                was_written: old.was_written || access.may_write(),
                 fs: old.fs,
                 has_spaces: old.has_spaces,
                 errors: old.errors.clone(),
@@ -640,6 +641,7 @@ impl<'a> Draft<'a> {
             root,
             access,
             told: Told::new(),
+            was_written: access.may_write(),
         };
         self.added.push(branch.id, GFP_KERNEL)?;
         Ok(Arc::new(branch, GFP_KERNEL)?)

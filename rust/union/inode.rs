@@ -49,6 +49,7 @@ use super::{
 };
 use crate::fs::{
     attr::Change,
+    file::Writes,
     gate::{
         Closed,
         Retired,
@@ -120,6 +121,8 @@ pub(crate) struct InodeInfo {
     /// With `udba=notify`, what watches the instances of a directory.
     #[pin]
     pub(crate) watches: Watches,
+    /// Changes of its data that are under way.
+    pub(crate) writes: Writes,
     /// It is held by [`super::plink::Plinks`].
     held: Atomic<bool>,
     /// Open directories that read from the only instance.
@@ -162,6 +165,7 @@ impl Private for InodeInfo {
             surplus: Surplus::new(),
             changes: Atomic::new(0),
             watches <- Watches::new(depth),
+            writes: Writes::none(),
             held: Atomic::new(false),
             listed: Atomic::new(0),
             round: Atomic::new(0),

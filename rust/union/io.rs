@@ -36,6 +36,7 @@ use crate::fs::{
     file::{
         File,
         Operations,
+        Writes,
         O_ACCMODE,
         O_DIRECT,
         O_NOATIME,
@@ -73,7 +74,7 @@ fn opened<'a>(file: &File<Union>, data: &'a OpenFile) -> Result<Option<&'a Backi
     Ok(data.of(file.inode().stack()?.top_inode().address()))
 }
 
-/// Whether the file that is being opened is cut before anything else happens to it. Then the cut
+/// Whether the file that is being opened, and must be copied for it, is cut before anything else happens to it. Then the cut
 /// (`setattr`) makes the copy, or leaves all as it was; it is what promotes a file that is opened
 /// for reading and cut, too.
 ///
@@ -81,9 +82,7 @@ fn opened<'a>(file: &File<Union>, data: &'a OpenFile) -> Result<Option<&'a Backi
 /// not have, and one of several names, which may lead to another object by then.
 fn is_cut_first(file: &File<Union>, stack: &Stack) -> Result<bool> {
     let flags = file.flags();
-    Ok(flags & (O_TRUNC | O_DIRECT) == O_TRUNC
-        && !stack.writable()
-        && !plink::part::parts(file.inode(), stack.top())?)
+    Ok(flags & (O_TRUNC | O_DIRECT) == O_TRUNC && !plink::part::parts(file.inode(), stack.top())?)
 }
 
 /// Opens the instance `slot`, which is not to be written, for reading, whatever the user wants: of
@@ -102,17 +101,22 @@ impl Operations for Union {
         on_open::prepare(file)
     }
 
-    fn open(file: &File<Union>) -> Result<OpenFile> {
+    fn open(file: &File<Union>, may_copy: bool) -> Result<Option<OpenFile>> {
         let inode = file.inode();
         if file.writable() {
             let stack = inode.stack()?;
-            if is_cut_first(file, stack)? {
-                return open_original(file, stack.top()).map(OpenFile::new);
+            if !stack.writable() {
+                if is_cut_first(file, stack)? {
+                    return open_original(file, stack.top()).map(|real| Some(OpenFile::new(real)));
+                }
+                if !may_copy {
+                    return Ok(None);
+                }
             }
             copyup::promote(file.dentry(), Data::All)?;
             plink::part::check_copied(inode, file.dentry())?;
         }
-        open_slot(file, inode.stack()?.top()).map(OpenFile::new)
+        open_slot(file, inode.stack()?.top()).map(|real| Some(OpenFile::new(real)))
     }
 
     #[inline]
@@ -125,10 +129,28 @@ impl Operations for Union {
 
     #[inline]
     fn real_for_write<'a>(file: &File<Union>, data: &'a OpenFile) -> Result<&'a BackingFile> {
+        Self::make_writable(file)?;
+        Self::real(file, data)
+    }
+
+    fn real_if_written<'a>(file: &File<Union>, data: &'a OpenFile) -> Result<&'a BackingFile> {
         if !file.inode().stack()?.writable() {
-            copyup::promote(file.dentry(), Data::All)?;
+            return Err(EROFS);
         }
         Self::real(file, data)
+    }
+
+    #[inline]
+    fn make_writable(file: &File<Union>) -> Result {
+        if file.inode().stack()?.writable() {
+            return Ok(());
+        }
+        copyup::promote(file.dentry(), Data::All)
+    }
+
+    #[inline]
+    fn writes(inode: &Inode) -> &Writes {
+        &inode.data().writes
     }
 
     #[inline]
@@ -140,7 +162,7 @@ impl Operations for Union {
         file: &File<Union>,
         data: &'a OpenFile,
     ) -> Result<Option<&'a BackingFile>> {
-        if !file.inode().stack()?.writable() {
+        if !file.inode().stack()?.top().branch().was_written {
             return Ok(None);
         }
         Self::real(file, data).map(Some)

@@ -69,7 +69,9 @@ pub(crate) fn prepare(file: &File<Union>) -> Result {
     if dentry.sb().data().settings().shwh && whname::is_reserved(&dentry.name()?) {
         return Ok(());
     }
-    if source.branch().writable() && !inode.is_dir() && source.inode()?.is_open_for_write() {
+    let stored = inode.data().writes.may_be_mapped_beyond();
+    let writers = || Ok::<_, Error>(stored || source.inode()?.is_open_for_write());
+    if source.branch().writable() && !inode.is_dir() && writers()? {
         return Ok(());
     }
     let result = target::nearest_above(&dentry.parent(), source)

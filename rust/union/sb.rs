@@ -296,19 +296,19 @@ impl Operations for Union {
 
     fn sync(sb: &SuperBlock) -> Result {
         let info = sb.data();
-        let mut writable: KVec<Arc<Branch>> = KVec::new();
+        let mut written: KVec<Arc<Branch>> = KVec::new();
         {
             let _reading = info.gate.read();
             for branch in info.table().order.iter() {
                 // Each file system once.
-                let known = writable.iter().any(|other| other.fs == branch.fs);
-                if branch.writable() && !known {
-                    writable.push(branch.clone(), GFP_KERNEL)?;
+                let known = written.iter().any(|other| other.fs == branch.fs);
+                if branch.was_written && !known {
+                    written.push(branch.clone(), GFP_KERNEL)?;
                 }
             }
         }
         let mut result = Ok(());
-        for branch in writable {
+        for branch in written {
             // One that fails does not keep the others from being written.
             if let Err(error) = io::sync_fs(branch.at(&branch.root.dentry)) {
                 result = Err(error);

@@ -195,6 +195,10 @@ fn run(dentry: &Dentry, request: &mut Mvdown) -> Outcome {
         return Err(EBUSY.into());
     }
     let still = stack.top_inode().deny_writers().map_err(|_| EBUSY)?;
+    // Mappings count as writers, but for those that are not the branch's own.
+    if inode.data().writes.may_be_mapped_beyond() {
+        return Err(EBUSY.into());
+    }
     let copy = CopyUp {
         sb: inode.sb(),
         inode,

@@ -119,6 +119,16 @@ impl Mapped {
         dmsetup(&["resume", &self.name]).map(drop)
     }
 
+    /// Requests wait from now on; what is under way is done first.
+    pub(crate) fn suspend(&self) -> Result<()> {
+        dmsetup(&["suspend", "--nolockfs", "--noflush", &self.name]).map(drop)
+    }
+
+    /// Requests go on.
+    pub(crate) fn resume(&self) -> Result<()> {
+        dmsetup(&["resume", &self.name]).map(drop)
+    }
+
     /// It works again.
     pub(crate) fn works(&self) -> Result<()> {
         self.load(&self.linear()?)

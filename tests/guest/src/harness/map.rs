@@ -21,6 +21,9 @@ pub(crate) struct Map {
     len: usize,
 }
 
+// SAFETY: by the invariant nobody else names the memory; it is read through shared references.
+unsafe impl Sync for Map {}
+
 impl Map {
     #[track_caller]
     fn new(fd: impl AsFd, len: usize, prot: ProtFlags, flags: MapFlags) -> Res<Self> {

@@ -3,12 +3,14 @@
 //! What tests are made of. See `main.rs` for the picture.
 
 pub(crate) mod acl;
+pub(crate) mod aio;
 pub(crate) mod compare;
 pub(crate) mod context;
 pub(crate) mod device;
 pub(crate) mod dir;
 pub(crate) mod fuse;
 pub(crate) mod handle;
+pub(crate) mod hold;
 pub(crate) mod idmap;
 pub(crate) mod inject;
 pub(crate) mod ioctl;

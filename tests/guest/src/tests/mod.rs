@@ -32,6 +32,7 @@ mod hardlink_lasting;
 mod hardlink_parting;
 mod held_up;
 mod idmap;
+mod in_flight;
 mod index;
 mod ioctl;
 mod lookup;
@@ -137,6 +138,7 @@ pub(crate) fn all() -> Vec<Case> {
         clients::cases(),
         clients_containers::cases(),
         remount_soak::cases(),
+        in_flight::cases(),
         index::cases(),
         bad_input::cases(),
         fuzz::cases(),

@@ -72,6 +72,11 @@ impl Request {
     }
 }
 
+/// Moves an open file to the next writable branch.
+pub(super) fn move_down(fd: &std::os::fd::OwnedFd) -> Res<()> {
+    on(fd, MVDOWN, &mut Request::new(0).0).map(drop)
+}
+
 #[track_caller]
 fn down(path: impl AsRef<Path>) -> Res<()> {
     Request::new(0).run(path)

@@ -9,6 +9,7 @@ use std::{
 };
 
 use crate::harness::{
+    aio::{self, Aio},
     handle::Handle,
     map::Map,
     prelude::*,
@@ -431,81 +432,33 @@ fn swap_is_refused(cx: &Ctx) -> Result<()> {
 
 /// `io_submit(2)`: what is done behind the caller's back goes to the right file, too.
 fn asynchronous_requests(cx: &Ctx) -> Result<()> {
-    #[repr(C)]
-    struct Request {
-        data: u64,
-        key: u32,
-        flags: u32,
-        opcode: u16,
-        priority: u16,
-        fd: u32,
-        buf: u64,
-        bytes: u64,
-        offset: i64,
-        reserved: [u64; 2],
-    }
-    #[repr(C)]
-    #[derive(Default, Clone, Copy)]
-    struct Event {
-        data: u64,
-        request: u64,
-        result: i64,
-        more: i64,
-    }
     let u = cx
         .union()
         .rw(Tree::new())
         .ro(Tree::new().file("f", vec![1u8; 65_536]))
         .mount()?;
-    let mut context = 0u64;
-    // SAFETY: the argument is valid.
-    let ret = unsafe { libc::syscall(libc::SYS_io_setup, 8, &mut context) };
-    anyhow::ensure!(ret == 0, "io_setup: {}", sys::last_errno());
-    let run = |fd: &OwnedFd, opcode: u16, map: &Map, offset: i64| -> Result<i64> {
-        let mut request = Request {
-            data: 0,
-            key: 0,
-            flags: 0,
-            opcode,
-            priority: 0,
-            fd: fd.as_raw_fd() as u32,
-            buf: map.bytes().as_ptr() as u64,
-            bytes: map.bytes().len() as u64,
-            offset,
-            reserved: [0; 2],
-        };
-        let mut list = [&mut request as *mut Request];
-        let mut event = Event::default();
-        // SAFETY: request and buffer live until the request is done, which is waited for.
-        unsafe {
-            let n = libc::syscall(libc::SYS_io_submit, context, 1, list.as_mut_ptr());
-            anyhow::ensure!(n == 1, "io_submit: {}", sys::last_errno());
-            let none = std::ptr::null::<libc::timespec>();
-            libc::syscall(libc::SYS_io_getevents, context, 1, 1, &mut event, none);
-        }
-        Ok(event.result)
-    };
-    const READ: u16 = 0;
-    const WRITE: u16 = 1;
+    let aio = Aio::new()?;
     for direct in [OFlags::empty(), OFlags::DIRECT] {
         let reader = sys::open(u.at("f"), direct)?;
         let mut map = Map::anonymous(8192)?;
-        assert_eq!(run(&reader, READ, &map, 4096)?, 8192);
+        assert_eq!(aio.run(aio::Call::Read, &reader, &map, 4096)?, 8192);
         let writer = sys::open(u.at("f"), OFlags::RDWR | direct)?;
         map.bytes_mut().fill(5);
-        assert_eq!(run(&writer, WRITE, &map, 8192)?, 8192);
+        assert_eq!(aio.run(aio::Call::Write, &writer, &map, 8192)?, 8192);
         map.bytes_mut().fill(0);
-        assert_eq!(run(&reader, READ, &map, 8192)?, 8192);
+        assert_eq!(aio.run(aio::Call::Read, &reader, &map, 8192)?, 8192);
         assert!(
             map.bytes().iter().all(|b| *b == 5),
             "the reader from before sees it"
         );
-        assert_eq!(run(&writer, WRITE, &map, 65_536)?, 8192, "beyond the end");
+        assert_eq!(
+            aio.run(aio::Call::Write, &writer, &map, 65_536)?,
+            8192,
+            "beyond the end"
+        );
         assert_eq!(sys::fstat(&reader)?.st_size, 73_728);
         sys::truncate(u.at("f"), 65_536)?;
     }
-    // SAFETY: a plain system call.
-    unsafe { libc::syscall(libc::SYS_io_destroy, context) };
     Ok(())
 }
 

@@ -4,7 +4,6 @@
 //! read-only, unmount it, freeze it. And kills during a copy-up.
 
 use std::{
-    os::fd::AsRawFd,
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicBool, Ordering},
     thread,
@@ -16,6 +15,7 @@ use rustix::mount::{MountFlags, UnmountFlags};
 
 use super::ops::{self, Lowers, State};
 use crate::harness::{
+    hold::Frozen,
     prelude::*,
     scratch::{self, Private},
     union::Union,
@@ -111,29 +111,6 @@ fn lazily_unmounted(cx: &Ctx) -> Result<()> {
             Err(e) if start.elapsed() > Duration::from_secs(5) => return Err(e),
             Err(_) => thread::sleep(Duration::from_millis(50)),
         }
-    }
-}
-
-/// Freezes a file system until dropped.
-struct Frozen(std::os::fd::OwnedFd);
-
-impl Frozen {
-    const FREEZE: libc::c_ulong = 0xc004_5877;
-    const THAW: libc::c_ulong = 0xc004_5878;
-
-    fn new(path: &std::path::Path) -> Result<Self> {
-        let fd = dir::open_dir(path)?;
-        // SAFETY: The command takes no memory.
-        let ret = unsafe { libc::ioctl(fd.as_raw_fd(), Self::FREEZE as _, 0) };
-        ensure!(ret == 0, "FIFREEZE: {}", sys::last_errno());
-        Ok(Self(fd))
-    }
-}
-
-impl Drop for Frozen {
-    fn drop(&mut self) {
-        // SAFETY: The command takes no memory.
-        unsafe { libc::ioctl(self.0.as_raw_fd(), Self::THAW as _, 0) };
     }
 }
 
