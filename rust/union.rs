@@ -202,11 +202,15 @@ impl fs::inode_ops::Operations for Union {
         xattr::set_acl(dentry, request, idmap)
     }
 
-    fn with_flags_source(
+    fn show_flags(dentry: &Dentry, f: &mut dyn FnMut(PathRef<'_>) -> Result) -> Result {
+        attr::show_flags(dentry, f)
+    }
+
+    fn change_flags(
         dentry: &Dentry,
-        promote: bool,
+        has: &mut dyn FnMut(PathRef<'_>) -> bool,
         f: &mut dyn FnMut(PathRef<'_>) -> Result,
     ) -> Result {
-        attr::with_flags_source(dentry, promote, f)
+        attr::change_flags(dentry, has, f)
     }
 }

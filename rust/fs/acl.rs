@@ -156,6 +156,18 @@ impl Request {
         self.0.is_null()
     }
 
+    /// Whether it changes an object that has `present`.
+    pub(crate) fn changes(&self, present: Option<&Acl>) -> bool {
+        match present {
+            None => !self.removes(),
+            // SAFETY: Not null, so valid by the type's contract; `present` is alive.
+            Some(acl) => {
+                self.removes()
+                    || !unsafe { bindings::ruaufs_helper_same_acl(self.0, acl.0.as_ptr()) }
+            }
+        }
+    }
+
     /// Makes the change on the object at `path`. The caller holds write access to the mount.
     pub(crate) fn apply(&self, path: PathRef<'_>) -> Result {
         if self.removes() {

@@ -298,6 +298,25 @@ impl Request<'_> {
         (self.0.ia_valid & bindings::ATTR_SIZE != 0).then_some(self.0.ia_size)
     }
 
+    /// Whether it changes more of `inode`, whose instance is `from`, than the change time. To be
+    /// asked after [`Request::prepare`].
+    pub(crate) fn changes<T: FileSystem>(
+        &self,
+        inode: &Inode<T>,
+        from: &Inode,
+        idmap: IdMap<'_>,
+    ) -> bool {
+        // SAFETY: All are valid.
+        unsafe {
+            bindings::ruaufs_helper_changes_attr(
+                idmap.as_ptr(),
+                inode.as_ptr(),
+                from.as_ptr(),
+                &raw const *self.0,
+            )
+        }
+    }
+
     /// Whether the permission bits are changed.
     pub(crate) fn changes_mode(&self) -> bool {
         self.0.ia_valid & bindings::ATTR_MODE != 0

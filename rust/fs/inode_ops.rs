@@ -194,11 +194,14 @@ pub(crate) trait Operations: dentry::Operations {
     /// Changes an ACL.
     fn set_acl(dentry: &Dentry<Self>, request: acl::Request, idmap: IdMap<'_>) -> Result;
 
-    /// Runs `f` on the foreign path whose file flags (chattr) an inode shows; with
-    /// `promote` on one that may be changed.
-    fn with_flags_source(
+    /// Runs `f` on the foreign path whose file flags (chattr) an inode shows.
+    fn show_flags(dentry: &Dentry<Self>, f: &mut dyn FnMut(PathRef<'_>) -> Result) -> Result;
+
+    /// Runs `f`, which changes file flags, on one that may be changed, unless that can be spared as
+    /// `has` says of a path that has them already.
+    fn change_flags(
         dentry: &Dentry<Self>,
-        promote: bool,
+        has: &mut dyn FnMut(PathRef<'_>) -> bool,
         f: &mut dyn FnMut(PathRef<'_>) -> Result,
     ) -> Result;
 }
@@ -724,7 +727,7 @@ impl<T: Mountable> Table<T> {
             let dentry = Dentry::<T>::from_raw(dentry);
             let _sitting = dentry.sb().sit(Doing::Look);
             let _reading = dentry.sb().read();
-            T::with_flags_source(dentry, false, &mut |path| {
+            T::show_flags(dentry, &mut |path| {
                 to_result(bindings::ruaufs_helper_fileattr_get(&path.raw(), fa.cast()))
             })?;
             Ok(0)
@@ -747,9 +750,11 @@ impl<T: Mountable> Table<T> {
             }
             let dentry = Dentry::<T>::from_raw(dentry);
             let _entered = dentry.sb().enter(Doing::Attributes);
-            T::with_flags_source(dentry, true, &mut |path| {
-                to_result(bindings::ruaufs_helper_fileattr_set(&path.raw(), fa.cast()))
-            })
+            T::change_flags(
+                dentry,
+                &mut |path| bindings::ruaufs_helper_has_fileattr(&path.raw(), fa.cast()),
+                &mut |path| to_result(bindings::ruaufs_helper_fileattr_set(&path.raw(), fa.cast())),
+            )
         };
         from_result(|| anew(change).map(|()| 0))
     }

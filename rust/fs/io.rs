@@ -304,8 +304,9 @@ pub(crate) fn over_size_limit(size: i64) -> bool {
     unsafe { bindings::ruaufs_helper_over_fsize_limit(size) }
 }
 
-/// Runs `f` in a kernel thread, to which the limits of the current task do not apply, with the
-/// thread's credentials, and waits for it.
+/// Runs `f` in a kernel thread, to which the resource limits of the current task do not apply, with
+/// the thread's credentials, and waits for it. Memory and I/O are charged to the cgroups of the
+/// current task.
 pub(crate) fn on_worker<R: Send>(f: impl FnOnce() -> R + Send) -> Option<R> {
     struct Call<F, R> {
         f: Option<F>,

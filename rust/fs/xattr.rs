@@ -126,6 +126,27 @@ pub(crate) enum Setting<'a> {
     Remove,
 }
 
+impl Setting<'_> {
+    /// Whether it changes an object that has `present` as the value of the attribute.
+    ///
+    /// # Errors
+    ///
+    /// `EEXIST` or `ENODATA` if the attribute must be absent, or present, and is not.
+    pub(crate) fn changes(&self, present: Option<&[u8]>) -> Result<bool> {
+        match (self, present) {
+            (Setting::Value(_, flags), Some(_)) if *flags & XATTR_CREATE != 0 => Err(EEXIST),
+            (Setting::Value(_, flags), None) if *flags & XATTR_REPLACE != 0 => Err(ENODATA),
+            (Setting::Remove, None) => Err(ENODATA),
+            (Setting::Value(value, _), Some(present)) => Ok(*value != present),
+            _ => Ok(true),
+        }
+    }
+}
+
+// CAST: They are small.
+const XATTR_CREATE: i32 = bindings::XATTR_CREATE as i32;
+const XATTR_REPLACE: i32 = bindings::XATTR_REPLACE as i32;
+
 /// A null-terminated list of handlers.
 #[repr(transparent)]
 pub(super) struct Handlers([*const bindings::xattr_handler; 2]);

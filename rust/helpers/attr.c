@@ -24,6 +24,34 @@ void ruaufs_helper_rebase_owner(struct mnt_idmap *idmap, struct inode *inode,
 							   attr->ia_vfsgid));
 }
 
+static bool sets_other_time(unsigned int valid, unsigned int set,
+			    const struct timespec64 *wanted,
+			    struct timespec64 now)
+{
+	return valid && (!set || !timespec64_equal(wanted, &now));
+}
+
+/*
+ * Whether @attr, which setattr_prepare() let pass, changes more of @inode than
+ * its change time.  Size and times are those of the instance @from.
+ */
+bool ruaufs_helper_changes_attr(struct mnt_idmap *idmap, struct inode *inode,
+				struct inode *from, const struct iattr *attr)
+{
+	const unsigned int valid = attr->ia_valid;
+
+	return i_uid_needs_update(idmap, attr, inode) ||
+	       i_gid_needs_update(idmap, attr, inode) ||
+	       ((valid & ATTR_MODE) &&
+		((attr->ia_mode ^ inode->i_mode) & S_IALLUGO)) ||
+	       ((valid & ATTR_SIZE) && attr->ia_size != i_size_read(from)) ||
+	       (valid & ATTR_CTIME_SET) ||
+	       sets_other_time(valid & ATTR_ATIME, valid & ATTR_ATIME_SET,
+			       &attr->ia_atime, inode_get_atime(from)) ||
+	       sets_other_time(valid & ATTR_MTIME, valid & ATTR_MTIME_SET,
+			       &attr->ia_mtime, inode_get_mtime(from));
+}
+
 void ruaufs_helper_set_times(struct iattr *attr, const struct inode *from)
 {
 	attr->ia_valid |= ATTR_ATIME | ATTR_MTIME | ATTR_ATIME_SET |
@@ -213,6 +241,25 @@ int ruaufs_helper_fileattr_get(const struct path *path, struct file_kattr *fa)
 bool ruaufs_helper_sets_casefold(const struct file_kattr *fa)
 {
 	return fa->flags & FS_CASEFOLD_FL;
+}
+
+/* Whether @fa says what @path has already. */
+bool ruaufs_helper_has_fileattr(const struct path *path,
+				const struct file_kattr *fa)
+{
+	struct file_kattr now = {
+		.flags_valid = fa->flags_valid,
+		.fsx_valid = fa->fsx_valid,
+	};
+
+	if (vfs_fileattr_get(path->dentry, &now))
+		return false;
+	if (fa->flags_valid)
+		return fa->flags == now.flags;
+	return fa->fsx_xflags == now.fsx_xflags &&
+	       fa->fsx_extsize == now.fsx_extsize &&
+	       fa->fsx_projid == now.fsx_projid &&
+	       fa->fsx_cowextsize == now.fsx_cowextsize;
 }
 
 int ruaufs_helper_fileattr_set(const struct path *path, struct file_kattr *fa)

@@ -2,11 +2,15 @@
 /* Credentials, limits, signals and threads.  See helpers.h. */
 
 #include <linux/capability.h>
+#include <linux/cgroup.h>
 #include <linux/compat.h>
 #include <linux/cred.h>
+#include <linux/kthread.h>
+#include <linux/memcontrol.h>
 #include <linux/module.h>
 #include <linux/mount.h>
 #include <linux/pid.h>
+#include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/workqueue.h>
 
@@ -85,24 +89,46 @@ struct ruaufs_call {
 	struct work_struct work;
 	void (*fn)(void *arg);
 	void *arg;
+	/* Of whom it is done for: memory, and input and output. */
+	struct mem_cgroup *memcg;
+	struct cgroup_subsys_state *blkcg;
 };
 
 static void ruaufs_call(struct work_struct *work)
 {
 	struct ruaufs_call *call = container_of(work, struct ruaufs_call, work);
+	struct mem_cgroup *memcg = set_active_memcg(call->memcg);
 
+	if (call->blkcg)
+		kthread_associate_blkcg(call->blkcg);
 	call->fn(call->arg);
+	if (call->blkcg)
+		kthread_associate_blkcg(NULL);
+	set_active_memcg(memcg);
 }
 
-/* Runs @fn in a kernel thread, which has no limits, and waits for it. */
+/*
+ * Runs @fn in a kernel thread, which has no resource limits, and waits for it.
+ * Memory and I/O are charged to the cgroups of the current task.
+ */
 void ruaufs_helper_call_on_worker(void (*fn)(void *), void *arg)
 {
-	struct ruaufs_call call = { .fn = fn, .arg = arg };
+	struct ruaufs_call call = {
+		.fn = fn,
+		.arg = arg,
+		.memcg = get_mem_cgroup_from_mm(NULL),
+	};
 
+#ifdef CONFIG_BLK_CGROUP
+	call.blkcg = task_get_css(current, io_cgrp_id);
+#endif
 	INIT_WORK_ONSTACK(&call.work, ruaufs_call);
 	queue_work(system_dfl_wq, &call.work);
 	flush_work(&call.work);
 	destroy_work_on_stack(&call.work);
+	if (call.blkcg)
+		css_put(call.blkcg);
+	mem_cgroup_put(call.memcg);
 }
 
 /* aufs's name for its kernel threads. */

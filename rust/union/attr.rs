@@ -4,6 +4,9 @@
 //!
 //! Who may do what is decided by the attributes of our inode, which the VFS
 //! checks; the branch is changed by the mounter.
+//!
+//! What an object on a branch that is not written has already is not set: a copy, made
+//! for a change time, would be no change but for its cost.
 
 #![forbid(unsafe_code)]
 
@@ -67,7 +70,10 @@ pub(crate) fn getattr(inode: &Inode, mut stat: Stat<'_>, idmap: IdMap<'_>) -> Re
 pub(crate) fn setattr(dentry: &Dentry, mut request: Request<'_>, idmap: IdMap<'_>) -> Result {
     request.prepare(dentry, idmap)?;
     let inode = dentry.object()?;
-    inode.noticed()?;
+    let stack = inode.noticed()?;
+    if !stack.writable() && !request.changes(inode, stack.top_inode(), idmap) {
+        return Ok(());
+    }
     let mut change = request.for_branch(inode, idmap);
     match request.size() {
         Some(size) => {
@@ -113,18 +119,26 @@ fn settle(request: &Request<'_>, inode: &Inode) -> Result {
     inode.refresh()
 }
 
-/// Runs `f` on the instance whose file flags `dentry` shows; with `promote` on a writable one.
-pub(crate) fn with_flags_source(
+/// Runs `f` on the instance whose file flags `dentry` shows.
+pub(crate) fn show_flags(dentry: &Dentry, f: &mut dyn FnMut(PathRef<'_>) -> Result) -> Result {
+    let inode = dentry.object()?;
+    let cred = &inode.sb().data().cred;
+    cred.scope(|| f(inode.stack()?.top().path()))
+}
+
+/// Runs `f`, which changes file flags of `dentry`, on a writable instance. `has` says whether one
+/// has those flags already.
+pub(crate) fn change_flags(
     dentry: &Dentry,
-    promote: bool,
+    has: &mut dyn FnMut(PathRef<'_>) -> bool,
     f: &mut dyn FnMut(PathRef<'_>) -> Result,
 ) -> Result {
     let inode = dentry.object()?;
     let cred = &inode.sb().data().cred;
-    if !promote {
-        return cred.scope(|| f(inode.stack()?.top().path()));
+    let stack = inode.noticed()?;
+    if !stack.writable() && cred.scope(|| has(stack.top().path())) {
+        return Ok(());
     }
-    inode.noticed()?;
     copyup::promote(dentry, Data::All)?;
     let top = inode.stack()?.top();
     let write = top.branch().want_write()?;

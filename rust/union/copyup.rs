@@ -44,6 +44,7 @@ mod running;
 
 pub(crate) use meta::{
     share_inherited,
+    value as xattr_value,
     DirTimes, //
 };
 pub(crate) use mvdown::mvdown;

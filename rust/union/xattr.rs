@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 use super::{
+    branch::Slot,
     copyup::{
         self,
         Data, //
@@ -32,6 +33,8 @@ use kernel::prelude::*;
 
 /// The beginning of our own names.
 pub(crate) const OWN: &[u8] = b"trusted.ruaufs.";
+/// The beginning of names that belong to the LSM.
+const SECURITY: &[u8] = b"security.";
 /// The beginning of names that only the administrator sees.
 const TRUSTED: &[u8] = b"trusted.";
 
@@ -64,12 +67,10 @@ pub(crate) fn set(dentry: &Dentry, name: &CStr, setting: Setting<'_>) -> Result 
     }
     let inode = dentry.object()?;
     let cred = &inode.sb().data().cred;
-    if let Setting::Remove = setting {
-        // What is not there needs no copy.
-        let top = inode.stack()?.top();
-        cred.scope(|| xattr::get(top.path(), name, &mut []))?;
+    let stack = inode.noticed()?;
+    if !stack.writable() && !cred.scope(|| changes(stack.top(), name, &setting))? {
+        return Ok(());
     }
-    inode.noticed()?;
     copyup::promote(dentry, Data::All)?;
     let top = inode.stack()?.top();
     let write = top.branch().want_write()?;
@@ -80,6 +81,18 @@ pub(crate) fn set(dentry: &Dentry, name: &CStr, setting: Setting<'_>) -> Result 
     drop(write);
     inode.refresh()?;
     result
+}
+
+/// Whether `setting` of the attribute `name` changes the instance `slot`, on a branch that is not
+/// written: else no copy is needed. The mounter's credentials are in force.
+fn changes(slot: &Slot, name: &CStr, setting: &Setting<'_>) -> Result<bool> {
+    let present = match copyup::xattr_value(slot.path(), name) {
+        Err(error) if error == ENODATA || error == EOPNOTSUPP => None,
+        other => Some(other?),
+    };
+    // What is read of these may be translated for the reader.
+    let translated = name.to_bytes().starts_with(SECURITY);
+    Ok(setting.changes(present.as_deref())? || translated)
 }
 
 /// Lists the names of all attributes, each ended by NUL; with an empty buffer gives the size that
@@ -134,8 +147,9 @@ pub(crate) fn set_acl(dentry: &Dentry, request: acl::Request, idmap: IdMap<'_>) 
     // The mounter would keep the set-group-id bit; it is the caller who asks. When it goes is up to
     // the branch.
     let strip = request.which() == Which::Access && acl::drops_sgid(inode, idmap);
-    if request.removes() && !strip && get_acl(inode, request.which())?.is_none() {
-        // What is not there needs no copy.
+    let asks = request.removes() || !inode.stack()?.writable();
+    if asks && !strip && !request.changes(get_acl(inode, request.which())?.as_ref()) {
+        // Neither a copy nor a change is needed.
         return Ok(());
     }
     copyup::promote(dentry, Data::All)?;

@@ -175,8 +175,8 @@ fn list(dentry: &LowerDentry) -> Result<KVVec<u8>> {
     }
 }
 
-/// The value of an attribute.
-fn value(path: PathRef<'_>, name: &CStr) -> Result<KVVec<u8>> {
+/// The value of an extended attribute.
+pub(crate) fn value(path: PathRef<'_>, name: &CStr) -> Result<KVVec<u8>> {
     loop {
         let size = xattr::get(path, name, &mut [])?;
         let mut value = KVVec::new();

@@ -40,6 +40,7 @@ mod mapping;
 mod model;
 mod mount;
 mod mvdown;
+mod needless;
 mod nfs;
 mod notify;
 mod numbers;
@@ -99,6 +100,7 @@ pub(crate) fn all() -> Vec<Case> {
         handle_contained::cases(),
         held_up::cases(),
         numbers::cases(),
+        needless::cases(),
         nfs::cases(),
         mapping::cases(),
         uprobe::cases(),
