@@ -33,6 +33,7 @@ pub(crate) mod create;
 mod debugfs;
 pub(crate) mod dirren;
 pub(crate) mod draft;
+mod durable;
 pub(crate) mod export;
 pub(crate) mod fhsm;
 pub(crate) mod global;
@@ -78,7 +79,8 @@ use crate::fs::{
     },
     path::{
         IdMap,
-        PathRef, //
+        PathRef,
+        Writable, //
     },
     xattr::Setting, //
 };
@@ -209,7 +211,7 @@ impl fs::inode_ops::Operations for Union {
     fn change_flags(
         dentry: &Dentry,
         has: &mut dyn FnMut(PathRef<'_>) -> bool,
-        f: &mut dyn FnMut(PathRef<'_>) -> Result,
+        f: &mut dyn FnMut(Writable<'_>) -> Result,
     ) -> Result {
         attr::change_flags(dentry, has, f)
     }

@@ -7,7 +7,8 @@ use super::{
     inode::Inode,
     path::{
         IdMap,
-        PathRef, //
+        PathRef,
+        Writable, //
     },
     FileSystem, //
 };
@@ -94,8 +95,8 @@ impl Acl {
         core::mem::ManuallyDrop::new(self).0.as_ptr()
     }
 
-    /// Sets it on the object at `path`. The caller holds write access to the mount.
-    pub(crate) fn apply(&self, path: PathRef<'_>, which: Which) -> Result {
+    /// Sets it on the object at `path`.
+    pub(crate) fn apply(&self, path: Writable<'_>, which: Which) -> Result {
         // SAFETY: All are valid; the call takes and drops the inode lock.
         unsafe { set_raw(path, which, self.0.as_ptr()) }
     }
@@ -111,27 +112,18 @@ impl Drop for Acl {
 /// # Safety
 ///
 /// `acl` must be valid.
-unsafe fn set_raw(path: PathRef<'_>, which: Which, acl: *mut bindings::posix_acl) -> Result {
+unsafe fn set_raw(path: Writable<'_>, which: Which, acl: *mut bindings::posix_acl) -> Result {
     // SAFETY: All are valid; the call takes and drops the inode lock.
     to_result(unsafe {
-        bindings::vfs_set_acl(
-            path.mount.idmap().as_ptr(),
-            path.dentry.as_ptr(),
-            which.name(),
-            acl,
-        )
+        bindings::vfs_set_acl(path.idmap(), path.dentry().as_ptr(), which.name(), acl)
     })
 }
 
-/// Takes an ACL away from the object at `path`. The caller holds write access to the mount.
-pub(crate) fn remove(path: PathRef<'_>, which: Which) -> Result {
+/// Takes an ACL away from the object at `path`.
+pub(crate) fn remove(path: Writable<'_>, which: Which) -> Result {
     // SAFETY: All are valid; the call takes and drops the inode lock.
     to_result(unsafe {
-        bindings::vfs_remove_acl(
-            path.mount.idmap().as_ptr(),
-            path.dentry.as_ptr(),
-            which.name(),
-        )
+        bindings::vfs_remove_acl(path.idmap(), path.dentry().as_ptr(), which.name())
     })
 }
 
@@ -168,8 +160,8 @@ impl Request {
         }
     }
 
-    /// Makes the change on the object at `path`. The caller holds write access to the mount.
-    pub(crate) fn apply(&self, path: PathRef<'_>) -> Result {
+    /// Makes the change on the object at `path`.
+    pub(crate) fn apply(&self, path: Writable<'_>) -> Result {
         if self.removes() {
             return remove(path, self.1);
         }

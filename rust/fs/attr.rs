@@ -11,8 +11,8 @@ use super::{
     },
     path::{
         IdMap,
-        Mount,
-        PathRef, //
+        PathRef,
+        Writable, //
     },
     FileSystem, //
 };
@@ -219,33 +219,31 @@ impl Change {
     }
 
     /// Applies the change to a foreign object. Its `i_rwsem` is taken here.
-    ///
-    /// The caller holds write access to the mount.
-    pub(crate) fn apply(self, mount: &Mount, dentry: &Dentry) -> Result {
-        let inode = dentry.positive()?;
+    pub(crate) fn apply(self, path: Writable<'_>) -> Result {
+        let inode = path.dentry().positive()?;
         let _locked = inode.lock();
-        self.notify(mount, dentry, inode)
+        self.notify(path, inode)
     }
 
     /// As [`Change::apply`], also to an object whose flags forbid changes.
-    pub(crate) fn apply_regardless(self, mount: &Mount, dentry: &Dentry) -> Result {
-        let inode = dentry.positive()?;
+    pub(crate) fn apply_regardless(self, path: Writable<'_>) -> Result {
+        let inode = path.dentry().positive()?;
         let _locked = inode.lock();
         // SAFETY: The inode stays locked until `_locked` is dropped, which comes after this.
         let _lifted = unsafe { Lifted::new(NonNull::from(inode).cast()) };
-        self.notify(mount, dentry, inode)
+        self.notify(path, inode)
     }
 
-    /// `inode`, that of `dentry`, is locked.
-    fn notify(mut self, mount: &Mount, dentry: &Dentry, inode: &Inode) -> Result {
+    /// `inode`, that of `path`, is locked.
+    fn notify(mut self, path: Writable<'_>, inode: &Inode) -> Result {
         // The mode of an object includes its type, and file systems store what they are given.
         let kind = inode.mode() & bindings::S_IFMT as u16;
         self.0.ia_mode = kind | (self.0.ia_mode & !(bindings::S_IFMT as u16));
         // SAFETY: All are valid, the inode is locked; no delegation is waited for.
         to_result(unsafe {
             bindings::notify_change(
-                mount.idmap().as_ptr(),
-                dentry.as_ptr(),
+                path.idmap(),
+                path.dentry().as_ptr(),
                 &mut self.0,
                 core::ptr::null_mut(),
             )
@@ -254,16 +252,15 @@ impl Change {
 }
 
 /// Copies the flags that bind users (append-only, immutable, ...) from one foreign object to
-/// another, as far as their file systems know them. The caller holds write access to the mount.
-pub(crate) fn copy_flags(from: PathRef<'_>, to: PathRef<'_>) -> Result {
+/// another, as far as their file systems know them.
+pub(crate) fn copy_flags(from: PathRef<'_>, to: Writable<'_>) -> Result {
     // SAFETY: Both paths are valid.
     to_result(unsafe { bindings::ruaufs_helper_copy_fileattr(&from.raw(), &to.raw()) })
 }
 
-/// Takes the flags that forbid changes (append-only, immutable) away from a foreign object. The
-/// caller holds write access to the mount.
-pub(crate) fn unbind(path: PathRef<'_>) -> Result {
-    path.dentry.positive()?;
+/// Takes the flags that forbid changes (append-only, immutable) away from a foreign object.
+pub(crate) fn unbind(path: Writable<'_>) -> Result {
+    path.dentry().positive()?;
     // SAFETY: The path is valid; its dentry, to which there is a reference, is not negative and so
     // never becomes it.
     to_result(unsafe { bindings::ruaufs_helper_unbind(&path.raw()) })

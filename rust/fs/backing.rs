@@ -15,7 +15,10 @@ use super::{
         Stamp, //
     },
     once::load_acquire,
-    path::PathRef,
+    path::{
+        PathRef,
+        Writable, //
+    },
     FileSystem, //
 };
 use crate::bindings;
@@ -112,7 +115,7 @@ impl BackingFile {
     pub(crate) fn tmpfile<T: FileSystem>(
         user: &File<T>,
         flags: u32,
-        dir: PathRef<'_>,
+        dir: Writable<'_>,
         mode: u16,
     ) -> Result<ARef<Self>> {
         let raw = dir.raw();

@@ -5,7 +5,8 @@
 //! Each guard stands for one locked look-up in a directory (`start_creating()`,
 //! `start_removing()`, `start_renaming()`), and its methods consume it, so that
 //! at most one change is made under one lock. All of them act with the
-//! credentials in force and need [`WriteAccess`] to the mount.
+//! credentials in force and need [`WriteAccess`] to the mount of the directory: with that of
+//! another one they fail with `EROFS`.
 //!
 //! The methods `..._regardless` are for names that the union makes or removes for itself: to its
 //! user the directory stays as it is, so flags that forbid changes do not count.
@@ -25,6 +26,7 @@ use super::{
     name,
     path::{
         PathRef,
+        Writable,
         WriteAccess, //
     },
 };
@@ -49,7 +51,7 @@ use kernel::{
 ///
 /// `child` is what `start_creating()` or `start_removing()` returned, not ended yet.
 struct DirOp<'a> {
-    parent: PathRef<'a>,
+    parent: Writable<'a>,
     child: NonNull<bindings::dentry>,
     _p: NotThreadSafe,
 }
@@ -59,7 +61,7 @@ impl<'a> DirOp<'a> {
     ///
     /// `start` must lock `parent` and give a dentry for `end_dirop()`.
     unsafe fn start(
-        parent: PathRef<'a>,
+        parent: Writable<'a>,
         name: &[u8],
         start: unsafe extern "C" fn(
             *mut bindings::dentry,
@@ -68,7 +70,7 @@ impl<'a> DirOp<'a> {
     ) -> Result<Self> {
         let mut qstr = name::qstr(name);
         // SAFETY: The parent is a valid directory, the name outlives the call.
-        let child = from_err_ptr(unsafe { start(parent.dentry.as_ptr(), &mut qstr) })?;
+        let child = from_err_ptr(unsafe { start(parent.dentry().as_ptr(), &mut qstr) })?;
         // INVARIANT: The call succeeded.
         Ok(DirOp {
             parent,
@@ -84,7 +86,7 @@ impl<'a> DirOp<'a> {
     }
 
     fn idmap(&self) -> *mut bindings::mnt_idmap {
-        self.parent.mount.idmap().as_ptr()
+        self.parent.idmap()
     }
 
     fn dir(&self) -> *mut bindings::inode {
@@ -93,9 +95,9 @@ impl<'a> DirOp<'a> {
 }
 
 /// The inode of a locked directory, which is positive.
-fn inode_of(dir: PathRef<'_>) -> *mut bindings::inode {
+fn inode_of(dir: Writable<'_>) -> *mut bindings::inode {
     // SAFETY: The dentry is valid.
-    unsafe { (*dir.dentry.as_ptr()).d_inode }
+    unsafe { (*dir.dentry().as_ptr()).d_inode }
 }
 
 /// Lifts the flags of a directory.
@@ -128,8 +130,9 @@ impl<'a> Creating<'a> {
     pub(crate) fn new(
         parent: PathRef<'a>,
         name: &[u8],
-        _write: &'a WriteAccess<'_>,
+        write: &'a WriteAccess<'_>,
     ) -> Result<Self> {
+        let parent = write.to(parent)?;
         // SAFETY: `start_creating_noperm()` is such a function.
         let op = unsafe { DirOp::start(parent, name, bindings::start_creating_noperm) }?;
         if !op.child().is_negative() {
@@ -254,8 +257,9 @@ impl<'a> Removing<'a> {
     pub(crate) fn new(
         parent: PathRef<'a>,
         name: &[u8],
-        _write: &'a WriteAccess<'_>,
+        write: &'a WriteAccess<'_>,
     ) -> Result<Self> {
+        let parent = write.to(parent)?;
         // SAFETY: `start_removing_noperm()` is such a function.
         unsafe { DirOp::start(parent, name, bindings::start_removing_noperm) }.map(Removing)
     }
@@ -310,7 +314,7 @@ impl<'a> Removing<'a> {
 /// `rd` is what `start_renaming()` filled, not ended yet.
 pub(crate) struct Renaming<'a> {
     rd: bindings::renamedata,
-    parents: [PathRef<'a>; 2],
+    parents: [Writable<'a>; 2],
     _p: NotThreadSafe,
 }
 
@@ -319,21 +323,19 @@ impl<'a> Renaming<'a> {
     ///
     /// # Errors
     ///
-    /// `ENOENT` if the old name is not there, `EXDEV` for two mounts, `EINVAL` and `ENOTEMPTY` if
+    /// `ENOENT` if the old name is not there, `EROFS` for two mounts, `EINVAL` and `ENOTEMPTY` if
     /// one lies below the other, and what the look-ups give.
     pub(crate) fn new(
         from: (PathRef<'a>, &[u8]),
         to: (PathRef<'a>, &[u8]),
         flags: u32,
-        _write: &'a WriteAccess<'_>,
+        write: &'a WriteAccess<'_>,
     ) -> Result<Self> {
-        if !ptr::eq(from.0.mount.sb_ptr(), to.0.mount.sb_ptr()) {
-            return Err(EXDEV);
-        }
+        let parents = [write.to(from.0)?, write.to(to.0)?];
         let mut rd: bindings::renamedata = pin_init::zeroed();
-        rd.mnt_idmap = from.0.mount.idmap().as_ptr();
-        rd.old_parent = from.0.dentry.as_ptr();
-        rd.new_parent = to.0.dentry.as_ptr();
+        rd.mnt_idmap = parents[0].idmap();
+        rd.old_parent = parents[0].dentry().as_ptr();
+        rd.new_parent = parents[1].dentry().as_ptr();
         rd.flags = flags;
         let (mut old, mut new) = (name::qstr(from.1), name::qstr(to.1));
         // SAFETY: Both are valid directories of one super block; the names outlive the call.
@@ -341,7 +343,7 @@ impl<'a> Renaming<'a> {
         // INVARIANT: The call succeeded.
         Ok(Renaming {
             rd,
-            parents: [from.0, to.0],
+            parents,
             _p: NotThreadSafe,
         })
     }

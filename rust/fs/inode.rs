@@ -198,6 +198,15 @@ impl<T> Inode<T> {
         owner(self.as_ptr()) == owner(other.as_ptr())
     }
 
+    /// Whether the owner, whatever the group, is that of `other`.
+    pub(crate) fn has_user_of<U>(&self, other: &Inode<U>) -> bool {
+        // SAFETY: Racy reads of single words.
+        let user = |inode: *mut bindings::inode| unsafe {
+            (&raw const (*inode).i_uid.val).read_volatile()
+        };
+        user(self.as_ptr()) == user(other.as_ptr())
+    }
+
     /// The generation of the inode number: another one when the number is used again.
     pub(crate) fn generation(&self) -> u32 {
         // SAFETY: Set before the inode is published.

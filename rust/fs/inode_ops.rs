@@ -28,7 +28,8 @@ use super::{
     },
     path::{
         IdMap,
-        PathRef, //
+        PathRef,
+        Writable, //
     },
     stack::Slot,
     xattr::Setting,
@@ -202,7 +203,7 @@ pub(crate) trait Operations: dentry::Operations {
     fn change_flags(
         dentry: &Dentry<Self>,
         has: &mut dyn FnMut(PathRef<'_>) -> bool,
-        f: &mut dyn FnMut(PathRef<'_>) -> Result,
+        f: &mut dyn FnMut(Writable<'_>) -> Result,
     ) -> Result;
 }
 

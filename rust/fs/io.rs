@@ -5,7 +5,10 @@
 use super::{
     dentry::Dentry,
     dir::Whence,
-    path::PathRef,
+    path::{
+        PathRef,
+        Writable, //
+    },
     sb, //
 };
 use crate::bindings;
@@ -123,17 +126,17 @@ impl KernelFile {
     }
 
     /// Makes an unnamed regular file in the directory `dir`, open for writing, that can be linked
-    /// into it. The caller holds write access to the mount.
+    /// into it.
     ///
     /// # Errors
     ///
     /// `EOPNOTSUPP` if the file system has no unnamed files.
-    pub(crate) fn unnamed(dir: PathRef<'_>, mode: u16) -> Result<Self> {
+    pub(crate) fn unnamed(dir: Writable<'_>, mode: u16) -> Result<Self> {
         let raw = dir.raw();
         // SAFETY: The path is valid; the current credentials are alive during the call.
         Self::new(unsafe {
             bindings::kernel_tmpfile_open(
-                dir.mount.idmap().as_ptr(),
+                dir.idmap(),
                 &raw,
                 mode | bindings::S_IFREG as u16,
                 (bindings::O_LARGEFILE | bindings::O_WRONLY) as c_int,

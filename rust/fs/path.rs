@@ -8,6 +8,8 @@
 //!   happens to the user's mount (move, unmount, read-only bind) does not reach it.
 //! - [`IdMap`]: how a mount shows owners.
 //! - [`WriteAccess`]: a promise of the mount and its super block to stay writable.
+//! - [`Writable`]: a path with write access to its mount. All that changes a foreign object takes
+//!   one, or the two that it is made of.
 
 use super::{
     dentry::Dentry,
@@ -153,6 +155,21 @@ impl Mount {
         Ok(WriteAccess(self))
     }
 
+    /// As [`Mount::want_write`], but `None` while the file system is frozen: for what can be done
+    /// later, by who must not wait for the thaw.
+    pub(crate) fn try_write(&self) -> Result<Option<WriteAccess<'_>>> {
+        // SAFETY: The mount is valid.
+        to_result(unsafe { bindings::mnt_get_write_access(self.as_ptr()) })?;
+        // SAFETY: The mount and its super block are valid.
+        if unsafe { bindings::ruaufs_helper_sb_start_write_trylock(self.sb_ptr()) } {
+            // INVARIANT: These two are what `mnt_want_write()` takes.
+            return Ok(Some(WriteAccess(self)));
+        }
+        // SAFETY: Taken above.
+        unsafe { bindings::mnt_put_write_access(self.as_ptr()) };
+        Ok(None)
+    }
+
     /// Keeps mount and super block from being made read-only until the guard is dropped. Write
     /// access is still to be taken: the file system may be frozen meanwhile.
     ///
@@ -191,6 +208,48 @@ impl IdMap<'_> {
 ///
 /// `mnt_want_write()` succeeded and was not undone.
 pub(crate) struct WriteAccess<'a>(&'a Mount);
+
+impl WriteAccess<'_> {
+    /// `path`, to be changed.
+    ///
+    /// # Errors
+    ///
+    /// `EROFS` if this is write access to another mount. That of one branch is of no use for
+    /// another: the other one may be read-only, or frozen.
+    #[inline]
+    pub(crate) fn to<'p>(&'p self, path: PathRef<'p>) -> Result<Writable<'p>> {
+        if !ptr::eq(self.0, path.mount) {
+            return Err(EROFS);
+        }
+        // INVARIANT: It is this mount.
+        Ok(Writable(path))
+    }
+}
+
+/// A path with write access to its mount.
+///
+/// # Invariants
+///
+/// There is a [`WriteAccess`] to the mount as long as the value lives.
+#[derive(Clone, Copy)]
+pub(crate) struct Writable<'a>(PathRef<'a>);
+
+impl<'a> Writable<'a> {
+    /// The dentry.
+    pub(crate) fn dentry(&self) -> &'a Dentry {
+        self.0.dentry
+    }
+
+    /// How the mount shows owners.
+    pub(super) fn idmap(&self) -> *mut bindings::mnt_idmap {
+        self.0.mount.idmap().as_ptr()
+    }
+
+    /// The C form, valid as long as `self`.
+    pub(super) fn raw(&self) -> bindings::path {
+        self.0.raw()
+    }
+}
 
 impl Drop for WriteAccess<'_> {
     fn drop(&mut self) {

@@ -8,7 +8,10 @@ use super::{
         anew,
         Doing, //
     },
-    path::PathRef,
+    path::{
+        PathRef,
+        Writable, //
+    },
     Mountable, //
 };
 use crate::bindings;
@@ -53,15 +56,15 @@ pub(crate) fn get(path: PathRef<'_>, name: &CStr, value: &mut [u8]) -> Result<us
     })
 }
 
-/// Sets an attribute of a foreign object. The caller holds write access to the mount.
+/// Sets an attribute of a foreign object.
 ///
 /// `flags` are `XATTR_CREATE`, `XATTR_REPLACE` or 0.
-pub(crate) fn set(path: PathRef<'_>, name: &CStr, value: &[u8], flags: i32) -> Result {
+pub(crate) fn set(path: Writable<'_>, name: &CStr, value: &[u8], flags: i32) -> Result {
     // SAFETY: All are valid; the call takes and drops the inode lock.
     to_result(unsafe {
         bindings::vfs_setxattr(
-            path.mount.idmap().as_ptr(),
-            path.dentry.as_ptr(),
+            path.idmap(),
+            path.dentry().as_ptr(),
             name.as_char_ptr(),
             value.as_ptr().cast(),
             value.len(),
@@ -70,15 +73,11 @@ pub(crate) fn set(path: PathRef<'_>, name: &CStr, value: &[u8], flags: i32) -> R
     })
 }
 
-/// Removes an attribute of a foreign object. The caller holds write access to the mount.
-pub(crate) fn remove(path: PathRef<'_>, name: &CStr) -> Result {
+/// Removes an attribute of a foreign object.
+pub(crate) fn remove(path: Writable<'_>, name: &CStr) -> Result {
     // SAFETY: All are valid; the call takes and drops the inode lock.
     to_result(unsafe {
-        bindings::vfs_removexattr(
-            path.mount.idmap().as_ptr(),
-            path.dentry.as_ptr(),
-            name.as_char_ptr(),
-        )
+        bindings::vfs_removexattr(path.idmap(), path.dentry().as_ptr(), name.as_char_ptr())
     })
 }
 

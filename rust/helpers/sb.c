@@ -114,6 +114,12 @@ bool ruaufs_helper_is_idmapped(const struct vfsmount *mnt)
 	return is_idmapped_mnt(mnt);
 }
 
+/* Freeze protection, unless somebody froze @sb. */
+bool ruaufs_helper_sb_start_write_trylock(struct super_block *sb)
+{
+	return sb_start_write_trylock(sb);
+}
+
 bool ruaufs_helper_sb_rdonly(const struct super_block *sb)
 {
 	return sb_rdonly(sb);

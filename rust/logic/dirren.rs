@@ -29,7 +29,8 @@ use super::{
         EINVAL,
         GFP_KERNEL, //
     },
-    num, //
+    num,
+    whname, //
 };
 
 /// The list of inode numbers at the root of a branch.
@@ -90,7 +91,9 @@ impl<'a> Record<'a> {
         let (ino, rest) = rest.split_first_chunk::<8>()?;
         let ([len, ..], rest) = rest.split_first_chunk::<8>()?;
         let name = rest.get(..usize::from(*len))?;
-        let usable = !name.is_empty() && name != b"." && name != b"..";
+        // Nothing of the bookkeeping is shown.
+        let usable =
+            !name.is_empty() && name != b"." && name != b".." && !whname::is_reserved(name);
         if *magic != MAGIC || !usable || name.iter().any(|&byte| byte == b'/' || byte == 0) {
             return None;
         }

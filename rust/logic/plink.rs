@@ -56,6 +56,20 @@ pub(crate) struct Origin {
     pub(crate) size: u64,
 }
 
+impl Origin {
+    /// Whether it is of a type that can have several names: no directory, and one that there is.
+    fn is_linkable(&self) -> bool {
+        // Named pipe, device nodes, regular file, symbolic link, socket.
+        matches!(self.kind, 1 | 2 | 6 | 8 | 10 | 12)
+    }
+}
+
+/// The largest number of names that is believed.
+const NAMES_MAX: u32 = i32::MAX as u32;
+
+/// The type of a regular file, as in [`Origin::kind`].
+pub(crate) const REGULAR: u8 = 8;
+
 /// What a pseudo-link stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum What {
@@ -125,6 +139,21 @@ impl Note {
         same == *found
     }
 
+    /// Whether a file may have this note that is of the type `kind` (as in [`Origin::kind`]), has
+    /// `links` links, and is empty or not. What was copied is still of its type; what only counts
+    /// is an empty file of one name.
+    ///
+    /// The links say how many names a copy has; one without is a left-over.
+    pub(crate) fn fits(&self, kind: u8, links: u32, empty: bool) -> bool {
+        match self.what {
+            What::Copy => {
+                let count = self.names.count(links);
+                kind == self.origin.kind && (1..=NAMES_MAX).contains(&count)
+            }
+            What::Hidden => kind == REGULAR && links == 1 && empty,
+        }
+    }
+
     /// The note as it is stored.
     pub(crate) fn encode(&self) -> [u8; LEN] {
         let mut bytes = [0; LEN];
@@ -153,7 +182,8 @@ impl Note {
         bytes
     }
 
-    /// Reads a stored note; `None` if it is none, or one of a later version.
+    /// Reads a stored note; `None` if it is none, one of a later version, or of what has no several
+    /// names.
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
         let bytes: &[u8; LEN] = bytes.try_into().ok()?;
         let (&[version, what, how, kind], rest) = bytes.split_first_chunk()?;
@@ -167,7 +197,7 @@ impl Note {
         if version != VERSION {
             return None;
         }
-        Some(Note {
+        let note = Note {
             what: match what {
                 0 => What::Copy,
                 1 => What::Hidden,
@@ -189,6 +219,7 @@ impl Note {
                 1 => Names::Beside(i32::from_be_bytes(*count)),
                 _ => return None,
             },
-        })
+        };
+        note.origin.is_linkable().then_some(note)
     }
 }

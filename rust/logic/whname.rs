@@ -126,6 +126,18 @@ pub(crate) fn temp(name: &[u8], n: u16) -> Result<Name> {
     Name::concat(&[OWN_PREFIX, cut(name, NAME_MAX), b".", &digits])
 }
 
+/// Tells whether `name` is one that [`temp`] makes.
+pub(crate) fn is_temp(name: &[u8]) -> bool {
+    let Some((rest, digits)) = name
+        .strip_prefix(OWN_PREFIX)
+        .and_then(|own| own.split_last_chunk::<4>())
+    else {
+        return false;
+    };
+    let is_hex = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    rest.last() == Some(&b'.') && digits.iter().all(is_hex)
+}
+
 /// Returns the longest beginning of `name` of at most `max` bytes that does not end within a
 /// UTF-8 character.
 fn cut(name: &[u8], max: usize) -> &[u8] {

@@ -27,7 +27,8 @@ use crate::fs::{
     gate::Doing,
     path::{
         IdMap,
-        PathRef, //
+        PathRef,
+        Writable, //
     }, //
 };
 use core::cell::Cell;
@@ -104,7 +105,7 @@ pub(crate) fn setattr(dentry: &Dentry, mut request: Request<'_>, idmap: IdMap<'_
         .sb()
         .data()
         .cred
-        .scope(|| change.apply(&top.branch().root.mount, top.dentry()));
+        .scope(|| change.apply(write.to(top.path())?));
     drop(write);
     drop(access);
     settle(&request, inode)?;
@@ -131,7 +132,7 @@ pub(crate) fn show_flags(dentry: &Dentry, f: &mut dyn FnMut(PathRef<'_>) -> Resu
 pub(crate) fn change_flags(
     dentry: &Dentry,
     has: &mut dyn FnMut(PathRef<'_>) -> bool,
-    f: &mut dyn FnMut(PathRef<'_>) -> Result,
+    f: &mut dyn FnMut(Writable<'_>) -> Result,
 ) -> Result {
     let inode = dentry.object()?;
     let cred = &inode.sb().data().cred;
@@ -142,7 +143,7 @@ pub(crate) fn change_flags(
     copyup::promote(dentry, Data::All)?;
     let top = inode.stack()?.top();
     let write = top.branch().want_write()?;
-    let result = cred.scope(|| f(top.path()));
+    let result = cred.scope(|| f(write.to(top.path())?));
     drop(write);
     inode.refresh()?;
     result

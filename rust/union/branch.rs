@@ -226,6 +226,14 @@ impl Branch {
         }
         self.root.mount.want_write()
     }
+
+    /// As [`Branch::want_write`], but `None` while its file system is frozen.
+    pub(crate) fn try_write(&self) -> Result<Option<WriteAccess<'_>>> {
+        if !self.writable() {
+            return Err(EROFS);
+        }
+        self.root.mount.try_write()
+    }
 }
 
 /// One branch's instance of an object.

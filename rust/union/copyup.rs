@@ -57,6 +57,10 @@ use super::{
     },
     busy,
     draft::text,
+    durable::{
+        self,
+        OnDisk, //
+    },
     export,
     fhsm::{
         self,
@@ -192,8 +196,14 @@ pub(crate) fn give_name(dentry: &Dentry, top: &Slot) -> Result {
         dentry.set_guard(None);
         let times = DirTimes::of(parent.object()?, dir)?;
         let kept = inode.shown_change_time()?;
-        plink::count_all(inode)?;
-        Creating::new(dir.path(), &name, &write)?.link_regardless(top.dentry())?;
+        plink::count_all(inode, &write)?;
+        let new = Creating::new(dir.path(), &name, &write);
+        match new.and_then(|new| new.link_regardless(top.dentry())) {
+            // A rename, or somebody behind our back, gave it to another object: `dentry` is the
+            // name of this one no longer, and none is needed.
+            Err(error) if error == EEXIST => return Ok(()),
+            other => other?,
+        };
         inode.keep_change_time(kept);
         times.restore(dir, &write);
         Ok(())
@@ -419,12 +429,13 @@ impl CopyUp<'_> {
         if parts {
             self.inode.set_parted();
         }
+        let copy = dentry.clone();
         let installed = self.install(dentry, room, number, moves);
         if parts {
             plink::part::part(self.inode, self.dentry, original, parted);
         }
         if installed.is_ok() {
-            self.free_source();
+            self.free_source(&copy);
         }
         installed
     }
@@ -493,8 +504,9 @@ impl CopyUp<'_> {
             let dir = dir.filter(|dir| dir.inode().is_some_and(|dir| !dir.is_protected()));
             let at = self.target.at(dir.unwrap_or(orphans));
             let write = self.target.want_write()?;
-            let file =
-                Cred::scope_for_copy_up(self.source.dentry(), || KernelFile::unnamed(at, 0o600));
+            let file = Cred::scope_for_copy_up(self.source.dentry(), || {
+                KernelFile::unnamed(write.to(at)?, 0o600)
+            });
             drop(write);
             match file {
                 Err(error) if error == EOPNOTSUPP => None,
@@ -508,7 +520,7 @@ impl CopyUp<'_> {
             self.copy_data(&file, &dentry)?;
             let write = self.target.want_write()?;
             self.copy_meta(&dentry, &write)?;
-            self.resize(&dentry)?;
+            self.resize(&dentry, &write)?;
             drop(write);
             if dentry.inode().is_some_and(|copy| copy.size() != 0) {
                 self.outside(|| file.sync())?;
@@ -527,7 +539,7 @@ impl CopyUp<'_> {
             let write = self.target.want_write()?;
             self.copy_meta(&staged.dentry, &write)?;
             match kind {
-                Kind::Regular => self.resize(&staged.dentry),
+                Kind::Regular => self.resize(&staged.dentry, &write),
                 _ => Ok(()), // A parent of the file.
             }
         };
@@ -654,7 +666,9 @@ impl CopyUp<'_> {
             Ok(published) => {
                 if whiteouted {
                     // Beside a directory that is opaque it means nothing: a failure does no harm.
-                    if let Err(error) = whiteout::remove(self.target, dir.dentry(), &name, write) {
+                    let removed = durable::in_order(self.target, dir.dentry())
+                        .and_then(|()| whiteout::remove(self.target, dir.dentry(), &name, write));
+                    if let Err(error) = removed {
                         warn_limited!(
                             "cannot remove the whiteout of {:?}: {:?}\n",
                             kernel::str::BStr::from_bytes(&name),
@@ -672,7 +686,10 @@ impl CopyUp<'_> {
                 if !self.goes_down() {
                     // Last of all, as an immutable object gets no name.
                     let to = self.target.at(&published);
-                    if let Err(error) = attr::copy_flags(self.source.path(), to) {
+                    let copied = write
+                        .to(to)
+                        .and_then(|to| attr::copy_flags(self.source.path(), to));
+                    if let Err(error) = copied {
                         warn_limited!("cannot copy the flags of an object: {:?}\n", error);
                     }
                 }
@@ -754,26 +771,30 @@ impl CopyUp<'_> {
         meta::copy(self.source, self.target, to, &tolerance, write)
     }
 
-    /// Makes the change of size that the copy is for. Its file system may be written.
-    fn resize(&self, copy: &LowerDentry) -> Result {
+    /// Makes the change of size that the copy is for.
+    fn resize(&self, copy: &LowerDentry, write: &WriteAccess<'_>) -> Result {
         if let Data::Resized(resize) = self.wanted {
             let change = resize.change.clone();
-            change.apply(&self.target.root.mount, copy)?;
+            change.apply(write.to(self.target.at(copy))?)?;
             resize.made.set(true);
         }
         Ok(())
     }
 
     /// A directory's flags are shown, and changed, of its top instance. On the one that was it, if
-    /// it is still written, they would outlive those.
-    fn free_source(&self) {
+    /// it is still written, they would outlive those. They go when those of `copy` are on disk.
+    fn free_source(&self, copy: &LowerDentry) {
         let branch = self.source.branch();
         if !self.inode.is_dir() || self.goes_down() || !branch.writable() {
             return;
         }
         let result = || -> Result {
+            if !self.source.inode()?.is_protected() {
+                return Ok(());
+            }
+            OnDisk::bring(self.target, copy, &copy.parent())?;
             let write = branch.want_write()?;
-            attr::unbind(self.source.path())?;
+            attr::unbind(write.to(self.source.path())?)?;
             drop(write);
             Ok(())
         };

@@ -15,6 +15,7 @@ use super::{
         Slots, //
     },
     copyup,
+    durable,
     index::{
         self,
         View, //
@@ -176,7 +177,10 @@ where
     let result = make(whiteouted).and_then(|made| {
         if whiteouted {
             info.cred.scope(|| {
-                whiteout::remove(slot.branch(), slot.dentry(), entry.name, write)
+                durable::in_order(slot.branch(), slot.dentry())
+                    .and_then(|()| {
+                        whiteout::remove(slot.branch(), slot.dentry(), entry.name, write)
+                    })
                     .inspect_err(|_| unmake(slot, entry.name, write))
             })?;
         }
@@ -232,12 +236,16 @@ pub(crate) fn link(old: &Dentry, dir: &Inode, entry: Entry<'_, Union>) -> Result
     copyup::promote_shown(entry.parent)?;
     let lock = inode.promotion_lock();
     plink::part::check(old)?;
+    if inode.stack()?.top().branch().id != branch.id {
+        // Somebody copied it to another one since.
+        return Err(ESTALE);
+    }
     let slot = dir.slot_on(branch.id)?.ok_or(ESTALE)?;
     let write = branch.want_write()?;
     let top: ARef<LowerDentry> = inode.stack()?.top().dentry().clone();
     let made = with_name(dir, &entry, slot, &write, |_| {
         info.cred.scope(|| {
-            plink::count_beside(inode)?;
+            plink::count_beside(inode, &write)?;
             Creating::new(slot.path(), entry.name, &write)?.link(&top)
         })
     })?;
@@ -279,7 +287,7 @@ pub(crate) fn tmpfile(
     let real = info
         .cred
         .scope_for_creation(dir, file.dentry(), mode, idmap, || {
-            BackingFile::tmpfile(file, file.flags(), slot.path(), mode)
+            BackingFile::tmpfile(file, file.flags(), write.to(slot.path())?, mode)
         })?;
     drop(write);
     let slot = Slot::new(branch, ARef::from(real.dentry()));

@@ -34,6 +34,10 @@ use super::{
         Stack, //
     },
     copyup::DirTimes,
+    durable::{
+        self,
+        OnDisk, //
+    },
     index::View,
     lookup::{
         self,
@@ -44,7 +48,8 @@ use super::{
         Shape, //
     },
     Inode,
-    LowerDentry, //
+    LowerDentry,
+    LowerInode, //
 };
 use crate::fs::{
     attr::Change,
@@ -67,9 +72,12 @@ use crate::fs::{
     statfs::Statfs,
     xattr, //
 };
-use crate::logic::dirren::{
-    self as stored,
-    Record, //
+use crate::logic::{
+    dirren::{
+        self as stored,
+        Record, //
+    },
+    whname, //
 };
 use crate::warn_limited;
 use core::pin::Pin;
@@ -99,13 +107,15 @@ const PATH_MAX: usize = 4095;
 /// The mode of records and lists.
 const MODE: u16 = 0o600;
 
-/// Bytes of the longest list that is read.
-const LIST_MAX: usize = 1 << 24;
+/// Bytes of the longest list: 131,072 directories.
+const LIST_MAX: usize = 1 << 20;
 
 /// The renamed directories of a branch.
 pub(crate) struct Renamed {
     /// The name of a record about this branch.
     record_name: KVec<u8>,
+    /// Whether the list was read.
+    loaded: Atomic<bool>,
     /// Whether there are any.
     used: Atomic<bool>,
     numbers: Pin<KBox<Mutex<Numbers>>>,
@@ -119,6 +129,58 @@ struct Numbers {
 }
 
 impl Renamed {
+    /// Those of the branch with the root `root`. The mounter's credentials are in force.
+    pub(crate) fn new(root: &Path) -> Result<Renamed> {
+        let at = PathRef {
+            mount: &root.mount,
+            dentry: &root.dentry,
+        };
+        let ino = root.dentry.positive()?.ino();
+        let record_name = stored::record_name(Statfs::of(at)?.fsid, root.mount.device(), ino)?;
+        let numbers = Numbers {
+            set: RBTree::new(),
+            stale: false,
+        };
+        Ok(Renamed {
+            record_name,
+            loaded: Atomic::new(false),
+            used: Atomic::new(false),
+            numbers: KBox::pin_init(new_mutex!(numbers, "ruaufs_renamed"), GFP_KERNEL)?,
+        })
+    }
+
+    /// Reads the list, unless that was done. Nobody else does it at the same time. The mounter's
+    /// credentials are in force.
+    ///
+    /// # Errors
+    ///
+    /// `EIO` if it is no regular file, `EFBIG` if it is too long, `EINTR` if the task was killed;
+    /// what the branch gives.
+    pub(crate) fn load(&self, root: &Path) -> Result {
+        if load_acquire(&self.loaded) {
+            return Ok(());
+        }
+        let mut set = RBTree::new();
+        let found = match dirop::lookup_positive(&root.dentry, stored::LIST) {
+            // A union has no such names.
+            Err(error) if error == EPERM => None,
+            other => other?,
+        };
+        if let Some(list) = &found {
+            for number in stored::numbers(&read(root, list, LIST_MAX)?) {
+                if io::killed() {
+                    return Err(EINTR);
+                }
+                set.try_create_and_insert(number, (), GFP_KERNEL_ACCOUNT)?;
+            }
+        }
+        self.used.store(!set.is_empty(), Release);
+        let old = core::mem::replace(&mut self.numbers.lock().set, set);
+        drop(old);
+        self.loaded.store(true, Release);
+        Ok(())
+    }
+
     /// Whether the directory with the number `ino` may have records.
     fn has(&self, ino: u64) -> bool {
         load_acquire(&self.used) && self.numbers.lock().set.get(&ino).is_some()
@@ -135,34 +197,6 @@ impl Renamed {
     }
 }
 
-/// What is in the way of reading a list.
-pub(crate) fn load(root: &Path) -> Result<Renamed> {
-    let at = PathRef {
-        mount: &root.mount,
-        dentry: &root.dentry,
-    };
-    let ino = root.dentry.positive()?.ino();
-    let record_name = stored::record_name(Statfs::of(at)?.fsid, root.mount.device(), ino)?;
-    let mut set = RBTree::new();
-    let found = match dirop::lookup_positive(&root.dentry, stored::LIST) {
-        // A union has no such names.
-        Err(error) if error == EPERM => None,
-        other => other?,
-    };
-    if let Some(list) = &found {
-        for number in stored::numbers(&read(root, list, LIST_MAX)?) {
-            set.try_create_and_insert(number, (), GFP_KERNEL_ACCOUNT)?;
-        }
-    }
-    let used = !set.is_empty();
-    let numbers = Numbers { set, stale: false };
-    Ok(Renamed {
-        record_name,
-        used: Atomic::new(used),
-        numbers: KBox::pin_init(new_mutex!(numbers, "ruaufs_renamed"), GFP_KERNEL)?,
-    })
-}
-
 /// The contents of a small file. `EFBIG` if it has more than `max` bytes, `EIO` if it is no
 /// regular file.
 fn read(root: &Path, file: &LowerDentry, max: usize) -> Result<KVVec<u8>> {
@@ -175,7 +209,7 @@ fn read(root: &Path, file: &LowerDentry, max: usize) -> Result<KVVec<u8>> {
         return Err(EFBIG);
     }
     let mut bytes = KVVec::new();
-    bytes.resize(size, 0u8, GFP_KERNEL)?;
+    bytes.resize(size, 0u8, GFP_KERNEL_ACCOUNT)?;
     let path = PathRef {
         mount: &root.mount,
         dentry: file,
@@ -246,7 +280,7 @@ fn walk(root: &ARef<LowerDentry>, path: &[u8]) -> Result<Option<ARef<LowerDentry
         .split(|&byte| byte == b'/')
         .filter(|name| !name.is_empty())
     {
-        if name == b"." || name == b".." {
+        if name == b"." || name == b".." || whname::is_reserved(name) {
             return Ok(None);
         }
         match dirop::lookup_positive(&dir, name)?.filter(|found| found.is_dir()) {
@@ -287,7 +321,10 @@ fn stored_record(branch: &Branch, dir: &LowerDentry, other: &Branch) -> Result<O
     let Some(file) = dirop::lookup_positive(dir, &other.renamed.record_name)? else {
         return Ok(None);
     };
-    let record = read(&branch.root, &file, stored::RECORD_MAX)?;
+    let record = match is_foreign(branch, file.positive()?)? {
+        true => KVVec::new(),
+        false => read(&branch.root, &file, stored::RECORD_MAX)?,
+    };
     if Record::decode(&record).is_none() {
         warn_limited!(
             "a record of a renamed directory is damaged: {:?} in {:?}\n",
@@ -307,6 +344,21 @@ fn stored_record(branch: &Branch, dir: &LowerDentry, other: &Branch) -> Result<O
         Err(error) => return Err(error),
     };
     Ok(Some(Known { record, parent }))
+}
+
+/// Whether the file `record` was put there by somebody else than who owns the list, or comes from
+/// another directory, as another name of its record. A directory may belong to somebody who must
+/// not say what it shows.
+fn is_foreign(branch: &Branch, record: &LowerInode) -> Result<bool> {
+    if record.kind() != Kind::Regular {
+        return Ok(false);
+    }
+    let list = dirop::lookup_positive(&branch.root.dentry, stored::LIST)?;
+    let own = match &list {
+        Some(list) => record.has_user_of(list.positive()?),
+        None => false,
+    };
+    Ok(!own || record.nlink() != 1)
 }
 
 /// Sees that the directory `object`, whose top instance is on `branch`, keeps its parts on the
@@ -406,7 +458,7 @@ fn record(cred: &Cred, dir: &Slot, part: &Slot, parent: &Stack) -> Result {
         return Ok(());
     }
     let write = branch.want_write()?;
-    let noted = xattr::set(branch.at(&file), PARENT, &path, 0);
+    let noted = xattr::set(write.to(branch.at(&file))?, PARENT, &path, 0);
     drop(write);
     match noted {
         Ok(()) => KernelFile::read(branch.at(&file))?.sync(),
@@ -447,15 +499,15 @@ fn append(cred: &Cred, branch: &Branch, file: &LowerDentry, bytes: &[u8]) -> Res
     put()
 }
 
-/// Removes the file `name` from `dir`. Fine if there is none.
-fn remove(branch: &Branch, dir: &LowerDentry, name: &[u8]) -> Result {
+/// Removes the file `name` from `dir`. `false` if there is none.
+fn remove(branch: &Branch, dir: &LowerDentry, name: &[u8]) -> Result<bool> {
     if dirop::lookup_positive(dir, name)?.is_none() {
-        return Ok(());
+        return Ok(false);
     }
     let write = branch.want_write()?;
     match Removing::new(branch.at(dir), name, &write).and_then(Removing::unlink) {
-        Err(error) if error == ENOENT => Ok(()),
-        other => other,
+        Err(error) if error == ENOENT => Ok(false),
+        other => other.map(|()| true),
     }
 }
 
@@ -468,8 +520,13 @@ fn list(cred: &Cred, branch: &Branch, ino: u64) -> Result {
     let node = RBTreeNode::new(ino, (), GFP_KERNEL_ACCOUNT)?;
     let root = &branch.root.dentry;
     let bytes = ino.to_be_bytes();
+    let has_room = |list: &LowerDentry| -> Result<bool> {
+        Ok(list.positive()?.size() <= i64::try_from(LIST_MAX - stored::NUMBER)?)
+    };
     match dirop::lookup_positive(root, stored::LIST)? {
-        Some(list) => append(cred, branch, &list, &bytes)?,
+        Some(list) if has_room(&list)? => append(cred, branch, &list, &bytes)?,
+        // Too many that are not forgotten.
+        Some(_) => return Err(EXDEV),
         None => {
             store(cred, branch, root, stored::LIST, &bytes)?;
         }
@@ -491,6 +548,8 @@ pub(crate) fn settle(object: &Inode) -> Result {
     }
     let info = object.sb().data();
     info.cred.scope(|| {
+        // The list is synced by itself. It must not get ahead of the rename.
+        OnDisk::bring(branch, top.dentry(), &top.dentry().parent())?;
         unlist(&info.cred, branch, ino)?;
         let times = DirTimes::of(object, top)?;
         remove_records(info, top)?;
@@ -501,12 +560,16 @@ pub(crate) fn settle(object: &Inode) -> Result {
     })
 }
 
-/// Removes all records from `dir`.
+/// Removes all records from `dir`; on disk, too, so that new ones are never among them.
 fn remove_records(info: &SbInfo, dir: &Slot) -> Result {
+    let mut any = false;
     for other in info.table().order.iter() {
-        remove(dir.branch(), dir.dentry(), &other.renamed.record_name)?;
+        any |= remove(dir.branch(), dir.dentry(), &other.renamed.record_name)?;
     }
-    Ok(())
+    match any {
+        true => durable::sync_dir(dir.path()),
+        false => Ok(()),
+    }
 }
 
 /// Takes the number `ino` out of the list of `branch`, on disk, too.
@@ -539,7 +602,7 @@ fn flush(cred: &Cred, branch: &Branch) -> Result {
     let root = &branch.root.dentry;
     cred.scope(|| {
         if bytes.is_empty() {
-            return remove(branch, root, stored::LIST);
+            return remove(branch, root, stored::LIST).map(drop);
         }
         let Some(list) = dirop::lookup_positive(root, stored::LIST)? else {
             return store(cred, branch, root, stored::LIST, &bytes).map(drop);
@@ -550,7 +613,7 @@ fn flush(cred: &Cred, branch: &Branch) -> Result {
         let write = branch.want_write()?;
         Change::new()
             .size(i64::try_from(bytes.len())?)
-            .apply(&branch.root.mount, &list)?;
+            .apply(write.to(branch.at(&list))?)?;
         drop(write);
         file.sync()
     })

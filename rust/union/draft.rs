@@ -24,7 +24,7 @@ use super::{
         Purpose,
         User, //
     },
-    dirren,
+    dirren::Renamed,
     ino::HAS_SPACES,
     mount::Change,
     plink,
@@ -573,11 +573,17 @@ impl<'a> Draft<'a> {
             }
             Err(Refused::Foreign(object)) => {
                 let is_base = object == whname::BASE;
-                let kind = if is_base { "file" } else { "directory" };
+                let article = if is_base { "an" } else { "a" };
+                let kind = if is_base { "empty file" } else { "directory" };
                 Err(self.refuse(
                     wanted,
                     EINVAL,
-                    fmt!("unknown {} exists, it must be a {}", text(object), kind),
+                    fmt!(
+                        "unknown {} exists, it must be {} {}",
+                        text(object),
+                        article,
+                        kind
+                    ),
                 ))
             }
             Err(Refused::Error(error)) => Err(self.refuse(
@@ -623,9 +629,7 @@ impl<'a> Draft<'a> {
         let root = Arc::new(self.private(wanted, path)?, GFP_KERNEL)?;
         let work = self.prepare(wanted, &root, &access, &claim)?;
         let plinks = self.plinks(wanted, &root, &access)?;
-        let renamed = self.cred.scope(|| dirren::load(&root)).map_err(|error| {
-            self.refuse(wanted, error, fmt!("cannot read .wh..wh.hino: {:?}", error))
-        })?;
+        let renamed = self.cred.scope(|| Renamed::new(&root))?;
         let branch = Branch {
             claim,
             key: self.cred.scope(|| BranchKey::load(&root, &access))?,
@@ -763,6 +767,23 @@ impl<'a> Draft<'a> {
         Ok(fs)
     }
 
+    /// Reads which directories were renamed, where that is not known yet.
+    fn read_renamed(&self) -> Result {
+        for branch in self.table.order.iter() {
+            let read = || branch.renamed.load(&branch.root);
+            if let Err(error) = self.cred.scope(read) {
+                return Err(mount_error!(
+                    self.context,
+                    error,
+                    "option \"dirren\": branch {}: cannot read .wh..wh.hino: {:?}",
+                    text(&branch.shown.to_bytes()?),
+                    error
+                ));
+            }
+        }
+        Ok(())
+    }
+
     /// Says of which branches that came with this call owner or mode are not those of the first.
     fn compare_roots(&self, top: &Branch) -> Result {
         if !self.settings.warn_perm {
@@ -783,6 +804,9 @@ impl<'a> Draft<'a> {
 
     /// Ends it: says what is unusual about the branches.
     pub(crate) fn finish(self) -> Result<Outcome> {
+        if self.settings.dirren {
+            self.read_renamed()?;
+        }
         let order = &self.table.order;
         let Some(top) = order.first() else {
             return Err(mount_error!(

@@ -416,11 +416,10 @@ impl Inode {
                 return Ok(());
             }
             let write = top.branch().want_write()?;
-            self.sb().data().cred.scope(|| {
-                Change::new()
-                    .modified()
-                    .apply(&top.branch().root.mount, top.dentry())
-            })?;
+            self.sb()
+                .data()
+                .cred
+                .scope(|| Change::new().modified().apply(write.to(top.path())?))?;
             drop(write);
             Ok(())
         };
@@ -492,11 +491,14 @@ impl Inode {
             if self.nlink() <= 1 || !top.branch().writable() {
                 return Ok(false);
             }
-            let write = top.branch().want_write()?;
+            // Nobody waits for another branch than the one that is changed.
+            let Some(write) = top.branch().try_write()? else {
+                return Ok(false);
+            };
             self.sb().data().cred.scope(|| {
                 Change::new()
                     .changed()
-                    .apply(&top.branch().root.mount, top.dentry())
+                    .apply(write.to(top.path())?)
             })?;
             drop(write);
             Ok(true)

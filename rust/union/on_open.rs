@@ -5,7 +5,8 @@
 //! and with `moo` the original is removed.
 //!
 //! It is a service to the reader: where there is no such branch, or the copy
-//! fails, the object is opened where it is.
+//! fails, the object is opened where it is. The original goes when the copy is on disk
+//! ([`OnDisk`]), so the reader waits for that.
 //!
 //! # Locking
 //!
@@ -20,6 +21,7 @@ use super::{
         self,
         DirTimes, //
     },
+    durable::OnDisk,
     ino::InoTable,
     target,
     Dentry,
@@ -111,6 +113,11 @@ fn remove(dentry: &Dentry, inode: &Inode, source: &Slot) -> Result {
     };
     let original: ARef<LowerDentry> = source.dentry().clone();
     let lower = original.inode().ok_or(ESTALE)?;
+    let copy = inode.stack()?.top();
+    let home = parent.object()?.slot_on(copy.branch().id)?.ok_or(ESTALE)?;
+    let on_disk = info
+        .cred
+        .scope(|| OnDisk::bring(copy.branch(), copy.dentry(), home.dentry()))?;
     let write = branch.want_write()?;
     info.cred.scope(|| {
         let times = DirTimes::of(parent.object()?, dir)?;
@@ -123,7 +130,7 @@ fn remove(dentry: &Dentry, inode: &Inode, source: &Slot) -> Result {
         if !dirop::same_inode(removing.child(), lower) || lower.kind() != Kind::Regular {
             return Ok(());
         }
-        removing.unlink()?;
+        unlink(removing, on_disk)?;
         times.restore(dir, &write);
         Ok::<(), Error>(())
     })?;
@@ -133,4 +140,9 @@ fn remove(dentry: &Dentry, inode: &Inode, source: &Slot) -> Result {
     drop(write);
     drop(lock);
     Ok(())
+}
+
+/// Removes an original, of which the copy is on disk.
+fn unlink(original: Removing<'_>, _copy: OnDisk) -> Result {
+    original.unlink()
 }

@@ -33,8 +33,10 @@
 //!
 //! It is believed only where the file that was found has all that is noted: file system, number,
 //! generation, type, size and time of the last change of contents; the last two not if it was not
-//! copied, since the union writes to it on its own branch then. It is asked for only on
-//! branches above the one where the file was found. If two branches are on file systems that
+//! copied, since the union writes to it on its own branch then. The file that carries the note must
+//! be what the note says, too, each time it is looked for: a copy is of the type of the origin,
+//! what only counts is an empty regular file, and it is the one that was read at the mount
+//! ([`index::File`]). A note is asked for only on branches above the one where the file was found. If two branches are on file systems that
 //! look the same (clones of one image), nothing is believed of either.
 //!
 //! # Locking
@@ -61,6 +63,7 @@ use super::{
         Slot, //
     },
     copyup,
+    draft::text,
     ino::{
         InoTable,
         Lower, //
@@ -70,10 +73,12 @@ use super::{
     Dentry,
     Inode,
     LowerDentry,
+    LowerInode,
     SuperBlock, //
 };
 use crate::fs::{
     attr,
+    cred::Cred,
     dirop::{
         self,
         Creating,
@@ -82,7 +87,7 @@ use crate::fs::{
     },
     once::load_acquire,
     path::{
-        PathRef,
+        Writable,
         WriteAccess, //
     },
     xattr, //
@@ -99,6 +104,7 @@ use crate::logic::{
 use crate::warn_limited;
 use index::{
     Entry,
+    File,
     Room, //
 };
 use kernel::{
@@ -200,7 +206,7 @@ pub(crate) fn list(info: &SbInfo) -> Result {
             pr_info!(
                 "pseudo-link: inode {}, {} on branch {}\n",
                 entry.number,
-                entry.file,
+                entry.file.ino,
                 kernel::str::BStr::from_bytes(&path)
             );
         });
@@ -227,6 +233,16 @@ pub(crate) fn adopt(info: &SbInfo) -> Result {
             continue;
         }
         for (file, origin) in branch.plinks.copies()?.iter() {
+            // Only one copy has the number: that which is shown in place of the original, or has
+            // it already.
+            let at = table.index_of(branch.id).unwrap_or(0);
+            let taken = table.order.iter().enumerate().any(|(n, other)| {
+                let first = n < at || load_acquire(&other.plinks.adopted);
+                other.id != branch.id && first && other.plinks.has_copy_of(origin)
+            });
+            if taken {
+                continue;
+            }
             let home = table
                 .order
                 .iter()
@@ -270,8 +286,8 @@ pub(crate) fn resolve(info: &SbInfo, found: &Slot) -> Result<Option<Known>> {
     info.cred.scope(|| {
         while let Some((branch, entry)) = noted(info, &known.slot)? {
             if entry.note.what == What::Hidden {
-                let links = known.slot.inode()?.nlink();
-                known.names = Some((What::Hidden, entry.note.names.count(links)));
+                let links = known.slot.inode()?;
+                known.names = Some((What::Hidden, shown(&entry, links)));
                 return Ok(Some(known));
             }
             let Some(copy) = file_of(branch, &entry)? else {
@@ -280,11 +296,16 @@ pub(crate) fn resolve(info: &SbInfo, found: &Slot) -> Result<Option<Known>> {
             known.slot = Slot::new(branch.clone(), copy);
         }
         let inode = known.slot.inode()?;
-        if let Some(entry) = known.slot.branch().plinks.by_copy(inode.ino()) {
-            known.names = Some((What::Copy, entry.note.names.count(inode.nlink())));
+        if let Some(entry) = known.slot.branch().plinks.by_copy(inode) {
+            known.names = Some((What::Copy, shown(&entry, inode)));
         }
         Ok(Some(known))
     })
+}
+
+/// How many names the union shows of an object that was found by one of them.
+fn shown(entry: &Entry, links: &LowerInode) -> u32 {
+    entry.note.names.count(links.nlink()).max(1)
 }
 
 /// The entry for the instance `slot` on a branch above it.
@@ -315,12 +336,12 @@ fn noted<'a>(info: &'a SbInfo, slot: &Slot) -> Result<Option<(&'a Arc<Branch>, E
     Ok(hidden)
 }
 
-/// The file of `entry`, on `branch`; `None` if somebody took it away.
+/// The file of `entry`, on `branch`; `None` if somebody took it away, or put another in its place.
 fn file_of(branch: &Branch, entry: &Entry) -> Result<Option<ARef<LowerDentry>>> {
     let dir = branch.plinks.dir.as_ref().ok_or(EIO)?;
-    let name = whname::plink(entry.number, entry.file)?;
+    let name = whname::plink(entry.number, entry.file.ino)?;
     let found = dirop::lookup_positive(dir, &name)?;
-    Ok(found.filter(|found| found.inode().is_some_and(|inode| inode.ino() == entry.file)))
+    Ok(found.filter(|found| found.inode().is_some_and(|inode| entry.is(inode))))
 }
 
 /// Errors of link(2) by which a file system says that it has no links, or none from there.
@@ -343,13 +364,13 @@ pub(crate) fn add(
 ) -> Result<Option<ARef<LowerDentry>>> {
     let info = sb.data();
     let inode_of_copy = copy.positive()?;
-    let file = inode_of_copy.ino();
+    let file = File::of(inode_of_copy);
     let lower = info.ino.lower(branch, copy)?;
     let number = InoTable::reserve()?;
     let room = Room::new()?;
     let note = match origin::of(info.table(), source)? {
         Some(origin) => put(
-            branch.at(copy),
+            write.to(branch.at(copy))?,
             Note {
                 what: What::Copy,
                 origin,
@@ -362,7 +383,7 @@ pub(crate) fn add(
     if keeps {
         info.plinks.keep(inode)?;
     }
-    let name = whname::plink(inode.ino(), file)?;
+    let name = whname::plink(inode.ino(), file.ino)?;
     let dir = branch.at(&branch.work()?.plinks);
     let make = || -> Result<Option<ARef<LowerDentry>>> {
         let creating = match Creating::new(dir, name.as_bytes(), write) {
@@ -390,21 +411,17 @@ pub(crate) fn add(
     }
     let Some(link) = made? else {
         if note.is_some() {
-            xattr::remove(branch.at(copy), XATTR)?;
+            xattr::remove(write.to(branch.at(copy))?, XATTR)?;
         }
         return Ok(None);
     };
     // Before anybody can find it by the note.
     info.ino.keep(number, lower, inode.ino());
     if let Some(note) = note {
-        let entry = Entry {
-            number: inode.ino(),
-            file,
-            note,
-        };
+        let entry = Entry::new(inode.ino(), file, note);
         let old = branch.plinks.insert(room, entry);
         info.plinks.noted.store(true, Release);
-        if let Some(old) = old.filter(|old| (old.number, old.file) != (entry.number, file)) {
+        if let Some(old) = old.filter(|old| !old.has_name_of(&entry)) {
             drop_file(branch, &old, write);
         }
     }
@@ -413,7 +430,7 @@ pub(crate) fn add(
 }
 
 /// Puts `note` on a file and gives it back; `None` if the file system takes none.
-fn put(file: PathRef<'_>, note: Note) -> Result<Option<Note>> {
+fn put(file: Writable<'_>, note: Note) -> Result<Option<Note>> {
     match xattr::set(file, XATTR, &note.encode(), 0) {
         Ok(()) => Ok(Some(note)),
         Err(error) if error == EOPNOTSUPP || error == EPERM => Ok(None),
@@ -442,7 +459,7 @@ pub(crate) fn undo(
 
 /// Removes the pseudo-link of the copy `file` on `branch`, and gives what was noted of it.
 fn take_out(inode: &Inode, branch: &Branch, file: u64, write: &WriteAccess<'_>) -> Option<Note> {
-    let entry = branch.plinks.by_copy(file);
+    let entry = branch.plinks.by_number(file);
     match &entry {
         Some(entry) => {
             branch.plinks.remove(entry);
@@ -455,7 +472,7 @@ fn take_out(inode: &Inode, branch: &Branch, file: u64, write: &WriteAccess<'_>) 
 
 /// Removes the file of `entry`.
 fn drop_file(branch: &Branch, entry: &Entry, write: &WriteAccess<'_>) {
-    drop_name(branch, entry.number, entry.file, write);
+    drop_name(branch, entry.number, entry.file.ino, write);
 }
 
 /// Removes a pseudo-link.
@@ -479,19 +496,16 @@ fn drop_name(branch: &Branch, number: u64, file: u64, write: &WriteAccess<'_>) {
 }
 
 /// A name of the object is about to come or go on the branch of its copy: from now on the count
-/// follows the branch's. Write access to the branch is held.
-pub(crate) fn count_beside(inode: &Inode) -> Result {
-    let stack = inode.stack()?;
-    set_names(
-        inode,
-        Names::beside(inode.nlink(), stack.top_inode().nlink()),
-    )
+/// follows the branch's. `write` is access to that branch.
+pub(crate) fn count_beside(inode: &Inode, write: &WriteAccess<'_>) -> Result {
+    let links = inode.stack()?.top_inode().nlink();
+    set_names(inode, Names::beside(inode.nlink(), links), write)
 }
 
 /// A name that shows already is about to be made on the branch of the copy: the count is what it
-/// is. Write access to the branch is held.
-pub(crate) fn count_all(inode: &Inode) -> Result {
-    set_names(inode, Names::All(inode.nlink()))
+/// is. `write` is access to that branch.
+pub(crate) fn count_all(inode: &Inode, write: &WriteAccess<'_>) -> Result {
+    set_names(inode, Names::All(inode.nlink()), write)
 }
 
 /// The name `dentry` of `inode` is about to be removed: if the object was copied up, the name gets
@@ -510,54 +524,97 @@ pub(crate) fn gather(dentry: &Dentry, inode: &Inode) {
     }
 }
 
-/// A link of `inode` is about to be removed from the branch of its copy. Write access to the
-/// branch is held.
-pub(crate) fn goes(inode: &Inode) {
+/// A link of `inode` is about to be removed from the branch of its copy. `write` is access to that
+/// branch.
+pub(crate) fn goes(inode: &Inode, write: &WriteAccess<'_>) {
     if inode.is_plinked() {
         // If this fails the count is noted afterwards ([`settle`]).
-        if let Err(error) = count_beside(inode) {
+        if let Err(error) = count_beside(inode, write) {
             pr_debug!("the count of names was not noted: {:?}\n", error);
         }
     }
 }
 
-/// Notes the count of a copied object's names.
-fn set_names(inode: &Inode, names: Names) -> Result {
+/// Notes the count of a copied object's names. `write` is access to the branch of the copy.
+fn set_names(inode: &Inode, names: Names, write: &WriteAccess<'_>) -> Result {
     let stack = inode.stack()?;
     let top = stack.top();
     let plinks = &top.branch().plinks;
-    let Some(entry) = plinks.by_copy(stack.top_inode().ino()) else {
+    let Some(entry) = plinks.by_copy(stack.top_inode()) else {
         return Ok(());
     };
-    if entry.note.names == names {
+    if entry.note.names == names && entry.stored {
         return Ok(());
     }
     let note = Note {
         names,
         ..entry.note
     };
-    xattr::set(top.path(), XATTR, &note.encode(), 0)?;
-    plinks.set_names(&note.origin, names);
+    xattr::set(write.to(top.path())?, XATTR, &note.encode(), 0)?;
+    plinks.set_names(&note.origin, names, true);
     Ok(())
 }
 
 /// Sees that what is noted is the count that the union shows, after a name was removed. The
 /// object's lock is held.
+///
+/// The name may have been hidden by a change on another branch than that of the copy. Nobody waits
+/// for that branch: while it is frozen or read-only the count is kept in memory ([`flush`]).
 pub(crate) fn settle(inode: &Inode) -> Result {
     if !inode.is_plinked() || inode.nlink() == 0 {
         return Ok(());
     }
     let stack = inode.stack()?;
     let links = stack.top_inode();
-    let entry = stack.top().branch().plinks.by_copy(links.ino());
-    if entry.is_none_or(|entry| entry.note.names.count(links.nlink()) == inode.nlink()) {
+    let branch = stack.top().branch();
+    let Some(entry) = branch.plinks.by_copy(links) else {
+        return Ok(());
+    };
+    if entry.note.names.count(links.nlink()) == inode.nlink() {
         return Ok(());
     }
-    let write = stack.top().branch().want_write()?;
+    let write = match branch.try_write() {
+        Err(error) if error == EROFS => None,
+        other => other?,
+    };
+    let Some(write) = write else {
+        let names = Names::All(inode.nlink());
+        branch.plinks.set_names(&entry.note.origin, names, false);
+        return Ok(());
+    };
     let cred = &inode.sb().data().cred;
-    let result = cred.scope(|| count_all(inode));
+    let result = cred.scope(|| count_all(inode, &write));
     drop(write);
     result
+}
+
+/// Notes the counts that could not be noted when they changed; nobody waits for it.
+pub(crate) fn flush_logged(cred: &Cred, branch: &Branch) {
+    if let Err(error) = flush(cred, branch) {
+        pr_warn!(
+            "branch {}: link counts may be wrong at the next mount: {:?}\n",
+            text(&branch.shown.to_bytes().unwrap_or_default()),
+            error
+        );
+    }
+}
+
+fn flush(cred: &Cred, branch: &Branch) -> Result {
+    let plinks = &branch.plinks;
+    if !plinks.has_unstored() {
+        return Ok(());
+    }
+    let write = branch.try_write()?.ok_or(EBUSY)?;
+    cred.scope(|| {
+        while let Some(entry) = plinks.next_unstored() {
+            let note = &entry.note;
+            if let Some(file) = file_of(branch, &entry)? {
+                xattr::set(write.to(branch.at(&file))?, XATTR, &note.encode(), 0)?;
+            }
+            plinks.set_names(&note.origin, note.names, true);
+        }
+        Ok(())
+    })
 }
 
 /// Notes, on `branch`, that only `left` names of `inode`, which was not copied, show. The
@@ -576,11 +633,15 @@ pub(crate) fn hide(inode: &Inode, left: u32, branch: &Branch) -> Result<bool> {
                     names,
                     ..entry.note
                 };
-                let write = branch.want_write()?;
-                let done = put(branch.at(&file), note)?.is_some();
-                drop(write);
-                branch.plinks.set_names(&note.origin, names);
-                return Ok(done);
+                let done = match branch.try_write() {
+                    Ok(Some(write)) => put(write.to(branch.at(&file))?, note)?.is_some(),
+                    // As in `settle`.
+                    Ok(None) => false,
+                    Err(error) if error == EROFS => false,
+                    Err(error) => return Err(error),
+                };
+                branch.plinks.set_names(&note.origin, names, done);
+                return Ok(true);
             }
             branch.plinks.remove(&entry);
         }
@@ -601,12 +662,12 @@ pub(crate) fn hide(inode: &Inode, left: u32, branch: &Branch) -> Result<bool> {
         let temp = info.temp_name(b"plink")?;
         let write = branch.want_write()?;
         let made = Creating::new(orphans, &temp, &write)?.create(0o600)?;
-        let publish = || -> Result<Option<u64>> {
-            if put(branch.at(&made), note)?.is_none() {
+        let publish = || -> Result<Option<File>> {
+            if put(write.to(branch.at(&made))?, note)?.is_none() {
                 return Ok(None);
             }
-            let file = made.inode().ok_or(EIO)?.ino();
-            let name = whname::plink(inode.ino(), file)?;
+            let file = File::of(made.inode().ok_or(EIO)?);
+            let name = whname::plink(inode.ino(), file.ino)?;
             let links = branch.at(&work.plinks);
             Renaming::new((orphans, &temp), (links, &name), 0, &write)?.commit()?;
             Ok(Some(file))
@@ -623,7 +684,7 @@ pub(crate) fn hide(inode: &Inode, left: u32, branch: &Branch) -> Result<bool> {
             return Ok(false);
         };
         let number = inode.ino();
-        let old = branch.plinks.insert(room, Entry { number, file, note });
+        let old = branch.plinks.insert(room, Entry::new(number, file, note));
         info.plinks.noted.store(true, Release);
         if let Some(old) = old {
             drop_file(branch, &old, &write);
@@ -646,7 +707,7 @@ pub(crate) fn remove(inode: &Inode) {
         if let Ok(Some((branch, entry))) = noted(info, stack.top()) {
             if entry.note.what == What::Hidden {
                 branch.plinks.remove(&entry);
-                if let Ok(write) = branch.want_write() {
+                if let Ok(Some(write)) = branch.try_write() {
                     drop_file(branch, &entry, &write);
                 }
             }
@@ -657,7 +718,8 @@ pub(crate) fn remove(inode: &Inode) {
         inode.set_plinked(false);
         let mut next = Some((stack.top().branch(), stack.top_inode().ino()));
         while let Some((branch, file)) = next {
-            let Ok(write) = branch.want_write() else {
+            // What cannot be removed now has no name: the next mount removes it.
+            let Ok(Some(write)) = branch.try_write() else {
                 break;
             };
             let note = take_out(inode, branch, file, &write);
@@ -665,7 +727,7 @@ pub(crate) fn remove(inode: &Inode) {
             next = note.and_then(|note| {
                 let home = table.order.iter().find(|other| {
                     other.identity == Some(note.origin.fs)
-                        && other.plinks.by_copy(note.origin.ino).is_some()
+                        && other.plinks.by_number(note.origin.ino).is_some()
                 });
                 Some((home?, note.origin.ino))
             });

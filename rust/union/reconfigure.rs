@@ -783,6 +783,7 @@ fn follow(sb: &SuperBlock, removed: &[Arc<Branch>], given_up: &[Arc<Branch>]) {
     }
     for branch in Iterator::chain(given_up.iter(), removed.iter()) {
         dirren::flush_logged(&info.cred, branch);
+        plink::flush_logged(&info.cred, branch);
     }
     for branch in removed.iter() {
         if !info.table().order.iter().any(|other| other.fs == branch.fs) {

@@ -14,6 +14,7 @@ use super::{
         Stack, //
     },
     copyup,
+    durable,
     index::{
         self,
         View, //
@@ -116,7 +117,7 @@ pub(crate) fn unlink(dir: &Inode, entry: Entry<'_, Union>) -> Result {
         let Some(instance) = &removal.instance else {
             return Ok(());
         };
-        plink::goes(inode);
+        plink::goes(inode, write);
         // One reference is the plan's.
         let_go(inode, slot.branch(), instance, 1);
         let removing = Removing::new(slot.path(), entry.name, write)?;
@@ -271,7 +272,12 @@ where
             index::hides(dir);
             whiteout::create(branch, slot.dentry(), entry.name, &write)?;
         }
-        remove(&removal, slot, &write).inspect_err(|_| {
+        let in_order = match removal.whiteout && removal.instance.is_some() {
+            true => durable::in_order(branch, slot.dentry()),
+            false => Ok(()),
+        };
+        let removed = in_order.and_then(|()| remove(&removal, slot, &write));
+        removed.inspect_err(|_| {
             if removal.whiteout {
                 if let Err(error) = whiteout::remove(branch, slot.dentry(), entry.name, &write) {
                     warn_limited!(

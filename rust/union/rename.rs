@@ -22,6 +22,7 @@ use super::{
     copyup,
     dirren,
     draft::text,
+    durable,
     index::{
         self,
         View, //
@@ -137,8 +138,11 @@ pub(crate) fn rename(
     }
     match victim {
         Some(_) if exchange => bring(&to, &branch)?,
-        Some(victim) => plink::gather(to.dentry, victim),
-        None => {}
+        // On another branch its name stays, hidden by the new one.
+        Some(victim) if victim.stack()?.top().branch().id == branch.id => {
+            plink::gather(to.dentry, victim);
+        }
+        _ => {}
     }
     let recorded = parts.prepare(object, &branch, &to)?;
     let victim_recorded = match victim {
@@ -179,8 +183,8 @@ pub(crate) fn rename(
             job.exchange((object, parts), (victim.ok_or(ENOENT)?, victim_parts))?;
             Ok(true)
         } else {
-            if let Some(victim) = victim {
-                plink::goes(victim);
+            if let Some(victim) = victim.filter(|_| victim_here) {
+                plink::goes(victim, &write);
                 if let Some(instance) = victim.slot_on(branch.id)?.filter(|_| !victim.is_dir()) {
                     remove::let_go(victim, &branch, instance.dentry(), 0);
                 }
@@ -398,7 +402,11 @@ impl Job<'_> {
             index::hides(self.from.dir);
             whiteout::create(branch, self.old.dentry(), self.from.name, self.write)?;
         }
-        let moved = self.replace(object, victim, victim_room);
+        let in_order = match old_hidden {
+            true => durable::in_order(branch, self.old.dentry()),
+            false => Ok(()),
+        };
+        let moved = in_order.and_then(|()| self.replace(object, victim, victim_room));
         if moved.is_err() && old_hidden {
             if let Err(error) =
                 whiteout::remove(branch, self.old.dentry(), self.from.name, self.write)
@@ -413,9 +421,10 @@ impl Job<'_> {
         moved?;
         if new_whiteout {
             // The object shows beside it, and nothing from below does; so a failure does no harm.
-            if let Err(error) =
+            let removed = durable::in_order(branch, self.new.dentry()).and_then(|()| {
                 whiteout::remove(branch, self.new.dentry(), self.to.name, self.write)
-            {
+            });
+            if let Err(error) = removed {
                 warn_limited!(
                     "cannot remove the whiteout of {:?}: {:?}\n",
                     kernel::str::BStr::from_bytes(self.to.name),
@@ -488,7 +497,7 @@ impl Job<'_> {
         }
         let slot = self.instance(victim)?;
         settle(victim, slot.branch(), room);
-        let result = whiteout::remove_marks(branch, slot.dentry(), self.write).and_then(|()| go());
+        let result = whiteout::remove_marks(slot.path(), self.write).and_then(|()| go());
         let undo = || -> Result {
             // A mark for all that are gone.
             if result.is_err() {

@@ -19,7 +19,10 @@ use super::{
     ino::InoTable,
     inode,
     marks::Marks,
-    plink::Plinks,
+    plink::{
+        self,
+        Plinks, //
+    },
     plink_maint::Registered,
     space::Space,
     sysfs::Views,
@@ -331,6 +334,7 @@ impl Operations for Union {
         info.worker.wait();
         for branch in info.table().order.iter() {
             dirren::flush_logged(&info.cred, branch);
+            plink::flush_logged(&info.cred, branch);
         }
         info.maintenance.end();
     }

@@ -97,9 +97,10 @@ impl BranchKey {
         for (to, from) in value.iter_mut().zip(halves.iter().flatten()) {
             *to = *from;
         }
+        let root = branch.at(&branch.root.dentry);
         let stored = branch
             .want_write()
-            .and_then(|_write| xattr::set(branch.at(&branch.root.dentry), XATTR, &value, 0));
+            .and_then(|write| xattr::set(write.to(root)?, XATTR, &value, 0));
         if let Err(error) = stored {
             pr_debug!("a branch keeps no key of file handles: {:?}\n", error);
         }

@@ -25,7 +25,10 @@ use crate::fs::{
         Renaming, //
     },
     inode::Kind,
-    io::KernelFile,
+    io::{
+        self,
+        KernelFile, //
+    },
     path::{
         Path,
         PathRef,
@@ -228,7 +231,7 @@ pub(crate) fn purge(
 ) {
     let result = || -> Result {
         if object.is_dir() {
-            empty(branch.at(object), write)?;
+            remove_marks(branch.at(object), write)?;
             Removing::new(branch.at(home), name, write)?.rmdir()
         } else {
             Removing::new(branch.at(home), name, write)?.unlink()
@@ -239,27 +242,64 @@ pub(crate) fn purge(
     }
 }
 
-/// The names in `dir`.
-pub(crate) fn names(dir: PathRef<'_>) -> Result<KVVec<KVec<u8>>> {
+/// The names in `dir`. `EINTR` if the task was killed.
+fn names(dir: PathRef<'_>) -> Result<KVVec<KVec<u8>>> {
     let mut names = KVVec::new();
-    KernelFile::dir(dir, true)?.each_entry(&mut |name, _, _| {
-        if name != b"." && name != b".." {
-            let mut copy = KVec::new();
-            copy.extend_from_slice(name, GFP_KERNEL)?;
-            names.push(copy, GFP_KERNEL)?;
-        }
-        Ok(())
-    })?;
+    more_names(&KernelFile::dir(dir, true)?, &mut names, usize::MAX)?;
     Ok(names)
 }
 
-/// Removes the marks from `dir`, and nothing else.
-pub(crate) fn remove_marks(branch: &Branch, dir: &LowerDentry, write: &WriteAccess<'_>) -> Result {
-    let at = branch.at(dir);
-    for name in names(at)?.iter().filter(|name| whname::is_reserved(name)) {
-        remove_mark(at, name, DEPTH, write)?;
+/// Adds the names that come next in `dir`, up to `max`; whether there may be more.
+fn more_names(dir: &KernelFile, names: &mut KVVec<KVec<u8>>, max: usize) -> Result<bool> {
+    let mut full = false;
+    let result = dir.each_entry(&mut |name, _, _| {
+        if io::killed() {
+            return Err(EINTR);
+        }
+        if name == b"." || name == b".." {
+            return Ok(());
+        }
+        if names.len() >= max {
+            // It comes again with the next call.
+            full = true;
+            return Err(EAGAIN);
+        }
+        let mut copy = KVec::new();
+        copy.extend_from_slice(name, GFP_KERNEL_ACCOUNT)?;
+        Ok(names.push(copy, GFP_KERNEL_ACCOUNT)?)
+    });
+    match result {
+        Err(error) if !full => Err(error),
+        _ => Ok(full),
     }
+}
+
+/// Calls `f` with each name in `dir`, of which there may be any number. `f` may remove names.
+///
+/// # Errors
+///
+/// `EINTR` if the task was killed; what `f` gives.
+pub(crate) fn each_name(dir: PathRef<'_>, f: &mut dyn FnMut(&[u8]) -> Result) -> Result {
+    const BATCH: usize = 1024;
+    let file = KernelFile::dir(dir, true)?;
+    let mut names = KVVec::new();
+    while {
+        names.clear();
+        let more = more_names(&file, &mut names, BATCH)?;
+        for name in names.iter() {
+            f(name)?;
+        }
+        more
+    } {}
     Ok(())
+}
+
+/// Removes the marks from `dir`, and nothing else.
+pub(crate) fn remove_marks(dir: PathRef<'_>, write: &WriteAccess<'_>) -> Result {
+    each_name(dir, &mut |name| match whname::is_reserved(name) {
+        true => remove_mark(dir, name, DEPTH, write),
+        false => Ok(()),
+    })
 }
 
 /// How deep directories with reserved names are removed: each was left by a crash of its own.
@@ -287,18 +327,6 @@ fn remove_mark(dir: PathRef<'_>, name: &[u8], depth: usize, write: &WriteAccess<
         remove_mark(inside, name, depth, write)?;
     }
     Removing::new(dir, name, write)?.rmdir()
-}
-
-/// Removes from `dir` all but directories whose names are not reserved.
-fn empty(dir: PathRef<'_>, write: &WriteAccess<'_>) -> Result {
-    for name in names(dir)?.iter() {
-        if whname::is_reserved(name) {
-            remove_mark(dir, name, DEPTH, write)?;
-        } else {
-            Removing::new(dir, name, write)?.unlink()?;
-        }
-    }
-    Ok(())
 }
 
 /// Why a branch cannot be written.
@@ -333,8 +361,12 @@ pub(crate) fn prepare(
         (whname::PLINK_DIR, Kind::Dir),
         (whname::ORPHAN_DIR, Kind::Dir),
     ] {
-        let found = dirop::lookup_positive(&root.dentry, name)?;
-        if found.is_some_and(|found| found.inode().is_some_and(|inode| inode.kind() != kind)) {
+        let Some(found) = dirop::lookup_positive(&root.dentry, name)? else {
+            continue;
+        };
+        let inode = found.positive()?;
+        // Whiteouts become links of the base: it is nobody's file.
+        if inode.kind() != kind || (kind == Kind::Regular && inode.size() != 0) {
             return Err(Refused::Foreign(name));
         }
     }
@@ -428,35 +460,47 @@ fn own_object(
         (creating.create(MARK_MODE)?, MARK_MODE)
     };
     // Whatever the umask of whoever mounts.
-    Change::new().mode(mode).apply(root.mount, &made)?;
+    let path = PathRef {
+        mount: root.mount,
+        dentry: &made,
+    };
+    Change::new().mode(mode).apply(write.to(path)?)?;
     Ok(made)
 }
 
 /// Removes what is left in the directory of orphans: objects that never got their name,
 /// directories that were removed already. What does not go is left and logged.
+///
+/// What has no temporary name was not put there by us, nor what is no mark in such a directory: who
+/// owns the root of a branch could have moved anything there. It is left alone.
 fn clean(dir: PathRef<'_>, write: &WriteAccess<'_>) -> Result {
-    for name in names(dir)?.iter() {
-        let result = || -> Result {
-            let Some(found) = dirop::lookup_positive(dir.dentry, name)? else {
-                return Ok(());
-            };
-            if !found.is_dir() {
-                return Removing::new(dir, name, write)?.unlink();
-            }
-            let inside = PathRef {
-                mount: dir.mount,
-                dentry: &found,
-            };
-            empty(inside, write)?;
-            Removing::new(dir, name, write)?.rmdir()
-        };
-        if let Err(error) = result() {
+    each_name(dir, &mut |name| {
+        if !whname::is_temp(name) {
+            return Ok(());
+        }
+        if let Err(error) = clean_one(dir, name, write) {
             warn_limited!(
                 "cannot remove left-over {:?}: {:?}\n",
                 kernel::str::BStr::from_bytes(name),
                 error
             );
         }
+        Ok(())
+    })
+}
+
+/// Removes `name` from the directory of orphans.
+fn clean_one(dir: PathRef<'_>, name: &[u8], write: &WriteAccess<'_>) -> Result {
+    let Some(found) = dirop::lookup_positive(dir.dentry, name)? else {
+        return Ok(());
+    };
+    if !found.is_dir() {
+        return Removing::new(dir, name, write)?.unlink();
     }
-    Ok(())
+    let inside = PathRef {
+        mount: dir.mount,
+        dentry: &found,
+    };
+    remove_marks(inside, write)?;
+    Removing::new(dir, name, write)?.rmdir()
 }

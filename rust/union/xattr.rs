@@ -75,8 +75,8 @@ pub(crate) fn set(dentry: &Dentry, name: &CStr, setting: Setting<'_>) -> Result 
     let top = inode.stack()?.top();
     let write = top.branch().want_write()?;
     let result = cred.scope(|| match setting {
-        Setting::Value(value, flags) => xattr::set(top.path(), name, value, flags),
-        Setting::Remove => xattr::remove(top.path(), name),
+        Setting::Value(value, flags) => xattr::set(write.to(top.path())?, name, value, flags),
+        Setting::Remove => xattr::remove(write.to(top.path())?, name),
     });
     drop(write);
     inode.refresh()?;
@@ -159,8 +159,8 @@ pub(crate) fn set_acl(dentry: &Dentry, request: acl::Request, idmap: IdMap<'_>) 
     }
     let write = top.branch().want_write()?;
     let result = inode.sb().data().cred.scope(|| match strip {
-        true => Cred::scope_outside_groups(|| request.apply(top.path())),
-        false => request.apply(top.path()),
+        true => Cred::scope_outside_groups(|| request.apply(write.to(top.path())?)),
+        false => request.apply(write.to(top.path())?),
     });
     drop(write);
     inode.forget_acls();

@@ -114,7 +114,7 @@ pub(super) fn copy(
         let lengthen = || {
             Change::new()
                 .size(size)
-                .apply(&target.root.mount, to_dentry)
+                .apply(write.to(target.at(to_dentry))?)
         };
         place.run(cred, lengthen)?;
         drop(write);

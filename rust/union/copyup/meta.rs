@@ -34,6 +34,7 @@ use crate::fs::{
     },
     path::{
         PathRef,
+        Writable,
         WriteAccess, //
     },
     xattr::{
@@ -67,22 +68,24 @@ pub(super) fn copy(
     target: &Branch,
     to: &LowerDentry,
     tolerance: &Tolerance,
-    _write: &WriteAccess<'_>,
+    write: &WriteAccess<'_>,
 ) -> Result {
     let inode = source.inode()?;
+    let to = write.to(target.at(to))?;
     let mut change = Change::new()
         .owner_of(inode, source.branch().root.mount.idmap())
         .times_of(inode);
     if inode.kind() != Kind::Symlink {
         change = change.mode(inode.mode());
     }
-    change.apply(&target.root.mount, to)?;
+    change.apply(to)?;
     copy_xattrs(source, target, to, tolerance)?;
+    let acl = |which| copy_acl(source, target, target.at(to.dentry()), which, tolerance, write);
     if inode.kind() != Kind::Symlink {
-        copy_acl(source, target, to, Which::Access, tolerance)?;
+        acl(Which::Access)?;
     }
     if inode.kind() == Kind::Dir {
-        copy_acl(source, target, to, Which::Default, tolerance)?;
+        acl(Which::Default)?;
     }
     Ok(())
 }
@@ -91,27 +94,27 @@ pub(super) fn copy(
 fn copy_acl(
     source: &Slot,
     target: &Branch,
-    to: &LowerDentry,
+    at: PathRef<'_>,
     which: Which,
     tolerance: &Tolerance,
+    write: &WriteAccess<'_>,
 ) -> Result {
-    let at = target.at(to);
-    let supported = acl::supported(to);
+    let supported = acl::supported(at.dentry);
     let Some(acl) = Acl::of(source.path(), which)? else {
         // One that it inherited from the directory it was made in is not its own.
         return match supported && Acl::of(at, which)?.is_some() {
-            true => acl::remove(at, which),
+            true => acl::remove(write.to(at)?, which),
             false => Ok(()),
         };
     };
     let result = if supported {
-        acl.apply(at, which)
+        acl.apply(write.to(at)?, which)
     } else {
         Err(EOPNOTSUPP)
     };
     if which == Which::Access && result.is_err_and(|error| error == EOPNOTSUPP) {
         let mode = mode_without_acl(source.inode()?.mode(), acl.entries());
-        Change::new().mode(mode).apply(&target.root.mount, to)?;
+        Change::new().mode(mode).apply(write.to(at)?)?;
     }
     let name = match which {
         Which::Access => c"system.posix_acl_access",
@@ -124,7 +127,12 @@ fn copy_acl(
 const CAPABILITY: &[u8] = b"security.capability";
 
 /// Copies all extended attributes but ACLs.
-fn copy_xattrs(source: &Slot, target: &Branch, to: &LowerDentry, tolerance: &Tolerance) -> Result {
+fn copy_xattrs(
+    source: &Slot,
+    target: &Branch,
+    to: Writable<'_>,
+    tolerance: &Tolerance,
+) -> Result {
     let from = source.path();
     let names = match list(source.dentry()) {
         // A branch that knows none has none.
@@ -148,7 +156,7 @@ fn copy_xattrs(source: &Slot, target: &Branch, to: &LowerDentry, tolerance: &Tol
             Err(error) if error == EINVAL && name.to_bytes() == CAPABILITY => continue,
             other => other,
         };
-        let result = value.and_then(|value| xattr::set(target.at(to), name, &value, 0));
+        let result = value.and_then(|value| xattr::set(to, name, &value, 0));
         tolerance.forgive(target, result, name, class(name.to_bytes()))?;
     }
     Ok(())
@@ -255,7 +263,7 @@ pub(crate) fn share_inherited(dir: &Inode, slot: &Slot, write: &WriteAccess<'_>)
 }
 
 /// The same for two instances. The mounter's credentials are in force.
-fn copy_inherited(shown: &Slot, slot: &Slot, _write: &WriteAccess<'_>) -> Result {
+fn copy_inherited(shown: &Slot, slot: &Slot, write: &WriteAccess<'_>) -> Result {
     const SET_GID: u16 = 0o2000;
     let (from, to) = (shown.inode()?, slot.inode()?);
     let bit = from.mode() & SET_GID;
@@ -263,7 +271,7 @@ fn copy_inherited(shown: &Slot, slot: &Slot, _write: &WriteAccess<'_>) -> Result
         Change::new()
             .owner_of(from, shown.branch().root.mount.idmap())
             .mode((to.mode() & !SET_GID) | bit)
-            .apply(&slot.branch().root.mount, slot.dentry())?;
+            .apply(write.to(slot.path())?)?;
     }
     if !acl::supported(slot.dentry()) {
         return Ok(());
@@ -272,8 +280,8 @@ fn copy_inherited(shown: &Slot, slot: &Slot, _write: &WriteAccess<'_>) -> Result
     match (acl(shown)?, acl(slot)?) {
         (None, None) => Ok(()),
         (Some(new), Some(old)) if new.is(&old) => Ok(()),
-        (Some(new), _) => new.apply(slot.path(), Which::Default),
-        (None, Some(_)) => acl::remove(slot.path(), Which::Default),
+        (Some(new), _) => new.apply(write.to(slot.path())?, Which::Default),
+        (None, Some(_)) => acl::remove(write.to(slot.path())?, Which::Default),
     }
 }
 
@@ -290,8 +298,11 @@ impl Times {
 
     /// Restores those of `dir` on `branch`. That the copy appeared is no news to anybody; a failure
     /// does no harm.
-    pub(super) fn restore(self, branch: &Branch, dir: &LowerDentry, _write: &WriteAccess<'_>) {
-        if let Err(error) = self.0.apply_regardless(&branch.root.mount, dir) {
+    pub(super) fn restore(self, branch: &Branch, dir: &LowerDentry, write: &WriteAccess<'_>) {
+        let restored = write
+            .to(branch.at(dir))
+            .and_then(|dir| self.0.apply_regardless(dir));
+        if let Err(error) = restored {
             pr_debug!("cannot restore the times of a directory: {:?}\n", error);
         }
     }

@@ -14,8 +14,14 @@
 //! # Locking
 //!
 //! `i_rwsem` of the file is held. Parents are made on the target first. Then:
-//! its object's lock, and for the moment of the change
+//! its object's lock, and for the moments of the changes
 //! [`SbInfo::replace`](crate::union::sb::SbInfo::replace).
+//!
+//! # Order of steps
+//!
+//! The copy gets its name, where the original hides it. Then it is brought to disk, and with it
+//! all that leads to it ([`OnDisk`]); nobody waits for that but who wants to change this file.
+//! Then the original goes. So after a power cut the file is on one of the branches, or on both.
 
 #![forbid(unsafe_code)]
 
@@ -60,8 +66,14 @@ use crate::union::{
         Branch,
         Slot, //
     },
+    durable::OnDisk,
+    export,
     index::View,
-    ino::InoTable,
+    ino::{
+        InoTable,
+        Lower,
+        Reserved, //
+    },
     inode,
     ioctl::{
         read,
@@ -296,92 +308,187 @@ fn check_way(dentry: &Dentry, upper: &Branch, lower: &Branch) -> Outcome {
     Ok(())
 }
 
-/// One move, with all locks held.
+/// What had the name on the target before, and its name among the orphans.
+type Aside = Option<(ARef<LowerDentry>, whname::Name)>;
+
+/// A copy that has its name, below the original.
+struct Named {
+    lower: ARef<LowerDentry>,
+    aside: Aside,
+}
+
+/// What the copy needs to take the place of the original: nothing fails for it then.
+struct Reserve {
+    number: Reserved,
+    retired: Reserved,
+    gone: Lower,
+    room: inode::Room,
+    moves: Option<export::Room>,
+}
+
+/// One move. The object's lock is held, so that nobody removes or renames it.
 struct Move<'a>(&'a CopyUp<'a>);
 
 impl Move<'_> {
     fn run(&self, request: &Mvdown) -> Outcome {
         let copy = self.0;
-        let (number, retired) = (InoTable::reserve()?, InoTable::reserve()?);
-        let room = inode::Room::alone()?;
         let info = copy.sb.data();
         let upper = copy.source;
-        let gone = info.ino.lower(upper.branch(), upper.dentry())?;
         info.ino.space(copy.target, &copy.target.work()?.orphans)?;
-        let moves = info.moves.reserve_again(copy.inode)?;
-        let dir = copy.dir(&copy.dentry.parent())?;
-        let staged = copy.stage(Some(&dir), Nursery::Orphans)?;
-        let lock = info.replace.lock();
-        // What is begun must be done, or undone, in pieces: see `place()`.
+        let reserved = Reserve {
+            number: InoTable::reserve()?,
+            retired: InoTable::reserve()?,
+            gone: info.ino.lower(upper.branch(), upper.dentry())?,
+            room: inode::Room::alone()?,
+            moves: info.moves.reserve_again(copy.inode)?,
+        };
+        let name = copy.dentry.name()?;
+        let parent = copy.dentry.parent();
+        let dir = parent.object()?.slot_on(copy.target.id)?.ok_or(ESTALE)?;
+        let staged = copy.stage(Some(dir.dentry()), Nursery::Orphans)?;
+        // What is begun must be done, or undone, in pieces: only one of the branches is under write
+        // access at a time. If they are on one file system and somebody froze it in between, the
+        // freeze would wait for us, and we for the thaw.
         let kept = copy.target.root.mount.keep_writable()?;
-        // What is seen by its name changes its place in two steps.
-        let moving = copy.inode.moving();
-        let moved = self.place(&staged, request);
-        let result = match moved {
-            Ok(None) => Ok(()),
-            Ok(Some(lower)) => {
-                let result = copy.install(lower, room, Some(number), moves);
-                info.ino.retire(retired, gone);
-                result.map_err(Refused::from)
-            }
+        let named = match self.name(&staged, dir, &name, request) {
+            Ok(named) => named,
             Err(error) => {
                 if let Ok(write) = copy.target.want_write() {
                     copy.discard(staged, &write);
                 }
-                Err(error.into())
+                return Err(error.into());
             }
         };
-        drop(moving);
-        drop(kept);
-        drop(lock);
-        if result.is_ok() {
-            self.guard();
+        if !request.has(Mvdown::KUPPER) {
+            let place = (&*parent, dir, &*name);
+            let moved = OnDisk::bring(copy.target, &named.lower, dir.dentry())
+                .and_then(|on_disk| self.take_over(place, &named, reserved, on_disk));
+            match moved {
+                Ok(installed) => installed?,
+                Err(error) => {
+                    self.undo(dir, &name, named);
+                    return Err(error.into());
+                }
+            }
         }
-        result
+        self.tidy(dir, &name, named);
+        drop(kept);
+        self.guard();
+        Ok(())
     }
 
-    /// Gives the copy its name, and takes the original away; gives the copy then.
-    ///
-    /// Only one of the branches is under write access at a time: if they are on one file system
-    /// and somebody froze it in between, the freeze would wait for us, and we for the thaw.
-    fn place(&self, staged: &Staged, request: &Mvdown) -> Result<Option<ARef<LowerDentry>>> {
+    /// Gives the copy its name, below the original.
+    fn name(&self, staged: &Staged, dir: &Slot, name: &[u8], request: &Mvdown) -> Result<Named> {
         let copy = self.0;
-        let name = copy.dentry.name()?;
-        let parent = copy.dentry.parent();
-        let dir = parent.object()?.slot_on(copy.target.id)?.ok_or(ESTALE)?;
-        let times = DirTimes::of(parent.object()?, dir)?;
+        let lock = copy.sb.data().replace.lock();
         let write = copy.target.want_write()?;
-        let aside = self.aside(dir, &name, request, &write)?;
-        let named = self.link(staged, dir, &name, &write);
-        drop(write);
-        let kept = request.has(Mvdown::KUPPER);
-        let unlinked = match &named {
-            Ok(_) if !kept => self.unlink_upper(&parent, &name),
-            _ => Ok(()),
+        let times = DirTimes::of_slot(dir)?;
+        let aside = self.aside(dir, name, request, &write)?;
+        let named = match self.link(staged, dir, name, &write) {
+            Ok(lower) => Ok(Named { lower, aside }),
+            Err(error) => {
+                self.put_back(dir, name, aside, &write);
+                Err(error)
+            }
         };
-        let write = copy.target.want_write()?;
-        if let (Ok(_), Err(_)) = (&named, &unlinked) {
-            let undone = Removing::new(dir.path(), &name, &write).and_then(Removing::unlink);
-            self.warn(&name, undone);
-        }
-        let result = named.and_then(|lower| unlinked.map(|()| lower));
-        match (&result, aside) {
-            (Ok(_), Some((old, temp))) => {
-                let orphans = &copy.target.work()?.orphans;
-                whiteout::purge(copy.target, orphans, &old, &temp, &write);
-            }
-            (Err(_), Some((_, temp))) => {
-                let orphans = copy.target.at(&copy.target.work()?.orphans);
-                let undone = Renaming::new((orphans, &temp), (dir.path(), &name), 0, &write)
-                    .and_then(Renaming::commit);
-                self.warn(&name, undone.map(|_| ()));
-            }
-            (_, None) => {}
-        }
         times.restore(dir, &write);
-        let lower = result?;
-        whiteout::remove(copy.target, dir.dentry(), &name, &write)?;
-        Ok(Some(lower).filter(|_| !kept))
+        drop(write);
+        drop(lock);
+        named
+    }
+
+    /// Takes the original away, and shows the copy in its place. An error comes before that, or
+    /// after it, as the result.
+    fn take_over(
+        &self,
+        (parent, dir, name): (&Dentry, &Slot, &[u8]),
+        named: &Named,
+        reserved: Reserve,
+        on_disk: OnDisk,
+    ) -> Result<Result> {
+        let copy = self.0;
+        let info = copy.sb.data();
+        let lock = info.replace.lock();
+        self.check_place(parent, dir)?;
+        // What is seen by its name changes its place in two steps.
+        let moving = copy.inode.moving();
+        self.unlink_upper(parent, name, on_disk)?;
+        let Reserve {
+            number,
+            retired,
+            gone,
+            room,
+            moves,
+        } = reserved;
+        let installed = copy.install(named.lower.clone(), room, Some(number), moves);
+        info.ino.retire(retired, gone);
+        drop(moving);
+        drop(lock);
+        Ok(installed)
+    }
+
+    /// `ESTALE` if a directory above was renamed, and left its part on the target. `replace` is
+    /// held.
+    fn check_place(&self, parent: &Dentry, dir: &Slot) -> Result {
+        let target = self.0.target.id;
+        let slot = parent.object()?.slot_on(target)?.ok_or(ESTALE)?;
+        if !slot.dentry().is(&**dir.dentry()) {
+            return Err(ESTALE);
+        }
+        let mut next: ARef<Dentry> = parent.into();
+        while !next.is_root() {
+            next = next.parent();
+            next.object()?.slot_on(target)?.ok_or(ESTALE)?;
+        }
+        Ok(())
+    }
+
+    /// The file stays where it is: takes the copy away.
+    fn undo(&self, dir: &Slot, name: &[u8], named: Named) {
+        let result = || -> Result {
+            let write = self.0.target.want_write()?;
+            let times = DirTimes::of_slot(dir)?;
+            let removed = Removing::new(dir.path(), name, &write).and_then(Removing::unlink);
+            self.put_back(dir, name, named.aside, &write);
+            times.restore(dir, &write);
+            removed
+        };
+        self.warn(name, result());
+    }
+
+    /// What had the name on the target has it again.
+    fn put_back(&self, dir: &Slot, name: &[u8], aside: Aside, write: &WriteAccess<'_>) {
+        let Some((_, temp)) = aside else {
+            return;
+        };
+        let result = || -> Result {
+            let orphans = self.0.target.at(&self.0.target.work()?.orphans);
+            Renaming::new((orphans, &temp), (dir.path(), name), 0, write)?.commit()?;
+            Ok(())
+        };
+        self.warn(name, result());
+    }
+
+    /// Removes what means nothing any more. If it stays it does no harm.
+    fn tidy(&self, dir: &Slot, name: &[u8], named: Named) {
+        let target = self.0.target;
+        let result = || -> Result {
+            let write = target.want_write()?;
+            let times = DirTimes::of_slot(dir)?;
+            if let Some((old, temp)) = &named.aside {
+                whiteout::purge(target, &target.work()?.orphans, old, temp, &write);
+            }
+            let removed = whiteout::remove(target, dir.dentry(), name, &write);
+            times.restore(dir, &write);
+            removed
+        };
+        if let Err(error) = result() {
+            warn_limited!(
+                "cannot remove the whiteout of {:?}: {:?}\n",
+                BStr::from_bytes(name),
+                error
+            );
+        }
     }
 
     /// Moves what has the name on the target out of the way. `EEXIST` if that is not wanted.
@@ -391,7 +498,7 @@ impl Move<'_> {
         name: &[u8],
         request: &Mvdown,
         write: &WriteAccess<'_>,
-    ) -> Result<Option<(ARef<LowerDentry>, whname::Name)>> {
+    ) -> Result<Aside> {
         let copy = self.0;
         let Some(old) = dirop::lookup_positive(dir.dentry(), name)? else {
             return Ok(None);
@@ -422,14 +529,17 @@ impl Move<'_> {
                 Renaming::new((from, &temp.name), (dir.path(), name), NOREPLACE, write)?.commit()?
             }
         };
-        if let Err(error) = attr::copy_flags(copy.source.path(), copy.target.at(&lower)) {
+        let copied = write
+            .to(copy.target.at(&lower))
+            .and_then(|to| attr::copy_flags(copy.source.path(), to));
+        if let Err(error) = copied {
             warn_limited!("cannot copy the flags of a file: {:?}\n", error);
         }
         Ok(lower)
     }
 
-    /// Removes the original.
-    fn unlink_upper(&self, parent: &Dentry, name: &[u8]) -> Result {
+    /// Removes the original, of which the copy is on disk.
+    fn unlink_upper(&self, parent: &Dentry, name: &[u8], _copy: OnDisk) -> Result {
         let upper = self.0.source;
         let dir = parent.object()?.slot_on(upper.branch().id)?.ok_or(ESTALE)?;
         let times = DirTimes::of(parent.object()?, dir)?;

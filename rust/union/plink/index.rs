@@ -15,7 +15,10 @@
 
 #![forbid(unsafe_code)]
 
-use super::super::LowerDentry;
+use super::super::{
+    LowerDentry,
+    LowerInode, //
+};
 use crate::fs::once::load_acquire;
 use crate::logic::plink::{
     FsId,
@@ -42,15 +45,68 @@ use kernel::{
     }, //
 };
 
+/// What tells a file of a branch from all others there, also from one that gets its number later.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct File {
+    /// Its inode number.
+    pub(super) ino: u64,
+    generation: u32,
+    /// The upper four bits of its mode.
+    kind: u8,
+}
+
+impl File {
+    /// That of `inode`.
+    pub(super) fn of(inode: &LowerInode) -> Self {
+        File {
+            ino: inode.ino(),
+            generation: inode.generation(),
+            // CAST: Four bits are left.
+            kind: (inode.mode() >> 12) as u8,
+        }
+    }
+}
+
 /// A file in the directory of pseudo-links: `NUMBER.FILE`.
 #[derive(Clone, Copy)]
 pub(crate) struct Entry {
     /// The union's inode number, by which the file is called.
     pub(super) number: u64,
-    /// The branch's inode number.
-    pub(super) file: u64,
+    /// The file on the branch.
+    pub(super) file: File,
     /// What is noted on it.
     pub(super) note: Note,
+    /// Whether that is on the branch, or only here.
+    pub(super) stored: bool,
+}
+
+impl Entry {
+    /// The file `file`, called by `number`, which has the note `note`.
+    pub(super) fn new(number: u64, file: File, note: Note) -> Self {
+        Entry {
+            number,
+            file,
+            note,
+            stored: true,
+        }
+    }
+
+    /// The same of the file `inode`, as it was found; `None` if no such file has that note.
+    pub(super) fn found(number: u64, inode: &LowerInode, note: Note) -> Option<Self> {
+        let file = File::of(inode);
+        let fits = note.fits(file.kind, inode.nlink(), inode.size() == 0);
+        fits.then(|| Entry::new(number, file, note))
+    }
+
+    /// Whether `inode` is its file.
+    pub(super) fn is(&self, inode: &LowerInode) -> bool {
+        self.file == File::of(inode)
+    }
+
+    /// Whether the file of `other` is called the same.
+    pub(super) fn has_name_of(&self, other: &Entry) -> bool {
+        (self.number, self.file.ino) == (other.number, other.file.ino)
+    }
 }
 
 /// An origin: its file system, its number there.
@@ -71,6 +127,8 @@ pub(crate) struct Index {
     pub(super) dir: Option<ARef<LowerDentry>>,
     /// Whether there are any.
     used: Atomic<bool>,
+    /// Whether there may be some that are not stored.
+    unstored: Atomic<bool>,
     /// Whether [`super::adopt`] has seen it.
     pub(super) adopted: Atomic<bool>,
     trees: Pin<KBox<Mutex<Trees>>>,
@@ -102,9 +160,21 @@ impl Index {
         Ok(Index {
             dir,
             used: Atomic::new(false),
+            unstored: Atomic::new(false),
             adopted: Atomic::new(false),
             trees: KBox::pin_init(new_mutex!(trees, "ruaufs_plinks"), GFP_KERNEL)?,
         })
+    }
+
+    /// Whether it has a copy of the file that `origin` speaks of, whatever became of that.
+    pub(super) fn has_copy_of(&self, origin: &Origin) -> bool {
+        self.is_used()
+            && self
+                .trees
+                .lock()
+                .origins
+                .get(&key(origin))
+                .is_some_and(|entry| entry.note.what == What::Copy)
     }
 
     /// Whether it ever had an entry.
@@ -118,8 +188,13 @@ impl Index {
         found.filter(|entry| entry.note.is_of(origin))
     }
 
+    /// The entry whose file, a copy, is `inode`.
+    pub(super) fn by_copy(&self, inode: &LowerInode) -> Option<Entry> {
+        self.by_number(inode.ino()).filter(|entry| entry.is(inode))
+    }
+
     /// The entry whose file, a copy, has the number `file`.
-    pub(super) fn by_copy(&self, file: u64) -> Option<Entry> {
+    pub(super) fn by_number(&self, file: u64) -> Option<Entry> {
         if !self.is_used() {
             return None;
         }
@@ -135,21 +210,43 @@ impl Index {
         let old = trees.origins.insert(room.origin.into_node(key, entry));
         let old = old.map(|node| node.to_key_value().1);
         if let Some(old) = &old {
-            trees.copies.remove(&old.file);
+            trees.copies.remove(&old.file.ino);
         }
         if entry.note.what == What::Copy {
-            trees.copies.insert(room.copy.into_node(entry.file, key));
+            trees
+                .copies
+                .insert(room.copy.into_node(entry.file.ino, key));
         }
         drop(trees);
         self.used.store(true, Release);
         old
     }
 
-    /// Changes the count of an entry that is there.
-    pub(super) fn set_names(&self, origin: &Origin, names: Names) {
-        if let Some(entry) = self.trees.lock().origins.get_mut(&key(origin)) {
+    /// Changes the count of an entry that is there; it is `stored` on the branch, or will be.
+    pub(super) fn set_names(&self, origin: &Origin, names: Names, stored: bool) {
+        let mut trees = self.trees.lock();
+        if let Some(entry) = trees.origins.get_mut(&key(origin)) {
             entry.note.names = names;
+            entry.stored = stored;
+            if !stored {
+                self.unstored.store(true, Release);
+            }
         }
+    }
+
+    /// Whether there may be entries that are not stored.
+    pub(super) fn has_unstored(&self) -> bool {
+        load_acquire(&self.unstored)
+    }
+
+    /// An entry that is not stored.
+    pub(super) fn next_unstored(&self) -> Option<Entry> {
+        let trees = self.trees.lock();
+        let next = trees.origins.values().find(|entry| !entry.stored).copied();
+        if next.is_none() {
+            self.unstored.store(false, Release);
+        }
+        next
     }
 
     /// Takes `entry` out.
@@ -162,7 +259,7 @@ impl Index {
             .is_some_and(|found| found.file == entry.file)
         {
             trees.origins.remove(&key);
-            trees.copies.remove(&entry.file);
+            trees.copies.remove(&entry.file.ino);
         }
     }
 
@@ -190,7 +287,7 @@ impl Index {
         if self.is_used() {
             for entry in self.trees.lock().origins.values() {
                 if entry.note.what == What::Copy {
-                    all.push((entry.file, entry.note.origin), GFP_KERNEL)?;
+                    all.push((entry.file.ino, entry.note.origin), GFP_KERNEL)?;
                 }
             }
         }

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Reading what an earlier mount left in the directory of pseudo-links.
+//!
+//! What does not look like a pseudo-link was not made here, and is left alone: who owns the root of
+//! a branch could have moved anything there.
 
 #![forbid(unsafe_code)]
 
@@ -40,7 +43,7 @@ use crate::warn_limited;
 use kernel::prelude::*;
 
 /// The notes of the branch with the root `root`; in a directory that may be written (`write`)
-/// files without one, which an earlier mount or aufs left, are removed.
+/// pseudo-links without one, which an earlier mount or aufs left, are removed.
 pub(crate) fn load(root: &Path, access: &Access, write: bool) -> Result<Index> {
     // They count where other marks do.
     let dir = if access.honours_whiteouts() {
@@ -53,33 +56,11 @@ pub(crate) fn load(root: &Path, access: &Access, write: bool) -> Result<Index> {
     let Some(dir) = &dir else {
         return Ok(index);
     };
-    fn at<'a>(root: &'a Path, dentry: &'a LowerDentry) -> PathRef<'a> {
-        PathRef {
-            mount: &root.mount,
-            dentry,
-        }
-    }
-    for name in whiteout::names(at(root, dir))?.iter() {
-        let read = || -> Result<Option<Entry>> {
-            let Some(found) = dirop::lookup_positive(dir, name)? else {
-                return Ok(None);
-            };
-            let (Some(inode), Some((number, file))) = (found.inode(), whname::parse_plink(name))
-            else {
-                return Ok(None);
-            };
-            let mut note = [0; LEN];
-            let note = match xattr::get(at(root, &found), XATTR, &mut note) {
-                Ok(len) => note.get(..len).and_then(Note::decode),
-                Err(error) if error == ENODATA || error == EOPNOTSUPP || error == ERANGE => None,
-                Err(error) => return Err(error),
-            };
-            // A copy of a branch may have other numbers: then the name does not say which.
-            Ok(note
-                .filter(|note| inode.ino() == file && shows(note, inode.nlink()))
-                .map(|note| Entry { number, file, note }))
+    whiteout::each_name(at(root, dir), &mut |name| {
+        let Some((number, file)) = whname::parse_plink(name) else {
+            return Ok(());
         };
-        match read() {
+        match entry(root, dir, name, number, file) {
             Ok(Some(entry)) => {
                 // A copy is worth more than the count of its original.
                 let known = index.by_origin(&entry.note.origin);
@@ -88,7 +69,7 @@ pub(crate) fn load(root: &Path, access: &Access, write: bool) -> Result<Index> {
                     _ => index.insert(Room::new()?, entry),
                 };
                 if let (Some(stale), true) = (stale, write) {
-                    let name = whname::plink(stale.number, stale.file)?;
+                    let name = whname::plink(stale.number, stale.file.ino)?;
                     discard(at(root, dir), &name);
                 }
             }
@@ -100,14 +81,41 @@ pub(crate) fn load(root: &Path, access: &Access, write: bool) -> Result<Index> {
                 error
             ),
         }
-    }
+        Ok(())
+    })?;
     Ok(index)
 }
 
-/// Whether a file with this note, and with `links` links, is of an object that has names. Of an
-/// origin the links are not those of the file.
-fn shows(note: &Note, links: u32) -> bool {
-    note.what == What::Hidden || note.names.count(links) > 0
+fn at<'a>(root: &'a Path, dentry: &'a LowerDentry) -> PathRef<'a> {
+    PathRef {
+        mount: &root.mount,
+        dentry,
+    }
+}
+
+/// The pseudo-link `name` of `dir`, called by `number` and `file`, if its note can be believed.
+fn entry(
+    root: &Path,
+    dir: &LowerDentry,
+    name: &[u8],
+    number: u64,
+    file: u64,
+) -> Result<Option<Entry>> {
+    let Some(found) = dirop::lookup_positive(dir, name)? else {
+        return Ok(None);
+    };
+    let inode = found.positive()?;
+    // A copy of a branch may have other numbers: then the name does not say which.
+    if inode.ino() != file || inode.is_dir() {
+        return Ok(None);
+    }
+    let mut note = [0; LEN];
+    let note = match xattr::get(at(root, &found), XATTR, &mut note) {
+        Ok(len) => note.get(..len).and_then(Note::decode),
+        Err(error) if error == ENODATA || error == EOPNOTSUPP || error == ERANGE => None,
+        Err(error) => return Err(error),
+    };
+    Ok(note.and_then(|note| Entry::found(number, inode, note)))
 }
 
 /// Removes a pseudo-link that nobody needs.

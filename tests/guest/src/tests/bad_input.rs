@@ -282,6 +282,7 @@ fn foreign_object_with_a_base_name(cx: &Ctx) -> Result<()> {
     let kind = cx.layout.upper();
     for tree in [
         Tree::new().dir(".wh..wh.aufs"),
+        Tree::new().file(".wh..wh.aufs", "somebody's"),
         Tree::new().file(".wh..wh.plnk", ""),
         Tree::new().symlink(".wh..wh.orph", "elsewhere"),
     ] {

@@ -8,13 +8,14 @@ use crate::harness::{
     prelude::*,
     snapshot::{Scope, Snapshot},
     sys::RenameFlags,
+    union::Refused,
     watchdog,
 };
 
 cases! {
     WIDE: there_and_back;
     WRITABLE: random_renames;
-    BASIC: what_is_stored, what_aufs_stored, damaged_records, changes_below_it, to_other_parents,
+    BASIC: records_of_others, a_list_of_others, what_is_stored, what_aufs_stored, damaged_records, changes_below_it, to_other_parents,
         one_in_another, exchanged, over_other_names, several_lower_branches, removed, is_off,
         lower_writable_branch, unprivileged, long_names;
 }
@@ -196,7 +197,7 @@ fn damaged_records(cx: &Ctx) -> Result<()> {
     sys::write(upper.join(".wh..wh.hino"), &list)?;
     let good = record_of(&lower.join("d"), "d")?;
     let mut cases: Vec<Vec<u8>> = vec![Vec::new(), good[..20].into(), vec![0xff; 100]];
-    for name in ["..", "d/sub", "", "."] {
+    for name in ["..", "d/sub", "", ".", ".wh.d", ".wh..wh.plnk"] {
         cases.push(record_of(&lower.join("d"), name)?);
     }
     for bytes in cases {
@@ -571,6 +572,78 @@ fn random_renames(cx: &Ctx) -> Result<()> {
                 diff.is_empty(),
                 "SEED={seed}, {round}: {diff:#?} after {log:#?}"
             );
+        }
+    }
+    Ok(())
+}
+
+/// A record counts if it is of who owns the list, and is where it was made.
+fn records_of_others(cx: &Ctx) -> Result<()> {
+    let lower = cx.branch(cx.layout.upper(), "ro", &low())?;
+    let upper = cx.branch(cx.layout.upper(), "rw", &Tree::new().dir("new").dir("more"))?;
+    let record = upper.join("new").join(record_name(&lower)?);
+    let number = sys::lstat(upper.join("new"))?.st_ino;
+    sys::write(upper.join(".wh..wh.hino"), number.to_be_bytes())?;
+    sys::write(&record, record_of(&lower.join("d"), "d")?)?;
+    let shown = || -> Result<usize> {
+        let u = cx
+            .union()
+            .at(&upper, "rw")
+            .at(&lower, "ro")
+            .opt("dirren")
+            .mount()?;
+        let shown = names(u.at("new"))?.len();
+        u.umount()?;
+        Ok(shown)
+    };
+    assert_ne!(shown()?, 0);
+    sys::chown(&record, Some(1000), None)?;
+    assert_eq!(shown()?, 0, "of somebody else");
+    sys::chown(&record, Some(0), Some(1000))?;
+    assert_ne!(shown()?, 0, "the group does not matter");
+    sys::link(&record, upper.join("more/link"))?;
+    assert_eq!(shown()?, 0, "with another name");
+    sys::unlink(upper.join("more/link"))?;
+    Ok(())
+}
+
+/// Without `dirren` nobody looks at the list. With it, what is none is refused.
+fn a_list_of_others(cx: &Ctx) -> Result<()> {
+    let lower = cx.branch(cx.layout.upper(), "ro", &low())?;
+    let upper = cx.dir(cx.layout.upper())?;
+    let list = upper.join(".wh..wh.hino");
+    let long = |path: &Path| -> Result<()> {
+        sys::write(path, "")?;
+        Ok(sys::truncate(path, 16 << 20)?)
+    };
+    type Make<'a> = &'a dyn Fn(&Path) -> Result<()>;
+    let makes: [(Make<'_>, Errno); 4] = [
+        (&|path| Ok(sys::mkdir(path)?), Errno::IO),
+        (&|path| Ok(sys::symlink("d", path)?), Errno::IO),
+        (
+            &|path| Ok(sys::mknod(path, FileType::Fifo, 0o600, 0)?),
+            Errno::IO,
+        ),
+        (&long, Errno::FBIG),
+    ];
+    for (make, wanted) in makes {
+        make(&list)?;
+        let u = cx.union().at(&upper, "rw").at(&lower, "ro").mount()?;
+        sys::append(u.at("d/f"), "+")?;
+        u.umount()?;
+        let refused = cx
+            .union()
+            .at(&upper, "rw")
+            .at(&lower, "ro")
+            .opt("dirren")
+            .mount();
+        let error = refused.err().context("it was mounted")?;
+        let refusal = error.downcast::<Refused>()?;
+        assert_eq!(refusal.errno, wanted, "{refusal}");
+        if sys::kind(&sys::lstat(&list)?) == FileType::Directory {
+            sys::rmdir(&list)?;
+        } else {
+            sys::unlink(&list)?;
         }
     }
     Ok(())

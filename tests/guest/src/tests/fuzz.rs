@@ -1,12 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Random mounts, remounts and ioctls: whatever they say, what they refuse changes nothing, and the
-//! union goes on.
+//! union goes on. And random bookkeeping on a branch: whatever lies there, what the union shows of a
+//! lower object is of its type, nothing outside the branches is reached, and all of it can be used.
 //!
 //! `FUZZ` is the number of calls of each kind (default 200), `SEED` chooses them. What the kernel
 //! complains about, leaks or keeps busy is found by the frame around each test.
 
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::{
+    os::fd::{FromRawFd, OwnedFd},
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
 
 use proptest::{
     collection::vec,
@@ -26,7 +31,7 @@ use crate::harness::{
 };
 
 cases! {
-    BASIC: remounts, ioctls;
+    BASIC: remounts, ioctls, marks_of_others;
     ONCE: mounts;
 }
 
@@ -352,4 +357,326 @@ fn ioctls(cx: &Ctx) -> Result<()> {
         Ok(())
     })?;
     u.umount()
+}
+
+/// What is put on a branch.
+#[derive(Debug, Clone, Copy)]
+enum Thing {
+    Empty,
+    File,
+    Huge,
+    Dir,
+    DirWithFile,
+    LinkOutside,
+    LinkBelow,
+    Fifo,
+    Device,
+    /// Another name of the copy that a real mount made.
+    Copy,
+}
+
+const THINGS: &[Thing] = &[
+    Thing::Empty,
+    Thing::File,
+    Thing::Huge,
+    Thing::Dir,
+    Thing::DirWithFile,
+    Thing::LinkOutside,
+    Thing::LinkBelow,
+    Thing::Fifo,
+    Thing::Device,
+    Thing::Copy,
+];
+
+/// Where it is put. `@P` is the name of a pseudo-link with the object's own number, `@R` that of a
+/// record.
+const PLACES: &[&str] = &[
+    ".wh..wh.plnk/@P",
+    ".wh..wh.plnk/@P",
+    ".wh..wh.plnk/@P",
+    ".wh..wh.plnk/noise",
+    ".wh..wh.plnk",
+    ".wh..wh.hino",
+    ".wh..wh.aufs",
+    ".wh..wh.orph",
+    ".wh..wh.orph/.wh..wh.x.0001",
+    ".wh..wh.orph/noise",
+    "new/@R",
+    "new/@R",
+    "d/@R",
+    ".wh..wh..opq",
+    "d/.wh..wh..opq",
+    "new/.wh..wh..opq",
+    ".wh.a",
+    ".wh.d",
+    ".wh.new",
+    "d/.wh.f",
+    ".wh.",
+    ".wh..wh.",
+    "a",
+    "d",
+];
+
+/// What was noted by real mounts, on a branch of its own.
+struct Noted {
+    /// The branch below.
+    low: PathBuf,
+    /// A copy of one of its files, with its note.
+    copy: PathBuf,
+    note: Vec<u8>,
+    record_name: String,
+    record: Vec<u8>,
+}
+
+impl Noted {
+    fn new(cx: &Ctx, base: &Path) -> Result<Self> {
+        let low = base.join("low");
+        sys::mkdir(&low)?;
+        Tree::new()
+            .file("a", "low")
+            .hardlink("b", "a")
+            .hardlink("d/c", "a")
+            .symlink("l", "b")
+            .hardlink("l2", "l")
+            .file("d/f", "f")
+            .file("e/secret", "secret")
+            .build(&low)?;
+        let up = base.join("noted");
+        sys::mkdir(&up)?;
+        let u = cx
+            .union()
+            .at(&up, "rw")
+            .at(&low, "ro")
+            .opt("dirren")
+            .mount()?;
+        sys::append(u.at("a"), "+")?;
+        sys::rename(u.at("e"), u.at("new"))?;
+        u.umount()?;
+        let plinks = up.join(".wh..wh.plnk");
+        let copy = plinks.join(names(&plinks)?.pop_first().context("a pseudo-link")?);
+        let record_name = names(up.join("new"))?
+            .into_iter()
+            .find(|name| name.starts_with(".wh..wh..dr."))
+            .context("a record")?;
+        Ok(Self {
+            low,
+            note: sys::get_xattr(&copy, NOTE)?,
+            copy,
+            record: sys::read(up.join("new").join(&record_name))?,
+            record_name,
+        })
+    }
+}
+
+const NOTE: &str = "trusted.ruaufs.plink";
+const PARENT: &str = "trusted.ruaufs.parent";
+
+/// Changes some bytes.
+fn mutated(bytes: &[u8], changes: &[(usize, u8)]) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    for &(at, to) in changes {
+        let len = bytes.len();
+        match to {
+            // The end is missing.
+            0xee => bytes.truncate(at % (len + 1)),
+            _ if len > 0 => bytes[at % len] = to,
+            _ => {}
+        }
+    }
+    bytes
+}
+
+/// Something on the branch.
+type Plant = (&'static str, Thing, Vec<(usize, u8)>, bool, &'static str);
+
+/// Puts it there, if there is nothing yet.
+fn plant(up: &Path, noted: &Noted, plant: &Plant) -> Result<()> {
+    let (place, thing, changes, with_note, parent) = plant;
+    let place = place.replace("@R", &noted.record_name);
+    let (dir, name) = place.rsplit_once('/').unwrap_or(("", &place));
+    let dir = up.join(dir);
+    if std::fs::create_dir_all(&dir).is_err() || sys::lstat(dir.join(name)).is_ok() {
+        return Ok(());
+    }
+    let path = dir.join("planted");
+    let contents = match name {
+        ".wh..wh.hino" => {
+            let number = |name: &str| sys::lstat(up.join(name)).map_or(7, |stat| stat.st_ino);
+            let both = [number("new"), number("d")].map(u64::to_be_bytes);
+            mutated(both.as_flattened(), changes)
+        }
+        _ => mutated(&noted.record, changes),
+    };
+    match thing {
+        Thing::Empty => sys::write(&path, "")?,
+        Thing::File => sys::write(&path, contents)?,
+        Thing::Huge => {
+            sys::write(&path, contents)?;
+            sys::truncate(&path, 1 << 33)?;
+        }
+        Thing::Dir => sys::mkdir(&path)?,
+        Thing::DirWithFile => {
+            sys::mkdir(&path)?;
+            sys::write(path.join("x"), "x")?;
+        }
+        Thing::LinkOutside => sys::symlink("../outside", &path)?,
+        Thing::LinkBelow => sys::symlink("../low/e", &path)?,
+        Thing::Fifo => sys::mknod(&path, FileType::Fifo, 0o600, 0)?,
+        Thing::Device => sys::mknod(&path, FileType::CharacterDevice, 0o600, sys::dev(1, 3))?,
+        Thing::Copy => sys::link(&noted.copy, &path)?,
+    }
+    if *with_note {
+        let set = |name: &str, value: &[u8]| {
+            rustix::fs::lsetxattr(&path, name, value, rustix::fs::XattrFlags::empty())
+        };
+        // Not all objects take all of them.
+        if !matches!(thing, Thing::Copy) {
+            let _ = set(NOTE, &mutated(&noted.note, changes));
+        }
+        if name == noted.record_name {
+            let _ = set(PARENT, parent.as_bytes());
+        }
+    }
+    let number = sys::lstat(&path)?.st_ino;
+    sys::rename(&path, dir.join(name.replace("@P", &format!("12.{number}"))))?;
+    Ok(())
+}
+
+/// Looks at all that a union shows; no error matters, but those of types.
+fn walk(dir: &Path, depth: usize) -> Result<()> {
+    let Ok(entries) = dir::list(dir) else {
+        return Ok(());
+    };
+    for entry in entries {
+        anyhow::ensure!(!entry.name.starts_with(".wh."), "{} shows", entry.name);
+        if matches!(&*entry.name, "." | "..") {
+            continue;
+        }
+        let path = dir.join(&entry.name);
+        let Ok(stat) = sys::lstat(&path) else {
+            continue;
+        };
+        match sys::kind(&stat) {
+            FileType::Directory => {
+                anyhow::ensure!(depth < 8, "{}: a directory in itself", path.display());
+                walk(&path, depth + 1)?;
+            }
+            FileType::RegularFile if stat.st_size < 1 << 20 => drop(sys::read(&path)),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Each lower object that no object of the branch above has the name of is of its own type.
+fn check_types(up: &Path, u: &Path) -> Result<()> {
+    let types = [
+        ("a", FileType::RegularFile),
+        ("b", FileType::RegularFile),
+        ("d/c", FileType::RegularFile),
+        ("d/f", FileType::RegularFile),
+        ("l", FileType::Symlink),
+        ("l2", FileType::Symlink),
+        ("d", FileType::Directory),
+        ("e", FileType::Directory),
+    ];
+    for (name, wanted) in types {
+        let there = |name: &str| sys::lstat(up.join(name)).is_ok();
+        let hidden = there(name) || (name.contains('/') && there("d"));
+        match sys::lstat(u.join(name)) {
+            Ok(stat) if !hidden => anyhow::ensure!(
+                sys::kind(&stat) == wanted && stat.st_nlink > 0,
+                "{name} is a {:?} with {} links",
+                sys::kind(&stat),
+                stat.st_nlink
+            ),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Changes what there is. No error matters.
+fn change(u: &Path) {
+    let at = |name: &str| u.join(name);
+    let _ = sys::chmod(at("b"), 0o640);
+    for name in ["a", "d/f", "new/secret"] {
+        // Not into a named pipe.
+        if sys::lstat(at(name)).is_ok_and(|stat| sys::kind(&stat) == FileType::RegularFile) {
+            let _ = sys::append(at(name), "+");
+        }
+    }
+    let _ = sys::link(at("b"), at("made"));
+    let _ = sys::rename(at("d"), at("moved"));
+    let _ = sys::rename(at("new"), at("newer"));
+    let _ = sys::unlink(at("d/c"));
+    let _ = sys::mkdir(at("d"));
+    let _ = sys::write(at("d/f"), "new");
+}
+
+fn marks_of_others(cx: &Ctx) -> Result<()> {
+    let base = cx.dir(cx.layout.upper())?;
+    sys::write(base.join("outside"), "outside")?;
+    let noted = Noted::new(cx, &base)?;
+    let mnt = cx.mount_point()?;
+    let up = base.join("up");
+    let planted = (
+        select(PLACES),
+        select(THINGS),
+        vec((0usize..64, any::<u8>()), 0..3),
+        any::<bool>(),
+        select(&["/", "/d", "/..", "", "/.wh..wh.plnk", "/e/../d", "//d//"][..]),
+    );
+    let said = (vec(planted, 1..8), any::<bool>(), any::<bool>());
+    let options = |dirren: bool, last: &str| {
+        let dirren = if dirren { "dirren" } else { "nodirren" };
+        let list = format!("br={}={last}:{}=ro", up.display(), noted.low.display());
+        [list, dirren.to_owned()]
+    };
+    model::each(said, calls()?, |(plants, dirren, writable)| {
+        let start = Instant::now();
+        if sys::lstat(&up).is_ok() {
+            // Of one that failed.
+            std::fs::remove_dir_all(&up)?;
+        }
+        sys::mkdir(&up)?;
+        sys::mkdir(up.join("new"))?;
+        for one in plants {
+            plant(&up, &noted, one)?;
+        }
+        let access = if *writable { "rw" } else { "ro+wh" };
+        let options = options(*dirren, access);
+        let options: Vec<_> = options.iter().map(String::as_str).collect();
+        let mounted = Spec::new(&options).mount(&mnt).is_ok();
+        if mounted {
+            let done = walk(&mnt, 0)
+                .and_then(|()| check_types(&up, &mnt))
+                .and_then(|()| {
+                    change(&mnt);
+                    sys::drop_caches();
+                    walk(&mnt, 0)
+                });
+            if done.is_ok() && *writable {
+                let _ = std::fs::remove_dir_all(mnt.join("moved"));
+                let _ = std::fs::remove_dir_all(mnt.join("d"));
+                for name in names(&mnt)? {
+                    let path = mnt.join(name);
+                    let _ = sys::unlink(&path).map_err(|_| std::fs::remove_dir_all(&path));
+                }
+            }
+            scratch::umount(&mnt)?;
+            done?;
+        }
+        std::fs::remove_dir_all(&up)?;
+        anyhow::ensure!(sys::text(base.join("outside"))? == "outside");
+        anyhow::ensure!(
+            sys::text(noted.low.join("d/f"))? == "f",
+            "a read-only branch"
+        );
+        anyhow::ensure!(
+            start.elapsed() < Duration::from_secs(100),
+            "it took too long"
+        );
+        Ok(())
+    })
 }

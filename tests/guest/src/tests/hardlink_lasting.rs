@@ -9,7 +9,7 @@ use crate::harness::{prelude::*, watchdog};
 cases! {
     XATTRS: names_lead_to_the_copy;
     WRITABLE: random_links;
-    BASIC: hidden_names_are_not_counted, hidden_names_of_a_file_that_is_written, each_order_of_removal, special_files,
+    BASIC: notes_on_what_others_made, hidden_names_are_not_counted, hidden_names_of_a_file_that_is_written, each_order_of_removal, special_files,
         a_changed_original_is_another_file, other_branches, marks_of_others, through_two_copies,
         a_branch_that_is_read_only_now, a_removed_pseudo_link, without_attributes,
         many_hard_links;
@@ -307,7 +307,12 @@ fn marks_of_others(cx: &Ctx) -> Result<()> {
     one_file(&u, &["a", "b", "d/c"], 3, "low");
     assert_eq!(text(u.at("wrong"))?, "wrong");
     assert_eq!(sys::lstat(u.at("wrong"))?.st_nlink, 1);
-    assert_eq!(plinks(&u)?, 0, "left-overs are removed");
+    assert_eq!(
+        names(&dir)?,
+        set(["nonsense"]),
+        "left-overs are removed, and nothing else"
+    );
+    sys::unlink(dir.join("nonsense"))?;
     sys::append(u.at("a"), "+")?;
     let link = names(&dir)?.pop_first().expect("the pseudo-link");
     errno(sys::get_xattr(u.at("a"), note), Errno::NODATA);
@@ -534,6 +539,75 @@ fn random_links(cx: &Ctx) -> Result<()> {
             sys::unlink(u.at(name))?;
         }
         assert_eq!(plinks(&u)?, 0, "SEED={seed}, round {round}: {log:?}");
+    }
+    Ok(())
+}
+
+/// The note of a copy, on an object of another type: a regular file is none of these. They are put
+/// there before the mount, and while it is mounted.
+fn notes_on_what_others_made(cx: &Ctx) -> Result<()> {
+    let types = [
+        FileType::Directory,
+        FileType::Fifo,
+        FileType::Symlink,
+        FileType::CharacterDevice,
+        FileType::Socket,
+    ];
+    for kind in types {
+        for mounted in [false, true] {
+            let u = cx.union().rw(Tree::new()).ro(lower()).mount()?;
+            sys::append(u.at("a"), "+")?;
+            let (top, low) = (u.br(0, ""), u.br(1, ""));
+            let dir = top.join(".wh..wh.plnk");
+            let link = dir.join(names(&dir)?.pop_first().context("the pseudo-link")?);
+            let u = match mounted {
+                true => Some(u),
+                false => {
+                    u.umount()?;
+                    None
+                }
+            };
+            let note = sys::get_xattr(&link, "trusted.ruaufs.plink")?;
+            sys::unlink(&link)?;
+            // It is called by its own number.
+            let other = dir.join("other");
+            match kind {
+                FileType::Directory => sys::mkdir(&other)?,
+                FileType::Symlink => sys::symlink("/etc/passwd", &other)?,
+                kind => sys::mknod(&other, kind, 0o600, sys::dev(1, 3))?,
+            }
+            let number = sys::lstat(&other)?.st_ino;
+            let name = link.file_name().context("its name")?.to_string_lossy();
+            let (ino, _) = name.split_once('.').context("two numbers")?;
+            let forged = dir.join(format!("{ino}.{number}"));
+            sys::rename(&other, &forged)?;
+            rustix::fs::lsetxattr(
+                &forged,
+                "trusted.ruaufs.plink",
+                &note,
+                rustix::fs::XattrFlags::empty(),
+            )?;
+            if mounted {
+                // Under the name that the union looks for.
+                sys::rename(&forged, &link)?;
+            }
+            sys::drop_caches();
+            let u = match u {
+                Some(u) => u,
+                None => cx.union().at(&top, "rw").at(&low, "ro").mount()?,
+            };
+            for name in ["b", "d/c"] {
+                let stat = sys::lstat(u.at(name))?;
+                assert_eq!(sys::kind(&stat), FileType::RegularFile, "{kind:?}: {name}");
+            }
+            assert_eq!(text(u.at("a"))?, "low+");
+            u.umount()?;
+            let left = names(&dir)?;
+            for name in left {
+                let path = dir.join(name);
+                let _ = sys::unlink(&path).or_else(|_| sys::rmdir(&path));
+            }
+        }
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 //! Power cuts: a load is recorded, and the disk set to what it may hold when the power goes at
 //! any moment of it. Then each object of the union is as it was between two steps of the load,
-//! and not before a step that was synced.
+//! and not before a step that was synced. And what moves to another file system is there.
 //!
 //! `SEED` (default 1) chooses the load and the moments, `CUTS` (default 20) is their number.
 
@@ -16,7 +16,8 @@ use anyhow::ensure;
 
 use crate::harness::{
     context::leftovers,
-    device::{Loop, Mapped},
+    device::{output, Loop, Mapped},
+    ioctl::{on, MVDOWN},
     prelude::*,
     random::Random,
     scratch,
@@ -27,12 +28,62 @@ use crate::harness::{
 };
 
 cases! {
-    ONCE: old_or_new;
+    DISKS: old_or_new, moved_down, moved_up;
 }
 
-/// Bytes of the disk, and of the log.
-const DISK: u64 = 48 << 20;
+/// The file systems that have something to say about it.
+const DISKS: &[Layout] = &[Layout::Ext4, Layout::Xfs, Layout::Btrfs];
+
+/// Bytes of the log.
 const LOG: u64 = 400 << 20;
+
+/// Bytes of the disk: nearly as few as there can be.
+fn size(kind: Kind) -> u64 {
+    match kind {
+        Kind::Ext4 => 48 << 20,
+        _ => 320 << 20,
+    }
+}
+
+/// Makes an empty file system. Nothing is discarded: that would not be recorded.
+fn make(kind: Kind, device: &str) -> Result<()> {
+    let options: &[&str] = match kind {
+        Kind::Ext4 => &["-q", "-F", "-E", "nodiscard", "-J", "size=4"],
+        Kind::Btrfs => &["-q", "-f", "-K", "-m", "single", "-d", "single"],
+        _ => &["-q", "-f", "-K"],
+    };
+    let tool = format!("mkfs.{}", kind.name());
+    scratch::run(&tool, &[options, &[device]].concat())
+}
+
+/// Mounts a file system that does nothing by itself for a long time.
+fn mount(kind: Kind, device: &str, target: &Path) -> Result<()> {
+    let options = match kind {
+        Kind::Ext4 => "commit=300",
+        Kind::Btrfs => "commit=300,nodiscard",
+        _ => "",
+    };
+    if kind == Kind::Btrfs {
+        // It knows the disks by what is on them, and each is a copy of one that it knows.
+        output("btrfs", &["device", "scan", "--forget"])?;
+    }
+    scratch::mount(device, kind.name(), target, options)
+}
+
+/// Fails if the file system is not whole.
+fn examine(kind: Kind, device: &str) -> Result<()> {
+    match kind {
+        Kind::Ext4 => scratch::run("e2fsck", &["-f", "-n", device]),
+        Kind::Btrfs => scratch::run("btrfs", &["check", device]),
+        _ => scratch::run("xfs_repair", &["-n", device]),
+    }
+}
+
+/// Copies an image, and no holes.
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    let (from, to) = (from.to_string_lossy(), to.to_string_lossy());
+    scratch::run("cp", &["--sparse=always", &from, &to])
+}
 /// Objects under change.
 const OBJECTS: usize = 24;
 
@@ -184,8 +235,8 @@ fn check(root: &Path, histories: &[History], mark: usize) -> Result<()> {
 
 /// Mounts what is left, and sees that it can be used.
 fn survives(cx: &Ctx, disk: &Loop, low: &Path, check: impl Fn(&Path) -> Result<()>) -> Result<()> {
-    let mnt = cx.mount_point()?;
-    scratch::mount(disk.device(), "ext4", &mnt, "")?;
+    let (mnt, kind) = (cx.mount_point()?, cx.layout.upper());
+    mount(kind, disk.device(), &mnt)?;
     let rw = mnt.join("rw");
     let u = cx.union().at(&rw, "rw").at(low, "ro").mount()?;
     check(u.root())?;
@@ -201,7 +252,23 @@ fn survives(cx: &Ctx, disk: &Loop, low: &Path, check: impl Fn(&Path) -> Result<(
     ensure!(!exists(u.at("o0")));
     u.umount()?;
     scratch::umount(&mnt)?;
-    scratch::run("e2fsck", &["-f", "-n", disk.device()])
+    examine(kind, disk.device())
+}
+
+/// A disk with an empty directory `rw`, whose writes are recorded from then on, mounted; and a
+/// copy of it as it was before.
+fn recorded(cx: &Ctx, mnt: &Path) -> Result<(Recorded, Loop)> {
+    let kind = cx.layout.upper();
+    let device = Mapped::new(&cx.name(), size(kind))?;
+    make(kind, device.device())?;
+    mount(kind, device.device(), mnt)?;
+    sys::mkdir(mnt.join("rw"))?;
+    scratch::umount(mnt)?;
+    let before = Loop::new(&cx.name(), size(kind))?;
+    copy(device.below().image(), before.image())?;
+    let disk = Recorded::new(device, &cx.name(), LOG)?;
+    mount(kind, disk.device.device(), mnt)?;
+    Ok((disk, before))
 }
 
 fn old_or_new(cx: &Ctx) -> Result<()> {
@@ -214,30 +281,9 @@ fn old_or_new(cx: &Ctx) -> Result<()> {
     let (seed, cuts) = (setting("SEED", 1)?, setting("CUTS", 20)?);
     let mut random = Random::new(seed);
 
-    // The disk, with all that is there before the load begins.
-    let device = Mapped::new(&cx.name(), DISK)?;
-    scratch::run(
-        "mkfs.ext4",
-        &[
-            "-q",
-            "-F",
-            "-E",
-            "nodiscard",
-            "-J",
-            "size=4",
-            device.device(),
-        ],
-    )?;
     let mnt = cx.mount_point()?;
-    scratch::mount(device.device(), "ext4", &mnt, "")?;
-    sys::mkdir(mnt.join("rw"))?;
-    scratch::umount(&mnt)?;
     let low = cx.branch(Kind::Tmpfs, "ro", &lower())?;
-    let before = Loop::new(&cx.name(), DISK)?;
-    fs::copy(device.below().image(), before.image())?;
-
-    let disk = Recorded::new(device, &cx.name(), LOG)?;
-    scratch::mount(disk.device.device(), "ext4", &mnt, "")?;
+    let (disk, before) = recorded(cx, &mnt)?;
     let u = cx
         .union()
         .at(&mnt.join("rw"), "rw")
@@ -267,8 +313,8 @@ fn old_or_new(cx: &Ctx) -> Result<()> {
             .unwrap_or(mark)
             .max(mark);
         sure = reached;
-        let cut = Loop::new(&cx.name(), DISK)?;
-        fs::copy(before.image(), cut.image())?;
+        let cut = Loop::new(&cx.name(), size(cx.layout.upper()))?;
+        copy(before.image(), cut.image())?;
         let target = File::options().write(true).open(cut.image())?;
         log.cut(sure, moment, &target, &mut |n| random.below(n))?;
         drop(target);
@@ -277,4 +323,104 @@ fn old_or_new(cx: &Ctx) -> Result<()> {
         watchdog::alive_after(n as u64 + 1, cuts, "cuts");
     }
     Ok(())
+}
+
+/// How many files move.
+const ROUNDS: usize = 5;
+
+fn moving(n: usize) -> String {
+    format!("d{n}/e/f")
+}
+
+/// Some contents; one file has none.
+fn contents(n: usize) -> String {
+    format!("contents {n}").repeat(n * 700)
+}
+
+/// After each move the disk that got the file is cut off, as if nothing but what it was told to
+/// keep had arrived, or some of it. The file is there, as the original may be gone.
+fn cut_after_each(cx: &Ctx, disk: &Recorded, before: &Loop) -> Result<()> {
+    let kind = cx.layout.upper();
+    let mnt = cx.mount_point()?;
+    let log = disk.log()?;
+    let sure_disk = File::options().write(true).open(before.image())?;
+    let (mut sure, mut random) = (0, Random::new(1));
+    for n in 0..ROUNDS {
+        let mark = (n + 1).to_string();
+        let moment = log
+            .entries
+            .iter()
+            .position(|entry| entry.mark.as_ref() == Some(&mark))
+            .context("a mark is missing")?;
+        sure = log.replay(sure, moment, &sure_disk)?;
+        for all_is_lost in [true, false] {
+            let cut = Loop::new(&cx.name(), size(kind))?;
+            copy(before.image(), cut.image())?;
+            let target = File::options().write(true).open(cut.image())?;
+            log.cut(sure, moment, &target, &mut |n| match all_is_lost {
+                true => 1.min(n - 1),
+                false => random.below(n),
+            })?;
+            drop(target);
+            mount(kind, cut.device(), &mnt)?;
+            for n in 0..=n {
+                let found = text(mnt.join("rw").join(moving(n)));
+                ensure!(
+                    found.as_ref().is_ok_and(|found| *found == contents(n)),
+                    "after {mark} moves, {}: {found:?}",
+                    moving(n)
+                );
+            }
+            scratch::umount(&mnt)?;
+            examine(kind, cut.device())?;
+        }
+        watchdog::alive_after(n as u64 + 1, ROUNDS as u64, "cuts");
+    }
+    Ok(())
+}
+
+/// MVDOWN. The branch above forgets at once, and has directories that the lower one has not.
+fn moved_down(cx: &Ctx) -> Result<()> {
+    let mnt = cx.mount_point()?;
+    let up = cx.branch(Kind::Tmpfs, "rw", &Tree::new())?;
+    let (disk, before) = recorded(cx, &mnt)?;
+    let u = cx.union().at(&up, "rw").at(&mnt.join("rw"), "rw").mount()?;
+    for n in 0..ROUNDS {
+        let file = u.at(&moving(n));
+        fs::create_dir_all(file.parent().context("its directory")?)?;
+        sys::write(&file, contents(n))?;
+        on(sys::open_ro(&file)?, MVDOWN, &mut [0; 96])?;
+        ensure!(!exists(up.join(moving(n))), "it is still above");
+        disk.mark(&(n + 1).to_string())?;
+    }
+    u.umount()?;
+    scratch::umount(&mnt)?;
+    cut_after_each(cx, &disk, &before)
+}
+
+/// A branch with `moo`: what is read there moves up. Some files have another name.
+fn moved_up(cx: &Ctx) -> Result<()> {
+    let mnt = cx.mount_point()?;
+    let tree = (0..ROUNDS).fold(Tree::new(), |tree, n| {
+        let tree = tree.file(&moving(n), contents(n));
+        match n % 2 {
+            0 => tree,
+            _ => tree.hardlink(&format!("d{n}/other"), &moving(n)),
+        }
+    });
+    let low = cx.branch(Kind::Tmpfs, "rw", &tree)?;
+    let (disk, before) = recorded(cx, &mnt)?;
+    let u = cx
+        .union()
+        .at(&mnt.join("rw"), "rw")
+        .at(&low, "rw+moo")
+        .mount()?;
+    for n in 0..ROUNDS {
+        ensure!(text(u.at(&moving(n)))? == contents(n));
+        ensure!(!exists(low.join(moving(n))), "it is still below");
+        disk.mark(&(n + 1).to_string())?;
+    }
+    u.umount()?;
+    scratch::umount(&mnt)?;
+    cut_after_each(cx, &disk, &before)
 }

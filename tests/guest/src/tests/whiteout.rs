@@ -15,7 +15,7 @@ cases! {
     WIDE: honoured_on_rw_and_ro_wh, ignored_but_hidden_on_plain_ro, foreign_ones_count,
         opaque_ends_the_merge, opaque_on_plain_ro_is_ignored, real_beside_whiteout_stays;
     BASIC: hides_from_its_branch_down, of_a_directory, rr_wh_is_as_ro_wh,
-        format_on_disk, base_files, base_files_are_kept, link_to_the_base, opaque_root,
+        format_on_disk, base_files, base_files_are_kept, what_others_put_there, link_to_the_base, opaque_root,
         made_by_mkdir_over_whiteout, not_made_by_a_fresh_mkdir, whiteout_of_a_long_name,
         nothing_whiteouted_that_is_not_below, of_something_on_a_plain_ro_top,
         base_that_cannot_be_linked;
@@ -482,4 +482,32 @@ fn in_a_subvolume(cx: &Ctx) -> Result<()> {
     errno(sys::lstat(u.at("sub")), Errno::NOENT);
     u.umount()?;
     disk.umount()
+}
+
+/// What is not ours in the directories of bookkeeping stays: who owns the root of a branch could
+/// have moved anything there.
+fn what_others_put_there(cx: &Ctx) -> Result<()> {
+    let rw = cx.dir(cx.layout.upper())?;
+    Tree::new()
+        .file(".wh..wh.orph/somebodys", "data")
+        .file(".wh..wh.orph/dir/file", "data")
+        .file(".wh..wh.orph/.wh..wh.left.00a0", "")
+        .file(".wh..wh.orph/.wh..wh.gone.1111/.wh.x", "")
+        .file(".wh..wh.orph/.wh..wh.dir.1112/.wh.x", "")
+        .file(".wh..wh.orph/.wh..wh.dir.1112/file", "data")
+        .file(".wh..wh.plnk/somebodys", "data")
+        .file(".wh..wh.plnk/12.13", "")
+        .build(&rw)?;
+    let low = cx.branch(cx.layout.upper(), "ro", &Tree::new().file("f", ""))?;
+    let u = cx.union().at(&rw, "rw").at(&low, "ro").mount()?;
+    u.umount()?;
+    let orphans = rw.join(".wh..wh.orph");
+    assert_eq!(
+        names(&orphans)?,
+        set(["somebodys", "dir", ".wh..wh.dir.1112"])
+    );
+    assert_eq!(names(orphans.join(".wh..wh.dir.1112"))?, set(["file"]));
+    assert_eq!(text(orphans.join("dir/file"))?, "data");
+    assert_eq!(names(rw.join(".wh..wh.plnk"))?, set(["somebodys"]));
+    Ok(())
 }

@@ -6,6 +6,9 @@ use proptest::prelude::*;
 
 use crate::rust::logic::plink::{Names, Note, Origin, What, LEN};
 
+/// The types of objects that can have several names.
+const LINKABLE: [u8; 6] = [1, 2, 6, 8, 10, 12];
+
 fn note() -> impl Strategy<Value = Note> {
     let names = prop_oneof![
         any::<u32>().prop_map(Names::All),
@@ -16,7 +19,7 @@ fn note() -> impl Strategy<Value = Note> {
         any::<[u64; 2]>(),
         any::<[u32; 2]>(),
         any::<i64>(),
-        any::<u8>(),
+        proptest::sample::select(&LINKABLE[..]),
     );
     (any::<bool>(), names, origin).prop_map(
         |(copy, names, (fs, [ino, size], [gen, ns], s, kind))| Note {
@@ -42,11 +45,15 @@ proptest! {
 
     #[test]
     fn only_its_own_bytes_are_one(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
-        // The version and two small fields are all that can be wrong.
+        // The version and three small fields are all that can be wrong.
         match Note::decode(&bytes) {
             Some(note) => prop_assert_eq!(&note.encode()[..], &bytes[..]),
             None => prop_assert!(
-                bytes.len() != LEN || bytes[0] != 1 || bytes[1] > 1 || bytes[2] > 1
+                bytes.len() != LEN
+                    || bytes[0] != 1
+                    || bytes[1] > 1
+                    || bytes[2] > 1
+                    || !LINKABLE.contains(&bytes[3])
             ),
         }
     }
@@ -143,4 +150,35 @@ fn which_file_is_meant() {
     );
     assert!(note(What::Hidden, origin).is_of(&origin));
     assert!(!note(What::Hidden, origin).is_of(&written));
+}
+
+/// What is noted of one type is not believed of another.
+#[test]
+fn which_file_may_have_it() {
+    let note = |what, kind, names| Note {
+        what,
+        origin: Origin {
+            fs: [1; 16],
+            ino: 2,
+            generation: 3,
+            kind,
+            mtime: (4, 5),
+            size: 6,
+        },
+        names,
+    };
+    for kind in LINKABLE {
+        let copy = note(What::Copy, kind, Names::All(2));
+        for other in 0..16 {
+            assert_eq!(copy.fits(other, 2, true), other == kind, "{kind} {other}");
+        }
+        let count = note(What::Hidden, kind, Names::All(2));
+        assert!(count.fits(8, 1, true));
+        assert!(!count.fits(8, 2, true) && !count.fits(8, 1, false) && !count.fits(4, 1, true));
+    }
+    for names in [Names::All(0), Names::All(u32::MAX), Names::Beside(-2)] {
+        assert!(!note(What::Copy, 8, names).fits(8, 2, false), "{names:?}");
+    }
+    let dir = note(What::Copy, 4, Names::All(2));
+    assert_eq!(Note::decode(&dir.encode()), None);
 }

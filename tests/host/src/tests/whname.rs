@@ -87,6 +87,18 @@ fn temp() {
     assert_eq!(temp(&[b'x'; 242], 1).len(), 255);
     assert_eq!(temp(&[b'x'; 243], 1).len(), 255);
     assert_eq!(temp(&[b'x'; 255], 1), temp(&[b'x'; 242], 1));
+    for name in [&b"foo"[..], b"", &[b'x'; 255], b".wh.x", b"a.0001"] {
+        assert!(whname::is_temp(&temp(name, 0xa5)), "{name:?}");
+    }
+    for name in [
+        ".wh..wh.foo",
+        ".wh.foo.0001",
+        ".wh..wh.0001",
+        ".wh..wh.foo.00G1",
+        "foo.0001",
+    ] {
+        assert!(!whname::is_temp(name.as_bytes()), "{name:?}");
+    }
 }
 
 #[test]

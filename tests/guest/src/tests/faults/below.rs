@@ -24,7 +24,7 @@ use crate::harness::{
 
 cases! {
     ONCE: read_only_below, read_only_mount, lazily_unmounted, frozen, killed_while_frozen,
-        full_and_killed;
+        full_and_killed, others_branch_is_frozen, others_branch_is_read_only;
 }
 
 /// A file system of the test's own, and a union with its writable branch there.
@@ -230,6 +230,95 @@ fn full_and_killed(cx: &Ctx) -> Result<()> {
         let now = rustix::fs::statfs(fs.path())?.f_bfree;
         ensure!(now == free, "blocks: {free} free before, {now} after");
     }
+    u.umount()?;
+    fs.umount()
+}
+
+/// A file with three names, of which a copy is on the middle one of three branches. The upper one
+/// is on another file system.
+fn copied_below(cx: &Ctx) -> Result<(Private, Union)> {
+    let fs = Private::disk(Kind::Ext4, &cx.name(), 64 << 20)?;
+    let (middle, low) = (fs.path().join("middle"), fs.path().join("low"));
+    sys::mkdir(&middle)?;
+    sys::mkdir(&low)?;
+    Tree::new()
+        .file("v", "low")
+        .hardlink("v2", "v")
+        .hardlink("v3", "v")
+        .build(&low)?;
+    let u = cx.union().at(&middle, "rw").at(&low, "ro").mount()?;
+    sys::append(u.at("v"), "+")?;
+    u.umount()?;
+    let up = cx.branch(Kind::Tmpfs, "rw", &Tree::new())?;
+    let u = cx
+        .union()
+        .at(&up, "rw")
+        .at(&middle, "rw")
+        .at(&low, "ro")
+        .mount()?;
+    sys::write(u.at("new"), "new")?;
+    assert_eq!(sys::lstat(u.at("v2"))?.st_nlink, 3);
+    Ok((fs, u))
+}
+
+/// The name was replaced, and what has the others has two left; also at the next mount.
+fn two_are_left(u: &mut Union, change: impl FnOnce() -> Result<()>) -> Result<()> {
+    let left = |u: &Union| -> Result<()> {
+        assert_eq!(text(u.at("v"))?, "new");
+        for name in ["v2", "v3"] {
+            assert_eq!(sys::lstat(u.at(name))?.st_nlink, 2, "{name}");
+            assert_eq!(text(u.at(name))?, "low+");
+        }
+        Ok(())
+    };
+    left(u)?;
+    sys::drop_caches();
+    left(u)?;
+    change()?;
+    u.again()?;
+    left(u)
+}
+
+/// A name is replaced on one branch. What it led to has a pseudo-link on another one, which is not
+/// waited for.
+fn others_branch_is_frozen(cx: &Ctx) -> Result<()> {
+    let (fs, mut u) = copied_below(cx)?;
+    let mut frozen = Some(Frozen::new(fs.path())?);
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let renaming = scope.spawn(|| {
+            let result = sys::rename(u.at("new"), u.at("v"));
+            done.store(true, Ordering::Release);
+            result
+        });
+        let start = Instant::now();
+        while !done.load(Ordering::Acquire) && start.elapsed() < Duration::from_secs(60) {
+            thread::sleep(Duration::from_millis(10));
+        }
+        let in_time = done.load(Ordering::Acquire);
+        if !in_time {
+            // Or it would wait for ever.
+            frozen = None;
+        }
+        renaming.join().expect("no panic")?;
+        ensure!(in_time, "it waited for the other branch");
+        Ok(())
+    })?;
+    two_are_left(&mut u, || {
+        drop(frozen);
+        Ok(())
+    })?;
+    u.umount()?;
+    fs.umount()
+}
+
+/// The same while the other one is read-only.
+fn others_branch_is_read_only(cx: &Ctx) -> Result<()> {
+    let (fs, mut u) = copied_below(cx)?;
+    let remount = |flags| rustix::mount::mount_remount(fs.path(), flags, c"");
+    remount(MountFlags::RDONLY)?;
+    sys::rename(u.at("new"), u.at("v"))?;
+    two_are_left(&mut u, || Ok(remount(MountFlags::empty())?))?;
     u.umount()?;
     fs.umount()
 }
