@@ -28,6 +28,7 @@ const OPTIONS: &[Group] = &[
             ("prepend=B", "One branch, at the top."),
             ("del=PATH", "Remove a branch (remount only). Its directory stays as it is."),
             ("mod=PATH=PERM[+ATTR...]", "Change permission and attributes of a branch (remount only)."),
+            ("claim, noclaim", "A directory is the writable branch of one union at a time (default); with noclaim this union does without, writes where others write, and cannot have udba=none."),
         ],
     ),
     (
