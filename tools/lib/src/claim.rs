@@ -60,19 +60,14 @@ impl Claim {
     pub fn beside(si: &str, dirs: &[&Dir]) -> Result<Self> {
         for dir in dirs {
             // It is refused, and the reason is that union: it is this very directory that it has.
-            match claim(dir) {
-                Err(e) if crate::errno_of(&e) == Some(Errno::BUSY) => {
-                    let why = format!("{e:#}");
-                    let same = |word: &str| word.trim_end_matches(':') == format!("si={si}");
-                    if !why.split_whitespace().any(same) {
-                        return Err(e);
-                    }
-                }
-                Ok(Some(_)) => bail!(
+            match ask(dir)? {
+                Answer::Taken(why) if why.is_of(si) => {}
+                Answer::Taken(why) => return Err(why.error(dir)),
+                Answer::Ours(_) => bail!(
                     "{} is no branch of the union si={si}, whatever its path says",
                     dir.path().shown()
                 ),
-                other => drop(other?),
+                Answer::Unknown => {}
             }
         }
         Ok(Claim {
@@ -89,25 +84,61 @@ impl Claim {
     }
 }
 
-/// `None`: this kernel module cannot, or there is none.
+/// What the kernel says to a claim.
+enum Answer {
+    /// It is ours as long as this is open.
+    Ours(File),
+    /// Somebody else has it.
+    Taken(Taken),
+    /// This kernel module cannot tell, or there is none.
+    Unknown,
+}
+
+/// Who has a directory, in the kernel's words: `the directory is a branch of the union si=ID: PATH`.
+struct Taken(String);
+
+impl Taken {
+    /// Whether it is this union. Paths, which may contain anything, come after its name.
+    fn is_of(&self, si: &str) -> bool {
+        let (said, _) = self.0.split_once(':').unwrap_or((&self.0, ""));
+        let named = said.split_once(" of the union si=");
+        named.is_some_and(|(_, named)| named == si)
+    }
+
+    fn error(self, dir: &Dir) -> anyhow::Error {
+        let path = dir.path();
+        let why = harmless(self.0.trim());
+        anyhow::Error::from(Errno::BUSY).context(format!(
+            "{}: {why}; unmount that union first",
+            path.shown()
+        ))
+    }
+}
+
 fn claim(dir: &Dir) -> Result<Option<File>> {
+    match ask(dir)? {
+        Answer::Ours(file) => Ok(Some(file)),
+        Answer::Taken(why) => Err(why.error(dir)),
+        Answer::Unknown => Ok(None),
+    }
+}
+
+fn ask(dir: &Dir) -> Result<Answer> {
     let opened = system::control(CLAIM.as_ref());
     let mut file = match opened {
-        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Answer::Unknown),
         other => other.with_context(|| format!("{CLAIM} (are you root?)"))?,
     };
     let order = format!("{}\n", dir.fd().as_raw_fd());
     match file.write_all(order.as_bytes()) {
-        Ok(()) => Ok(Some(file)),
+        Ok(()) => Ok(Answer::Ours(file)),
         Err(e) if e.raw_os_error() == Some(Errno::BUSY.raw_os_error()) => {
             let mut why = Vec::new();
             // Without a reason there is still the refusal.
             let _ = file.take(4096).read_to_end(&mut why);
-            let why = harmless(String::from_utf8_lossy(&why).trim());
-            Err(e).with_context(|| {
-                let path = dir.path();
-                format!("{}: {why}; unmount that union first", path.shown())
-            })
+            Ok(Answer::Taken(Taken(
+                String::from_utf8_lossy(&why).into_owned(),
+            )))
         }
         Err(e) => Err(e).with_context(|| format!("{}: {CLAIM}", dir.path().shown())),
     }
@@ -175,4 +206,24 @@ pub fn apart(one: &Dir, other: &Dir) -> Result<()> {
         other.path().shown()
     );
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whose_branch() {
+        let is = |why: &str| Taken(why.to_owned()).is_of("1f");
+        assert!(is("the directory is a writable branch of the union si=1f: /up\n"));
+        assert!(is("the directory overlaps a branch of the union si=1f: /up\n"));
+        for other in [
+            "",
+            "the directory is a branch of the union si=2: /a si=1f: of the union si=1f: /b\n",
+            "the directory is a branch of the union si=1f0: /up\n",
+            "the directory is a directory that process 1 (si=1f) has claimed: /up\n",
+        ] {
+            assert!(!is(other), "{other}");
+        }
+    }
 }
