@@ -169,10 +169,10 @@ pub fn umount(args: UmountArgs) -> Result<ExitCode> {
             other => other.context("to unmount without that: umount -i")?,
         }
     }
-    let mut flags = UnmountFlags::empty();
+    let mut flags = UnmountFlags::NOFOLLOW;
     flags.set(UnmountFlags::FORCE, args.force);
     flags.set(UnmountFlags::DETACH, args.lazy);
-    match mountapi::unmount(&args.target, flags) {
+    match mountapi::unmount(&union.mount.target, flags) {
         Err(e) if args.read_only && ruaufs_user::errno_of(&e) == Some(Errno::BUSY) => {
             change::remount_as(&union, "ro", Vec::new())?;
             let target = args.target.shown();

@@ -240,6 +240,20 @@ pub fn mount_of(path: &Path) -> Result<u64> {
     Ok(got.stx_mnt_id)
 }
 
+/// Opens where something is mounted, which must be the mount of this number; and a path of it for
+/// calls that take no descriptor.
+pub fn mount_point(path: &Path, mount: u64) -> Result<(OwnedFd, String)> {
+    let flags = NODE | OFlags::DIRECTORY;
+    let fd = fs::open(path, flags, Mode::empty()).with_context(|| path.shown())?;
+    ensure!(
+        Meta::of(&fd).with_context(|| path.shown())?.mount == mount,
+        "{}: another one is mounted there now",
+        path.shown()
+    );
+    let magic = magic(&fd);
+    Ok((fd, magic))
+}
+
 /// Opens the last name of a path that a user gave, whatever it is, without following it.
 pub fn object_at(path: &Path) -> Result<Object> {
     let fd = fs::open(path, NODE, Mode::empty()).with_context(|| path.shown())?;

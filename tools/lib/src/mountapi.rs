@@ -23,6 +23,7 @@ use rustix::{
 };
 
 use crate::{
+    dir,
     mounts::Mount,
     names::Show,
     options::{self, Setting, Sorted},
@@ -179,6 +180,8 @@ pub fn remount(mounted: &Mount, options: &Sorted) -> Result<()> {
         };
         Error::from(errno).context(format!("remounting {}: {advice}", target.shown()))
     };
+    // What was looked at is changed, whatever its path leads to now.
+    let (pinned, path) = dir::mount_point(target, mounted.id)?;
     // All flags of a mount are replaced, so those that are not mentioned are given again.
     let flags = options.flags(flags_of(mounted));
     let by_string = || -> Result<()> {
@@ -187,20 +190,20 @@ pub fn remount(mounted: &Mount, options: &Sorted) -> Result<()> {
             bail!("the options of a remount are longer than mount(2) takes");
         };
         let data = CString::new(&string[..]).context("an option has a NUL byte")?;
-        mount::mount_remount(target, flags, data.as_c_str()).map_err(|e| refused(e, Vec::new()))
+        mount::mount_remount(&path, flags, data.as_c_str()).map_err(|e| refused(e, Vec::new()))
     };
     if old_interface_wanted(options).is_some() {
         return by_string();
     }
-    let pick = FsPickFlags::FSPICK_CLOEXEC | FsPickFlags::FSPICK_NO_AUTOMOUNT;
-    let fs = match mount::fspick(CWD, target, pick) {
+    let pick = FsPickFlags::FSPICK_CLOEXEC | FsPickFlags::FSPICK_EMPTY_PATH;
+    let fs = match mount::fspick(&pinned, "", pick) {
         Err(Errno::NOSYS | Errno::PERM) => return by_string(),
         other => other.map_err(|e| refused(e, Vec::new()))?,
     };
     configure(&fs, options)?.map_err(|e| refused(e, messages(&fs)))?;
     mount::fsconfig_reconfigure(&fs).map_err(|e| refused(e, messages(&fs)))?;
     if options.has_flags() {
-        mount::mount_remount(target, flags | MountFlags::BIND, c"")
+        mount::mount_remount(&path, flags | MountFlags::BIND, c"")
             .map_err(|e| refused(e, Vec::new()))?;
     }
     Ok(())

@@ -12,7 +12,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{bail, Context, Result};
+use anyhow::{bail, ensure, Context, Result};
 use serde::Serialize;
 
 use crate::{
@@ -128,6 +128,11 @@ impl Union {
     /// Visits all objects in it but its root; mounts below it are not entered.
     pub fn walk(&self, visit: &mut dyn FnMut(&Object) -> Result<()>) -> Result<()> {
         let root = Dir::open(&self.mount.target)?;
+        ensure!(
+            root.meta().mount == self.mount.id,
+            "{}: another one is mounted there now",
+            self.mount.target.shown()
+        );
         dir::walk(
             root,
             &mut |dir, name| {
