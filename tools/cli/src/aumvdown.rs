@@ -95,7 +95,7 @@ fn move_down(args: &Args, file: &Path) -> Result<()> {
     // A named pipe must not make us wait, and a device not do anything.
     let object = dir::object_at(file)?;
     ensure!(!object.meta().is_dir(), "{}: it is a directory", text(file));
-    let open = object.open_file()?;
+    let open = object.open_file(&mut || Ok(()))?;
     let mut request = request(args);
     ioctl::move_down(&open, &mut request).map_err(|e| {
         let advice = match (e, request.reason()) {

@@ -108,10 +108,8 @@ impl Taken {
     fn error(self, dir: &Dir) -> anyhow::Error {
         let path = dir.path();
         let why = harmless(self.0.trim());
-        anyhow::Error::from(Errno::BUSY).context(format!(
-            "{}: {why}; unmount that union first",
-            path.shown()
-        ))
+        anyhow::Error::from(Errno::BUSY)
+            .context(format!("{}: {why}; unmount that union first", path.shown()))
     }
 }
 
@@ -215,8 +213,12 @@ mod tests {
     #[test]
     fn whose_branch() {
         let is = |why: &str| Taken(why.to_owned()).is_of("1f");
-        assert!(is("the directory is a writable branch of the union si=1f: /up\n"));
-        assert!(is("the directory overlaps a branch of the union si=1f: /up\n"));
+        assert!(is(
+            "the directory is a writable branch of the union si=1f: /up\n"
+        ));
+        assert!(is(
+            "the directory overlaps a branch of the union si=1f: /up\n"
+        ));
         for other in [
             "",
             "the directory is a branch of the union si=2: /a si=1f: of the union si=1f: /b\n",

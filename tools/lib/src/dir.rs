@@ -233,6 +233,11 @@ fn magic(fd: impl AsFd) -> String {
     format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd())
 }
 
+/// The attributes that an open object has now.
+pub fn meta_of(fd: impl AsFd) -> Result<Meta> {
+    Meta::of(fd).context("asking for attributes")
+}
+
 /// The number of the mount that a path is on.
 pub fn mount_of(path: &Path) -> Result<u64> {
     let got =

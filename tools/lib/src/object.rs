@@ -55,7 +55,7 @@ impl Workshop {
         let meta = from.meta();
         match meta.kind() {
             FileType::RegularFile => {
-                let source = from.open_file()?;
+                let source = from.open_file(&mut || report(0))?;
                 let target = self.0.make_file(name)?;
                 copy_data(&source, &target, meta.size, report)?;
             }
@@ -167,11 +167,19 @@ fn copy_by_hand(source: &File, target: &File, at: u64, step: usize) -> Result<u6
 /// Nothing else is taken for a proof that something was copied.
 pub fn is_copy(copy: &Object, of: &Object, report: Report<'_>) -> Result<bool> {
     let key = |m: &Meta| (m.mode, m.uid, m.gid, m.mtime, m.size, m.rdev);
-    if key(copy.meta()) != key(of.meta()) || own(copy.xattrs()?) != own(of.xattrs()?) {
+    if key(copy.meta()) != key(of.meta()) {
+        return Ok(false);
+    }
+    let (ours, theirs) = (own(copy.xattrs()?), own(of.xattrs()?));
+    if ours != theirs || theirs.partial {
         return Ok(false);
     }
     match of.meta().kind() {
-        FileType::RegularFile => same_data(&copy.open_file()?, &of.open_file()?, report),
+        FileType::RegularFile => {
+            let first = copy.open_file(&mut || report(0))?;
+            let second = of.open_file(&mut || report(0))?;
+            same_data(&first, &second, report)
+        }
         FileType::Symlink => Ok(copy.link_target()? == of.link_target()?),
         _ => Ok(true),
     }
@@ -217,7 +225,7 @@ fn fill(file: &File, buffer: &mut [u8], at: u64) -> Result<usize> {
 
 /// Without the attributes that are reserved for the union.
 fn own(mut all: Xattrs) -> Xattrs {
-    all.retain(|name, _| !name.starts_with(RESERVED_XATTRS));
+    all.all.retain(|name, _| !name.starts_with(RESERVED_XATTRS));
     all
 }
 
@@ -229,25 +237,31 @@ pub fn set_attributes(
     wanted: &Xattrs,
     free: u64,
 ) -> Result<Vec<String>> {
-    let wanted = own(wanted.clone());
+    let (wanted, have) = (own(wanted.clone()), own(dir::xattrs(to)?));
     let mut left_out = Vec::new();
+    if wanted.partial {
+        left_out.push("all but those that give rights, as they are too many to be listed".into());
+    }
     // Changing the owner drops set-user-id bits and capabilities, changing the mode changes an
-    // ACL, and all of these change times: hence this order.
+    // ACL, and all of these change times: hence this order. The mode is widened last: with an owner
+    // or an ACL that it does not belong to, it would give what is given neither before nor after.
+    tighten(to, meta)?;
     dir::set_owner(to, meta)?;
-    dir::set_mode(to, meta, meta.mode)?;
-    let have = own(dir::xattrs(to)?);
+    let (wanted, have) = (&wanted.all, &have.all);
     for name in have.keys().filter(|name| !wanted.contains_key(*name)) {
         dir::remove_xattr(to, name).with_context(|| {
             format!("removing the extended attribute {}", dir::shown_name(name))
         })?;
     }
-    for (name, value) in wanted.iter().filter(|(n, v)| have.get(*n) != Some(*v)) {
+    let mut mode = meta.mode;
+    let kept = |n: &[u8], v: &[u8]| n != ACCESS_ACL && have.get(n).is_some_and(|old| old == v);
+    for (name, value) in wanted.iter().filter(|(n, v)| !kept(n, v)) {
         match dir::set_xattr(to, name, value) {
             Err(e) if may_be_left_out(name, e, value.len() as u64, free) => {
                 left_out.push(format!("{} ({} bytes)", dir::shown_name(name), value.len()));
                 if name == ACCESS_ACL {
                     // The group's bits are the mask of an ACL: without it they give more.
-                    dir::set_mode(to, meta, meta.mode & !0o070)?;
+                    mode &= !0o070;
                 }
             }
             other => other.with_context(|| {
@@ -255,8 +269,18 @@ pub fn set_attributes(
             })?,
         }
     }
+    dir::set_mode(to, meta, mode)?;
     dir::set_times(to, meta)?;
     Ok(left_out)
+}
+
+/// Takes from an object's mode what it is not to have in the end.
+fn tighten(to: &impl AsFd, meta: &Meta) -> Result<()> {
+    let now = dir::meta_of(to)?.mode;
+    match now & !meta.mode & 0o7777 {
+        0 => Ok(()),
+        _ => dir::set_mode(to, meta, now & meta.mode),
+    }
 }
 
 /// Any user can give an object attributes that another file system cannot hold, which must not keep

@@ -108,7 +108,11 @@ fn special_files_are_not_opened() {
     let (_one, _two, upper, _) = two();
     rustix::fs::mknodat(CWD, upper.join("pipe"), FileType::Fifo, Mode::RUSR, 0).unwrap();
     let pipe = Dir::open(&upper).unwrap().get("pipe".as_ref()).unwrap();
-    let error = pipe.unwrap().open_file().unwrap_err().to_string();
+    let error = pipe
+        .unwrap()
+        .open_file(&mut || Ok(()))
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("is a named pipe"), "{error}");
 }
 
@@ -240,4 +244,60 @@ fn another_file_system_may_lack_room_for_an_attribute() {
     let mut value = [0; 2];
     let got = rustix::fs::getxattr(lower.join("f"), odd, &mut value[..]);
     assert_eq!((got, value[0]), (Ok(1), b'v'));
+}
+
+/// Any user can give a file more attributes than listxattr(2) lists.
+#[test]
+fn attributes_may_be_too_many_to_be_listed() {
+    let (_one, _two, upper, lower) = two();
+    let flags = rustix::fs::XattrFlags::empty();
+    for (name, many) in [("f", true), ("d", true), ("g", false)] {
+        match name {
+            "d" => fs::create_dir(upper.join(name)).unwrap(),
+            _ => fs::write(upper.join(name), name).unwrap(),
+        }
+        for i in 0..if many { 300 } else { 0 } {
+            let key = format!("user.{i:0>240}");
+            if rustix::fs::setxattr(upper.join(name), key, b"v", flags).is_err() {
+                return; // No such attributes in this kernel's tmpfs.
+            }
+        }
+    }
+    fs::set_permissions(upper.join("f"), fs::Permissions::from_mode(0o4751)).unwrap();
+    let branches = Branches {
+        upper: upper.clone(),
+        lower: lower.clone(),
+        lower_honours: true,
+        below: Vec::new(),
+    };
+    let mut told = Told::default();
+    Commit::new(branches, Options::default())
+        .unwrap()
+        .run(&mut told)
+        .unwrap();
+    assert_eq!(told.0.len(), 2, "{:?}", told.0);
+    assert!(told.0.iter().all(|text| text.contains("too many")));
+    assert_eq!(fs::read_to_string(lower.join("f")).unwrap(), "f");
+    assert_eq!(mode(&lower.join("f")), 0o4751);
+    assert_eq!(fs::read_dir(&upper).unwrap().count(), 0);
+}
+
+/// The warnings.
+#[derive(Default)]
+struct Told(Vec<String>);
+
+impl Watch for Told {
+    fn action(&mut self, _: Action, _: &Path) {}
+
+    fn object(&mut self) {}
+
+    fn bytes(&mut self, _: u64) {}
+
+    fn warn(&mut self, text: String) {
+        self.0.push(text);
+    }
+
+    fn stop(&self) -> bool {
+        false
+    }
 }

@@ -292,7 +292,7 @@ impl<'a> Merge<'a> {
     fn warn_of(&mut self, path: impl FnOnce() -> PathBuf, left_out: Vec<String>) {
         if !left_out.is_empty() {
             self.watch.warn(format!(
-                "{}: its file system cannot hold these extended attributes, which are left out: {}",
+                "{}: extended attributes that its file system cannot hold are left out: {}",
                 path().shown(),
                 left_out.join(", ")
             ));
@@ -645,8 +645,15 @@ impl Copies {
             Some(dir) => dir,
             None => root.make_private(COPIES.as_ref())?,
         };
-        let linked = copy.link_to(self.dir.insert(dir), &Self::name(of));
-        let elsewhere = linked.is_err().then_some(at);
+        let elsewhere = match copy.link_to(self.dir.insert(dir), &Self::name(of)) {
+            Ok(()) => None,
+            // It has as many names as it can have, or can have one only.
+            Err(Errno::MLINK | Errno::PERM | Errno::OPNOTSUPP) => Some(at),
+            // Without a name there it could become another file of that number.
+            Err(e) => {
+                return Err(e).with_context(|| format!("linking {}", copy.path().shown()));
+            }
+        };
         self.all.insert(of, (copy.id(), elsewhere));
         Ok(())
     }

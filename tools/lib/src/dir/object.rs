@@ -24,8 +24,19 @@ use rustix::{
 use super::{kind_word, magic, Dir, Id, Meta, Place, BELOW, DIRECTORY};
 use crate::names::Show;
 
-/// Names, which may be any bytes, and values of extended attributes.
-pub type Xattrs = BTreeMap<Vec<u8>, Vec<u8>>;
+/// Extended attributes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Xattrs {
+    /// Names, which may be any bytes, and values.
+    pub all: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// There are more, whose names are too long for a list: any user can have so many.
+    pub partial: bool,
+}
+
+/// Those that are looked for by name where they cannot be listed: what gives rights.
+const RIGHTS: &[u8] = b"security.capability\0security.selinux\0security.SMACK64\0\
+    security.apparmor\0security.ima\0security.evm\0\
+    system.posix_acl_access\0system.posix_acl_default";
 
 /// How long the holder of a lease has to give it back; the kernel's default is 45 seconds.
 const LEASE: Duration = Duration::from_secs(60);
@@ -71,8 +82,9 @@ impl Object {
         Dir::new(fd, self.place)
     }
 
-    /// Opens it for reading; it must be a regular file.
-    pub fn open_file(&self) -> Result<File> {
+    /// Opens it for reading; it must be a regular file. An error of `waiting` ends the waiting for
+    /// somebody's lease.
+    pub fn open_file(&self, waiting: &mut dyn FnMut() -> Result<()>) -> Result<File> {
         ensure!(
             self.meta.is_file(),
             "{} is {}",
@@ -84,6 +96,7 @@ impl Object {
         loop {
             match self.try_open() {
                 Err(Errno::AGAIN) if start.elapsed() < LEASE => {
+                    waiting()?;
                     thread::sleep(Duration::from_millis(50));
                 }
                 other => {
@@ -156,12 +169,13 @@ pub fn xattrs(fd: impl AsFd) -> Result<Xattrs> {
         None => fs::listxattr_query(&path),
         Some(buffer) => fs::listxattr(&path, buffer),
     });
-    let list = match list {
+    let (list, partial) = match list {
         // The file system has none.
-        Err(Errno::OPNOTSUPP) => return Ok(Xattrs::new()),
-        other => other.context("listing extended attributes")?,
+        Err(Errno::OPNOTSUPP) => return Ok(Xattrs::default()),
+        Err(Errno::TOOBIG) => (RIGHTS.to_vec(), true),
+        other => (other.context("listing extended attributes")?, false),
     };
-    let mut all = Xattrs::new();
+    let mut all = BTreeMap::new();
     for name in list.split(|b| *b == 0).filter(|name| !name.is_empty()) {
         let value = sized(|buffer| match buffer {
             None => fs::getxattr_query(&path, name),
@@ -171,6 +185,7 @@ pub fn xattrs(fd: impl AsFd) -> Result<Xattrs> {
             Ok(value) => drop(all.insert(name.to_vec(), value)),
             // Removed meanwhile.
             Err(Errno::NODATA) => {}
+            Err(Errno::OPNOTSUPP) if partial => {}
             Err(e) => {
                 return Err(e).with_context(|| {
                     format!("reading the extended attribute {}", shown_name(name))
@@ -178,7 +193,7 @@ pub fn xattrs(fd: impl AsFd) -> Result<Xattrs> {
             }
         }
     }
-    Ok(all)
+    Ok(Xattrs { all, partial })
 }
 
 /// The name of an extended attribute for people.

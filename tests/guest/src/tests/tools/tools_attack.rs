@@ -438,7 +438,15 @@ fn attributes_that_do_not_fit(cx: &Ctx) -> Result<()> {
     let flags = rustix::fs::XattrFlags::empty();
     let odd: &[u8] = b"user.\xff";
     rustix::fs::setxattr(upper.join("g"), odd, b"1", flags)?;
+    // More than listxattr(2) lists.
+    sys::write(upper.join("many"), "many")?;
+    for i in 0..300 {
+        let name = format!("user.{i:0>240}");
+        rustix::fs::setxattr(upper.join("many"), name, b"1", flags)?;
+    }
+    sys::chmod(upper.join("many"), 0o4751)?;
     let said = commit(&upper, &lower)?;
+    assert!(said.err.contains("too many to be listed"), "{}", said.err);
     assert!(said.err.contains("user.big (30000 bytes)"), "{}", said.err);
     said.good();
     let mut value = [0; 4];
@@ -447,6 +455,8 @@ fn attributes_that_do_not_fit(cx: &Ctx) -> Result<()> {
         1
     );
     assert_eq!(text(lower.join("f"))?, "f");
+    assert_eq!(text(lower.join("many"))?, "many");
+    assert_eq!(sys::mode(&sys::lstat(lower.join("many"))?), 0o4751);
     Ok(())
 }
 
