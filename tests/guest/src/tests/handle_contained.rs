@@ -69,11 +69,11 @@ impl Parts {
         let seal = self.seal.map_or(Vec::new(), Vec::from);
         let total = (3 + self.object.len() + hint.len() + seal.len()) as u32;
         let head = [
-            1 << 24 | (self.object.len() as u32) << 16 | self.branch,
+            (1 << 24) | ((self.object.len() as u32) << 16) | self.branch,
             self.tag,
-            u32::from(self.seal.is_some()) << 31
-                | total << 16
-                | u32::from(hint_kind) << 8
+            (u32::from(self.seal.is_some()) << 31)
+                | (total << 16)
+                | (u32::from(hint_kind) << 8)
                 | u32::from(self.kind),
         ];
         let all = head.iter().chain(&self.object).chain(&hint).chain(&seal);
@@ -329,7 +329,7 @@ fn mutated(cx: &Ctx) -> Result<()> {
             let at = random.below(bytes.len() as u64) as usize;
             bytes[at] = match random.below(3) {
                 0 => 0,
-                1 => bytes[at] ^ 1 << random.below(8),
+                1 => bytes[at] ^ (1 << random.below(8)),
                 _ => random.below(256) as u8,
             };
         }
