@@ -405,13 +405,15 @@ impl<'a> Found<'a> {
         let Part { kind, words } = object.object;
         let lower = export::decode(root, kind, words)?;
         let hint = match &object.dir {
-            Some(dir) if !lower.is_dir() => export::decode(root, dir.kind, dir.words).map(Some)?,
+            Some(dir) if !lower.is_dir() => match export::decode(root, dir.kind, dir.words) {
+                // Removed, after the object was moved to another one.
+                Err(error) if error == ESTALE => None,
+                other => Some(other?),
+            },
             _ => None,
         };
         // What is no directory may be anything, anywhere: it is not opened.
-        if hint.as_ref().is_some_and(|hint| !hint.is_dir()) {
-            return Err(ESTALE);
-        }
+        let hint = hint.filter(|hint| hint.is_dir());
         Ok(Found {
             number: info.ino.known(&branch, &lower)?,
             sb,
@@ -718,7 +720,7 @@ fn search(
     let mut left = most;
     let mut found = KVVec::new();
     let mut dirs = KVVec::new();
-    dirs.push(branch.root.dentry.clone(), GFP_KERNEL)?;
+    dirs.push(branch.root.dentry.clone(), GFP_KERNEL_ACCOUNT)?;
     while let Some(dir) = dirs.pop() {
         let mut wanted = KVVec::new();
         let mut full = false;
@@ -727,7 +729,7 @@ fn search(
             left = left.checked_sub(1).ok_or(ESTALE)?;
             let is_wanted = number == inode.ino() || io::may_be_dir(kind);
             if is_wanted && !whname::is_reserved(name) {
-                wanted.push(copy_of(name)?, GFP_KERNEL)?;
+                wanted.push(copy_of(name)?, GFP_KERNEL_ACCOUNT)?;
             }
             Ok(())
         });
@@ -736,11 +738,14 @@ fn search(
         }
         listed?;
         for name in wanted.iter() {
+            if io::killed() {
+                return Err(EINTR);
+            }
             let Some(child) = dirop::lookup_positive(&dir, name)? else {
                 continue;
             };
             if dirop::same_inode(&child, inode) {
-                found.push(child, GFP_KERNEL)?;
+                found.push(child, GFP_KERNEL_ACCOUNT)?;
                 if found.len() >= count.min(NAMES) {
                     return Ok((found, count <= NAMES));
                 }
@@ -748,7 +753,7 @@ fn search(
                 if dirs.len() >= DIRECTORIES {
                     return Ok((found, false));
                 }
-                dirs.push(child, GFP_KERNEL)?;
+                dirs.push(child, GFP_KERNEL_ACCOUNT)?;
             }
         }
     }
@@ -776,7 +781,7 @@ fn each_child(
 /// `name` in memory of its own.
 fn copy_of(name: &[u8]) -> Result<KVec<u8>> {
     let mut copy = KVec::new();
-    copy.extend_from_slice(name, GFP_KERNEL)?;
+    copy.extend_from_slice(name, GFP_KERNEL_ACCOUNT)?;
     Ok(copy)
 }
 

@@ -22,7 +22,8 @@ use crate::harness::{
 
 cases! {
     WRITABLE: forged, all_numbers, given_before_a_new_mount, given_before_it_was_hidden;
-    BASIC: mutated, behind_nfs, moved_out_by_hand, on_a_large_branch, in_a_user_namespace;
+    BASIC: mutated, behind_nfs, moved_out_by_hand, on_a_large_branch, in_a_user_namespace,
+        given_in_a_directory_that_was_removed;
 }
 
 const PATH: OFlags = OFlags::PATH;
@@ -473,6 +474,31 @@ fn given_before_a_new_mount(cx: &Ctx) -> Result<()> {
     u.again()?;
     check(&u, &files)?;
     Ok(())
+}
+
+/// The file was moved, and the directory that its handle names is gone.
+fn given_in_a_directory_that_was_removed(cx: &Ctx) -> Result<()> {
+    let pool = Tree::new().file("d/pool", "pool").dir("e");
+    let kind = cx.layout.upper();
+    let mut u = cx
+        .union()
+        .rw(Tree::new())
+        .on(kind, "rw", pool)
+        .opt("create=rr")
+        .mount()?;
+    let handle = Handle::of(u.at("d/pool"))?;
+    drop(handle_of(&u, "d/pool")?);
+    sys::rename(u.at("d/pool"), u.at("e/pool"))?;
+    sys::rmdir(u.at("d"))?;
+    assert!(exists(u.br(1, "e/pool")));
+    for again in [false, true] {
+        if again {
+            u.again()?;
+        }
+        let fd = handle.open(dir::open_dir(u.root())?, OFlags::RDONLY)?;
+        assert_eq!(sys::read_fd(fd)?, b"pool");
+    }
+    u.umount()
 }
 
 /// What was shown when the handle was given, and is not any more.
