@@ -354,6 +354,19 @@ impl<'a> Renaming<'a> {
         unsafe { Dentry::from_raw(self.rd.old_dentry) }
     }
 
+    /// The same, if the old name leads to `inode`.
+    ///
+    /// # Errors
+    ///
+    /// `ESTALE` if somebody has put something else there.
+    pub(crate) fn of(self, inode: &Inode) -> Result<Self> {
+        if same_inode(self.source(), inode) {
+            Ok(self)
+        } else {
+            Err(ESTALE)
+        }
+    }
+
     /// What the new name leads to; it may be negative.
     pub(crate) fn target(&self) -> &Dentry {
         // SAFETY: By the type invariant there is a reference.

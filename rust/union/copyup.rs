@@ -659,6 +659,8 @@ impl CopyUp<'_> {
                 // The name is absent, or it would be the top instance.
                 const NOREPLACE: u32 = 1;
                 Renaming::new((from, &temp.name), (at, &name), NOREPLACE, write)
+                    // Who may write to the directory that it was made in may have swapped it.
+                    .and_then(|renaming| renaming.of(staged.dentry.positive()?))
                     .and_then(Renaming::commit_regardless)
             }
         };

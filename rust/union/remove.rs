@@ -180,7 +180,9 @@ pub(crate) fn rmdir(dir: &Inode, entry: Entry<'_, Union>) -> Result {
                 if alone {
                     readdir::check_empty(inode)?;
                 }
-                whiteout::remove_dir(info, &removal.branch, slot.dentry(), entry.name, write)
+                let object = instance.inode().ok_or(ESTALE)?;
+                let what = (entry.name, object);
+                whiteout::remove_dir(info, &removal.branch, slot.dentry(), what, write)
             }
             other => other,
         }

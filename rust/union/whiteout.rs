@@ -14,7 +14,8 @@ use super::{
         Work, //
     },
     sb::SbInfo,
-    LowerDentry, //
+    LowerDentry,
+    LowerInode, //
 };
 use crate::fs::{
     attr::Change,
@@ -117,8 +118,8 @@ pub(crate) fn make_opaque(branch: &Branch, dir: &LowerDentry, write: &WriteAcces
     }
 }
 
-/// Moves the directory `name` out of `dir` and removes it with the marks it holds, the only
-/// things in it.
+/// Moves the directory `name`, which is `object`, out of `dir` and removes it with the marks it
+/// holds, the only things in it.
 ///
 /// When it is out of the way it is gone for the user: what fails after that is only logged, and
 /// removed at the next mount. If the orphans cannot take it (`EXDEV`: they have another project, or
@@ -127,24 +128,36 @@ pub(crate) fn remove_dir(
     info: &SbInfo,
     branch: &Arc<Branch>,
     dir: &LowerDentry,
-    name: &[u8],
+    (name, object): (&[u8], &LowerInode),
     write: &WriteAccess<'_>,
 ) -> Result {
     let temp = info.temp_name(name)?;
     let orphans = &branch.work()?.orphans;
     let move_to = |home: &LowerDentry| {
-        Renaming::new((branch.at(dir), name), (branch.at(home), &temp), 0, write)?.commit()
+        Renaming::new((branch.at(dir), name), (branch.at(home), &temp), 0, write)?
+            .of(object)?
+            .commit()
     };
     let (moved, in_place) = match move_to(orphans) {
         Err(error) if error == EXDEV => (move_to(dir)?, true),
         other => (other?, false),
     };
+    let home = if in_place { dir } else { orphans };
     // The kernel thread opens no file: it would be closed some time after the work is done.
     match names(branch.at(&moved)) {
+        Ok(marks) if !marks.iter().all(|mark| whname::is_reserved(mark)) => {
+            // Somebody put a name there while it was still in its place.
+            const NOREPLACE: u32 = 1;
+            let (from, to) = ((branch.at(home), &*temp), (branch.at(dir), name));
+            Renaming::new(from, to, NOREPLACE, write)?
+                .of(object)?
+                .commit()?;
+            return Err(ENOTEMPTY);
+        }
         Ok(marks) => {
             let aside = Aside {
                 branch: branch.clone(),
-                home: if in_place { dir } else { orphans }.into(),
+                home: home.into(),
                 dir: moved,
                 temp,
                 marks,

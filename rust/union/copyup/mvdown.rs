@@ -526,7 +526,9 @@ impl Move<'_> {
             Some(temp) => {
                 const NOREPLACE: u32 = 1;
                 let from = copy.target.at(&temp.dir);
-                Renaming::new((from, &temp.name), (dir.path(), name), NOREPLACE, write)?.commit()?
+                Renaming::new((from, &temp.name), (dir.path(), name), NOREPLACE, write)?
+                    .of(staged.dentry.positive()?)?
+                    .commit()?
             }
         };
         let copied = write

@@ -3,7 +3,11 @@
 //! Directories of the writable branch that take no object from elsewhere: those of a project of
 //! their own, encrypted ones, subvolumes. All works in them as in any other.
 
-use std::path::Path;
+use std::{
+    path::Path,
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
+};
 
 use crate::harness::{
     context::leftovers,
@@ -16,7 +20,7 @@ use crate::harness::{
 cases! {
     ONCE: project_ext4, project_in_a_project_ext4, orphans_without_a_project_ext4, project_xfs,
         project_in_a_project_xfs, encrypted, encrypted_and_locked, subvolume,
-        leftovers_of_a_crash_go_with_their_directory;
+        leftovers_of_a_crash_go_with_their_directory, owner_of_the_directory_swaps_what_is_made;
     BASIC: the_acl_of_the_directory_is_not_the_copys;
     EXT4: flags_of_the_directory_are_not_the_copys;
 }
@@ -294,6 +298,68 @@ fn leftovers_of_a_crash_go_with_their_directory(cx: &Ctx) -> Result<()> {
     assert_eq!(names(u.root())?, set(["e"]));
     assert_eq!(names(u.br(0, "e"))?, set([]));
     u.umount()
+}
+
+/// Moves what is being made in the directories `0`, `1` ... of `dir` away, and puts a file there
+/// instead. `at` is where the union is; it ends with that at `end`.
+fn swap(dir: &Path, at: &AtomicUsize, end: usize) -> Result<()> {
+    loop {
+        let n = at.load(Ordering::Relaxed);
+        if n == end {
+            return Ok(());
+        }
+        let home = dir.join(n.to_string());
+        for entry in std::fs::read_dir(&home)?.flatten() {
+            let name = entry.path();
+            if name.to_string_lossy().contains(".wh..wh.copyup.")
+                && sys::rename(&name, home.join("stolen")).is_ok()
+            {
+                sys::write(&name, "")?;
+            }
+        }
+    }
+}
+
+/// A directory gets a temporary name in the one it is for, which others may write to.
+fn owner_of_the_directory_swaps_what_is_made(cx: &Ctx) -> Result<()> {
+    const TRIES: usize = 150;
+    let disk = ext4(cx)?;
+    let (up, low) = (disk.path().join("up"), disk.path().join("low"));
+    let mut tree = Tree::new();
+    for n in 0..TRIES {
+        tree = tree.file(&format!("p/{n}/d/x"), "low");
+    }
+    sys::mkdir(&low)?;
+    tree.build(&low)?;
+    sys::mkdir(&up)?;
+    sys::mkdir(up.join("p"))?;
+    policy::set_project(up.join("p"), 42)?;
+    for n in 0..TRIES {
+        sys::mkdir(up.join(format!("p/{n}")))?;
+    }
+    let u = cx.union().at(&up, "rw").at(&low, "ro").mount()?;
+    let at = AtomicUsize::new(0);
+    thread::scope(|scope| -> Result<()> {
+        let racer = scope.spawn(|| swap(&up.join("p"), &at, TRIES));
+        let result = (0..TRIES).try_for_each(|n| -> Result<()> {
+            at.store(n, Ordering::Relaxed);
+            let dir = u.at(&format!("p/{n}/d"));
+            if let Err(error) = sys::chmod(&dir, 0o750) {
+                // Another object has the temporary name, or none.
+                anyhow::ensure!([Errno::STALE, Errno::NOENT].contains(&error.errno), "{error}");
+                return Ok(());
+            }
+            anyhow::ensure!(text(dir.join("x"))? == "low");
+            anyhow::ensure!(names(&dir)? == set(["x"]));
+            Ok(())
+        });
+        // Also after an error: the other thread is waited for.
+        at.store(TRIES, Ordering::Relaxed);
+        result?;
+        racer.join().expect("no panic")
+    })?;
+    u.umount()?;
+    disk.umount()
 }
 
 fn the_acl_of_the_directory_is_not_the_copys(cx: &Ctx) -> Result<()> {
