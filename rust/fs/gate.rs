@@ -492,7 +492,11 @@ impl Gate {
                 fsleep(SWEEPING);
             }
             wait_for_walks();
-            let left = self.left.lock().remove(0);
+            // A queue works on each node of memory at a time: another may have been first.
+            let mut list = self.left.lock();
+            let same = list.first().is_some_and(|left| left.when().1 == change);
+            let left = same.then(|| list.remove(0));
+            drop(list);
             drop(left);
         }
     }

@@ -295,6 +295,20 @@ impl<T: Mountable> Table<T> {
         }
     }
 
+    /// A name is about to be changed. The VFS found it, and then the callback may have waited for
+    /// the gate: what a change of the shape let go may lead elsewhere now, and an object that is
+    /// made under it would be one without a name.
+    ///
+    /// # Errors
+    ///
+    /// `ESTALE`, for which the VFS looks the name up again.
+    fn check_named(dentry: &Dentry<T>) -> Result {
+        if dentry.is_unhashed() {
+            return Err(ESTALE);
+        }
+        Ok(())
+    }
+
     /// # Safety
     ///
     /// Called by the VFS with a directory of ours, locked, and a dentry in look-up.
@@ -333,6 +347,7 @@ impl<T: Mountable> Table<T> {
             let _reading = dir.sb().enter(Doing::Make);
             let entry = Self::entry(dentry);
             let this = entry.dentry;
+            Self::check_named(this)?;
             let inode = T::make(dir, entry, make, mode, IdMap::from_raw(idmap))?;
             this.instantiate(inode);
         }
@@ -418,6 +433,7 @@ impl<T: Mountable> Table<T> {
                 let old = Dentry::<T>::from_raw(old);
                 anew(|| {
                     let _entered = old.sb().enter(Doing::Make);
+                    Self::check_named(Dentry::from_raw(dentry))?;
                     T::link(old, Inode::from_raw(dir), Self::entry(dentry))?;
                     let (inode, dentry) = (old.positive()?.into(), Dentry::<T>::from_raw(dentry));
                     if !dentry.is_unhashed() {
@@ -437,6 +453,7 @@ impl<T: Mountable> Table<T> {
         from_result(|| unsafe {
             let dir = Inode::<T>::from_raw(dir);
             let _reading = dir.sb().enter(Doing::Remove);
+            Self::check_named(Dentry::from_raw(dentry))?;
             T::unlink(dir, Self::entry(dentry))?;
             Ok(0)
         })
@@ -450,6 +467,7 @@ impl<T: Mountable> Table<T> {
         from_result(|| unsafe {
             let dir = Inode::<T>::from_raw(dir);
             let _reading = dir.sb().enter(Doing::Remove);
+            Self::check_named(Dentry::from_raw(dentry))?;
             T::rmdir(dir, Self::entry(dentry))?;
             Ok(0)
         })
@@ -475,6 +493,8 @@ impl<T: Mountable> Table<T> {
             };
             let old_dir = Inode::<T>::from_raw(old_dir);
             let _entered = old_dir.sb().enter(Doing::Rename);
+            Self::check_named(names.old)?;
+            Self::check_named(names.new)?;
             T::rename(
                 (old_dir, Self::entry(old)),
                 (Inode::from_raw(new_dir), Self::entry(new)),

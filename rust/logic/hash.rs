@@ -99,14 +99,14 @@ impl Key {
 }
 
 /// A hash table of numbers: open addressing, linear probing, at least a quarter of it free.
-pub(super) struct Table {
+pub(crate) struct Table {
     /// Number + 1, or 0 for a free place; the length is a power of two.
     places: KVVec<u32>,
 }
 
 impl Table {
     /// Makes a table for `count` numbers.
-    pub(super) fn new(count: usize) -> Result<Self> {
+    pub(crate) fn new(count: usize) -> Result<Self> {
         // NO-OVERFLOW: Callers limit `count` to far less.
         let len = (count + count / 3 + 1).next_power_of_two();
         Ok(Table {
@@ -120,7 +120,7 @@ impl Table {
     }
 
     /// Finds the number that `is_it`, or else the place where it belongs.
-    pub(super) fn find(&self, hash: u32, is_it: impl Fn(u32) -> bool) -> Result<u32, usize> {
+    pub(crate) fn find(&self, hash: u32, is_it: impl Fn(u32) -> bool) -> Result<u32, usize> {
         match self.find_place(hash, is_it) {
             (_, Some(n)) => Ok(n),
             (place, None) => Err(place),
@@ -128,7 +128,7 @@ impl Table {
     }
 
     /// Finds the number that `is_it`, and the place where it is or belongs.
-    pub(super) fn find_place(
+    pub(crate) fn find_place(
         &self,
         hash: u32,
         is_it: impl Fn(u32) -> bool,
@@ -146,7 +146,7 @@ impl Table {
     }
 
     /// Puts `n` into a place that [`Self::find`] or [`Self::find_place`] returned.
-    pub(super) fn set(&mut self, place: usize, n: u32) {
+    pub(crate) fn set(&mut self, place: usize, n: u32) {
         if let Some(slot) = self.places.get_mut(place) {
             *slot = n.wrapping_add(1);
         }

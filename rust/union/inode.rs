@@ -129,7 +129,7 @@ pub(crate) struct InodeInfo {
     listed: Atomic<u32>,
     /// The last attempt to change branches that looked at it.
     round: Atomic<u32>,
-    /// What a remount found out about one of its names last.
+    /// The mark by which a remount remembers what it found out about its names.
     known: Atomic<u32>,
 }
 
@@ -282,7 +282,7 @@ impl Inode {
         self.data().known.load(Relaxed)
     }
 
-    /// Notes what a remount found out about one of its names.
+    /// Notes the mark by which a remount remembers what it found out about its names.
     pub(crate) fn note(&self, known: u32) {
         self.data().known.store(known, Relaxed);
     }

@@ -60,12 +60,23 @@ fn open_slot(file: &File<Union>, slot: &Slot) -> Result<ARef<BackingFile>> {
     BackingFile::open(file, flags, slot.path(), &file.inode().sb().data().cred)
 }
 
+/// How often the copy may be another one by the time that it is open.
+const FOLLOWING: u32 = 16;
+
 /// Opens the instance that the object has now, for a file that was opened before.
 #[cold]
 fn follow<'a>(file: &File<Union>, data: &'a OpenFile) -> Result<&'a BackingFile> {
-    let known = data.newest();
-    data.go_on(known, open_slot(file, file.inode().stack()?.top())?)?;
-    opened(file, data)?.ok_or(ESTALE)
+    for _ in 0..FOLLOWING {
+        data.go_on(
+            data.newest(),
+            open_slot(file, file.inode().stack()?.top())?,
+        )?;
+        if let Some(real) = opened(file, data)? {
+            return Ok(real);
+        }
+        // It was copied once more meanwhile, or somebody else went on with an older copy.
+    }
+    Err(ESTALE)
 }
 
 /// The backing file that is open of the instance on top.

@@ -173,7 +173,7 @@ fn find_moment<'a>(
     outcome: &Outcome,
 ) -> Result<(Closed<'a>, Found<'a>)> {
     let info = sb.data();
-    let mut memory = Memory::new(info);
+    let mut memory = Memory::new(info)?;
     loop {
         sb.shrink();
         let failed = {

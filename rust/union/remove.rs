@@ -177,6 +177,10 @@ pub(crate) fn rmdir(dir: &Inode, entry: Entry<'_, Union>) -> Result {
         match removing.rmdir() {
             // It holds marks, or names after all.
             Err(error) if error == ENOTEMPTY => {
+                // What was asked for is empty; something else may lie here by now.
+                if !dirop::same_inode(instance, inode.stack()?.top_inode()) {
+                    return Err(ESTALE);
+                }
                 if alone {
                     readdir::check_empty(inode)?;
                 }

@@ -346,6 +346,13 @@ impl Move<'_> {
         let parent = copy.dentry.parent();
         let dir = parent.object()?.slot_on(copy.target.id)?.ok_or(ESTALE)?;
         let staged = copy.stage(Some(dir.dentry()), Nursery::Orphans)?;
+        if copy.overtaken.get() {
+            // Whether it would be seen there must be asked again.
+            if let Ok(write) = copy.target.want_write() {
+                copy.discard(staged, &write);
+            }
+            return Err(OVERTAKEN.into());
+        }
         // What is begun must be done, or undone, in pieces: only one of the branches is under write
         // access at a time. If they are on one file system and somebody froze it in between, the
         // freeze would wait for us, and we for the thaw.

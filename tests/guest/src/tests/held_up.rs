@@ -23,7 +23,8 @@ use crate::harness::{
 cases! {
     BASIC: copy_up, snapshot_beside_a_copy, listing_into_fuse, listing_into_userfaultfd,
         ioctl_into_fuse, look_up_in_silent_branch, killed_remount, daemon_uses_the_union,
-        silent_branch_that_the_remount_asks, branch_of_a_listing_goes_later;
+        silent_branch_that_the_remount_asks, branch_of_a_listing_goes_later,
+        files_made_beside_snapshots, many_names_of_one_file;
 }
 
 /// What takes at most a fraction of a second may take that long on a machine that is busy.
@@ -508,5 +509,97 @@ fn branch_of_a_listing_goes_later(cx: &Ctx) -> Result<()> {
     assert!(lister.join().expect("no panic") > 0);
     reconfigure(u.root(), &[&del])?;
     assert!(!exists(u.at("one")));
+    u.umount()
+}
+
+/// Who makes files beside snapshots gets no error, and files that keep their names: what is written
+/// to one after a further snapshot, and so to a copy, is found by its name.
+fn files_made_beside_snapshots(cx: &Ctx) -> Result<()> {
+    const TASKS: u32 = 8;
+    let u = cx.union().rw(Tree::new().dir("d")).mount()?;
+    let mut top = u.br(0, "");
+    let mut made: Vec<(PathBuf, OwnedFd)> = Vec::new();
+    let mut snapshot = |n: u32| -> Result<()> {
+        let new = cx.branch(cx.layout.upper(), "rw", &Tree::new())?;
+        let old = std::mem::replace(&mut top, new.clone());
+        let options = [
+            format!("mod:{}=ro+wh", old.display()),
+            format!("prepend:{}=rw", new.display()),
+        ];
+        let options: Vec<_> = options.iter().map(String::as_str).collect();
+        reconfigure(u.root(), &options).map_err(|refused| anyhow::anyhow!("{n}: {refused}"))
+    };
+    for n in 0..8 {
+        let stop = AtomicBool::new(false);
+        thread::scope(|scope| -> Result<()> {
+            let (stop, u) = (&stop, &u);
+            let tasks: Vec<_> = (0..TASKS)
+                .map(|task| {
+                    scope.spawn(move || -> Result<Vec<(PathBuf, OwnedFd)>> {
+                        let mut files = Vec::new();
+                        for i in 0.. {
+                            if stop.load(Ordering::Relaxed) {
+                                break;
+                            }
+                            let path = u.at(&format!("d/{n}-{task}-{i}"));
+                            let file = std::fs::File::create_new(&path)?;
+                            let link = format!("/proc/self/fd/{}", file.as_raw_fd());
+                            let shown = std::fs::read_link(link)?;
+                            assert_eq!(shown, path, "what was just made has its name");
+                            // The last ones are kept.
+                            files.push((path, OwnedFd::from(file)));
+                            if files.len() > 2 {
+                                files.remove(0);
+                            }
+                        }
+                        Ok(files)
+                    })
+                })
+                .collect();
+            thread::sleep(Duration::from_millis(30));
+            let taken = snapshot(n);
+            stop.store(true, Ordering::Relaxed);
+            for task in tasks {
+                made.extend(task.join().expect("no panic")?);
+            }
+            taken
+        })?;
+    }
+    snapshot(99)?;
+    for (_, file) in &made {
+        rustix::io::write(file, b"written")?;
+    }
+    for (path, _) in &made {
+        assert_eq!(text(path)?, "written", "{path:?}");
+    }
+    drop(made);
+    u.umount()
+}
+
+/// Many names of one file, all in use, cost a remount as much as those of many files.
+fn many_names_of_one_file(cx: &Ctx) -> Result<()> {
+    const NAMES: usize = 20_000;
+    let u = cx
+        .union()
+        .rw(Tree::new().file("o/other", "other").file("d/one", ""))
+        .mount()?;
+    let name = |n: usize| format!("d/{n}");
+    for n in 0..NAMES {
+        std::fs::hard_link(u.br(0, "d/one"), u.br(0, &name(n)))?;
+    }
+    let limit = libc::rlimit {
+        rlim_cur: NAMES as u64 + 1000,
+        rlim_max: NAMES as u64 + 1000,
+    };
+    // SAFETY: The structure is valid.
+    let done = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) };
+    anyhow::ensure!(done == 0, "setrlimit");
+    let mut held: Vec<OwnedFd> = Vec::new();
+    for n in 0..NAMES {
+        watchdog::alive();
+        held.push(sys::open_ro(u.at(&name(n)))?);
+    }
+    beside_others(&u, &[&further(cx)?])??;
+    drop(held);
     u.umount()
 }
