@@ -4,6 +4,7 @@
 
 use super::{
     dentry::Dentry,
+    dirop::LockedDir,
     inode::{
         ChangeTime,
         Inode,
@@ -232,6 +233,14 @@ impl Change {
         // SAFETY: The inode stays locked until `_locked` is dropped, which comes after this.
         let _lifted = unsafe { Lifted::new(NonNull::from(inode).cast()) };
         self.notify(path, inode)
+    }
+
+    /// As [`Change::apply_regardless`], to a directory that is locked.
+    pub(crate) fn apply_locked(self, dir: &LockedDir<'_>) -> Result {
+        let inode = dir.0.dentry().positive()?;
+        // SAFETY: By its invariant the directory stays locked as long as `dir` is borrowed.
+        let _lifted = unsafe { Lifted::new(NonNull::from(inode).cast()) };
+        self.notify(dir.0, inode)
     }
 
     /// `inode`, that of `path`, is locked.

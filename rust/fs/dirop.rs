@@ -45,6 +45,14 @@ use kernel::{
     types::NotThreadSafe, //
 };
 
+/// A directory of a foreign file system, locked as long as the value lives: an operation that has
+/// made its change lends it.
+///
+/// # Invariants
+///
+/// The directory is positive, and this task holds its `i_rwsem` exclusively.
+pub(crate) struct LockedDir<'a>(pub(super) Writable<'a>);
+
 /// A locked directory and one name in it.
 ///
 /// # Invariants
@@ -223,11 +231,19 @@ impl<'a> Creating<'a> {
         self.make_link(old)
     }
 
-    /// As [`Creating::link`], also in a directory that is immutable.
-    pub(crate) fn link_regardless(self, old: &Dentry) -> Result<ARef<Dentry>> {
+    /// As [`Creating::link`], also in a directory that is immutable. Before anybody else changes
+    /// that, `then` is called.
+    pub(crate) fn link_regardless(
+        self,
+        old: &Dentry,
+        then: impl FnOnce(&LockedDir<'_>),
+    ) -> Result<ARef<Dentry>> {
         // SAFETY: The directory stays locked until `self` is dropped, which comes after this.
         let _lifted = unsafe { lift(self.0.dir()) };
-        self.make_link(old)
+        let new = self.make_link(old)?;
+        // INVARIANT: Unlocked when `self` is dropped.
+        then(&LockedDir(self.0.parent));
+        Ok(new)
     }
 
     fn make_link(&self, old: &Dentry) -> Result<ARef<Dentry>> {
@@ -272,6 +288,14 @@ impl<'a> Removing<'a> {
     /// Removes a non-directory.
     pub(crate) fn unlink(self) -> Result {
         self.remove_file()
+    }
+
+    /// As [`Removing::unlink`]. Before anybody else changes the directory, `then` is called.
+    pub(crate) fn unlink_then(self, then: impl FnOnce(&LockedDir<'_>)) -> Result {
+        self.remove_file()?;
+        // INVARIANT: Unlocked when `self` is dropped.
+        then(&LockedDir(self.0.parent));
+        Ok(())
     }
 
     /// As [`Removing::unlink`], also from a directory that is append-only or immutable.
@@ -378,11 +402,18 @@ impl<'a> Renaming<'a> {
         self.rename()
     }
 
-    /// As [`Renaming::commit`], also if the new directory is immutable.
-    pub(crate) fn commit_regardless(mut self) -> Result<ARef<Dentry>> {
+    /// As [`Renaming::commit`], also if the new directory is immutable. Before anybody else changes
+    /// that, `then` is called.
+    pub(crate) fn commit_regardless(
+        mut self,
+        then: impl FnOnce(&LockedDir<'_>),
+    ) -> Result<ARef<Dentry>> {
         // SAFETY: The directory stays locked until `self` is dropped, which comes after this.
         let _lifted = unsafe { lift(inode_of(self.parents[1])) };
-        self.rename()
+        let moved = self.rename()?;
+        // INVARIANT: Unlocked when `self` is dropped.
+        then(&LockedDir(self.parents[1]));
+        Ok(moved)
     }
 
     fn rename(&mut self) -> Result<ARef<Dentry>> {

@@ -73,6 +73,7 @@ use super::{
     inode,
     notify,
     plink,
+    shown::watched_time,
     target,
     whiteout,
     Dentry,
@@ -194,18 +195,23 @@ pub(crate) fn give_name(dentry: &Dentry, top: &Slot) -> Result {
         }
         let write = branch.want_write()?;
         dentry.set_guard(None);
-        let times = DirTimes::of(parent.object()?, dir)?;
-        let kept = inode.shown_change_time()?;
         plink::count_all(inode, &write)?;
-        let new = Creating::new(dir.path(), &name, &write);
-        match new.and_then(|new| new.link_regardless(top.dentry())) {
+        let new = match Creating::new(dir.path(), &name, &write) {
             // A rename, or somebody behind our back, gave it to another object: `dentry` is the
             // name of this one no longer, and none is needed.
             Err(error) if error == EEXIST => return Ok(()),
             other => other?,
         };
-        inode.keep_change_time(kept);
-        times.restore(dir, &write);
+        let times = DirTimes::of(parent.object()?, dir)?;
+        let (modified, kept) = (lower.mtime(), inode.shown_change_time()?);
+        match new.link_regardless(top.dentry(), |dir| times.restore_locked(dir)) {
+            Err(error) if error == EEXIST => return Ok(()),
+            other => other?,
+        };
+        // A store through a mapping may have come in between: nothing excludes it.
+        if lower.mtime() == modified {
+            inode.keep_change_time(kept);
+        }
         Ok(())
     })
 }
@@ -384,8 +390,9 @@ struct Temporary {
     name: whname::Name,
     /// The directory of the branch that it is in.
     dir: ARef<LowerDentry>,
-    /// The times that this directory had before, unless it is that of the orphans.
-    times: Option<meta::Times>,
+    /// The times that this directory had before, and what counted its changes then, unless it is
+    /// that of the orphans.
+    times: Option<(u64, meta::Times)>,
 }
 
 /// Where an object gets its temporary name.
@@ -557,12 +564,16 @@ impl CopyUp<'_> {
         let source = self.source.inode()?;
         let home: ARef<LowerDentry> = dir.unwrap_or(&self.target.work()?.orphans).into();
         let name = self.sb.data().temp_name(b"copyup")?;
-        let times = dir.map(meta::Times::of).transpose()?;
         let parent = self.dentry.parent();
+        // What counts changes comes first: the times are those after them.
         let kept = match dir {
-            Some(_) => Some((parent.object()?, parent.object()?.shown_change_time()?)),
+            Some(_) => {
+                let parent = parent.object()?;
+                Some((parent, parent.changes(), parent.shown_change_time()?))
+            }
             None => None,
         };
+        let times = dir.map(meta::Times::of).transpose()?;
         let write = self.target.want_write()?;
         let dentry = Cred::scope_for_copy_up(self.source.dentry(), || {
             let creating = Creating::new(self.target.at(&home), &name, &write)?;
@@ -577,9 +588,10 @@ impl CopyUp<'_> {
             }
         })?;
         drop(write);
-        if let Some((parent, time)) = kept {
-            parent.keep_change_time(time);
-        }
+        let times = kept.zip(times).map(|((parent, changes, time), times)| {
+            parent.keep_change_time_of(changes, time);
+            (changes, times)
+        });
         let temp = Some(Temporary {
             name,
             dir: home,
@@ -641,18 +653,23 @@ impl CopyUp<'_> {
             return self.keep_links(staged, write).map(Published::Nameless);
         }
         let before = staged.temp.as_ref().and_then(|temp| temp.times.clone());
-        let times = DirTimes::of(parent.object()?, dir)?.from(before);
+        let times = || Ok::<_, Error>(DirTimes::of(parent.object()?, dir)?.from(before.clone()));
         // What it hides below stays hidden.
         let whiteouted = self.goes_down() && whiteout::exists(dir.dentry(), &name)?;
         if whiteouted {
             whiteout::make_opaque(self.target, &staged.dentry, write)?;
         }
+        // Its removal is the last change then.
+        let outer = if whiteouted { Some(times()?) } else { None };
         let linked = self.keep_links(staged, write)?;
         let known = parent.object()?.known_surplus();
         let published = match &staged.temp {
             None => {
                 let new = Creating::new(at, &name, write);
-                new.and_then(|new| new.link_regardless(&staged.dentry))
+                new.and_then(|new| {
+                    let times = times()?;
+                    new.link_regardless(&staged.dentry, |dir| times.restore_locked(dir))
+                })
             }
             Some(temp) => {
                 let from = self.target.at(&temp.dir);
@@ -661,7 +678,10 @@ impl CopyUp<'_> {
                 Renaming::new((from, &temp.name), (at, &name), NOREPLACE, write)
                     // Who may write to the directory that it was made in may have swapped it.
                     .and_then(|renaming| renaming.of(staged.dentry.positive()?))
-                    .and_then(Renaming::commit_regardless)
+                    .and_then(|renaming| {
+                        let times = times()?;
+                        renaming.commit_regardless(|dir| times.restore_locked(dir))
+                    })
             }
         };
         match published {
@@ -678,7 +698,9 @@ impl CopyUp<'_> {
                         );
                     }
                 }
-                times.restore(dir, write);
+                if let Some(times) = outer {
+                    times.restore(dir, write);
+                }
                 if self.inode.is_dir() {
                     if let Err(error) = parent.object()?.counts_twice(self.target.id, known) {
                         pr_debug!("the link count of a directory is too large: {:?}\n", error);
@@ -744,13 +766,15 @@ impl CopyUp<'_> {
             info.ino.keep(number, lower, self.inode.ino());
         }
         let kept = self.inode.shown_change_time()?;
+        // Before others change the copy.
+        let copied = watched_time(&stack);
         if self.inode.is_dir() {
             self.inode.counts_beside(&stack)?;
         }
         self.inode.publish(stack);
         // A copy is no change, but what is made in it is one.
-        if !self.wanted.is_changed() {
-            self.inode.keep_change_time(kept);
+        if let Some(copied) = copied.filter(|_| !self.wanted.is_changed()) {
+            self.inode.show_in_place_of(copied, kept);
         }
         notify::watch_or_log(self.inode);
         fhsm::tell(info, self.target, Event::Changed);
@@ -830,14 +854,17 @@ impl CopyUp<'_> {
     fn discard(&self, staged: Staged, write: &WriteAccess<'_>) {
         if let Some(temp) = staged.temp {
             whiteout::purge(self.target, &temp.dir, &staged.dentry, &temp.name, write);
-            if let Some(times) = temp.times {
+            if let Some((changes, times)) = temp.times {
                 let parent = self.dentry.parent();
                 let kept = parent
                     .object()
                     .and_then(|parent| Ok((parent, parent.shown_change_time()?)));
-                times.restore(self.target, &temp.dir, write);
-                if let Ok((parent, time)) = kept {
-                    parent.keep_change_time(time);
+                match kept {
+                    Ok((parent, time)) if parent.changes() == changes => {
+                        times.restore(self.target, &temp.dir, write);
+                        parent.keep_change_time_of(changes, time);
+                    }
+                    _ => {}
                 }
             }
         }

@@ -285,8 +285,8 @@ impl InoTable {
         Ok(space)
     }
 
-    /// The union's number of an object of `branch`, if it has one or needs no memory for it: what
-    /// is asked for may be no object of the union.
+    /// The union's number of an object of `branch`, as [`InoTable::known_number`] gives it: what is
+    /// asked for may be no object of the union.
     pub(crate) fn known(&self, branch: &Branch, lower: &LowerDentry) -> Result<Option<u64>> {
         let space = if branch.has_spaces {
             let device = attr::device(branch.at(lower))?;
@@ -305,14 +305,22 @@ impl InoTable {
         }))
     }
 
-    /// The union's number of a branch's object, if it has one or needs no memory for it.
+    /// The union's number of a branch's object, if it has one or needs neither memory nor a window
+    /// for it.
     pub(crate) fn known_number(&self, lower: Lower) -> Option<u64> {
         if self.is_marked(lower) {
             if let Some(&number) = self.exceptions.lock().numbers.get(&lower) {
                 return Some(number);
             }
         }
-        self.packed(lower)
+        // A number that somebody made up takes no window either.
+        let mut undecided = false;
+        let packed = ino::pack(lower.space, lower.number, |window| {
+            let used = self.used_at_home.has(window);
+            undecided = !used && !self.claimed.has(window);
+            used
+        });
+        packed.filter(|_| !undecided)
     }
 
     /// A space that there was not before.

@@ -83,6 +83,7 @@ use kernel::{
         aref::ARef,
         atomic::{
             Atomic,
+            Full,
             Relaxed,
             Release, //
         },
@@ -407,7 +408,8 @@ impl Inode {
     ///
     /// The change is done and not undone for what comes after it: a failure is only logged.
     pub(crate) fn changed_on(&self, branch: &Branch) {
-        self.data().changes.fetch_add(1, Relaxed);
+        // Ordered against the look at the veil: see `keep_change_time_of`.
+        self.data().changes.fetch_add(1, Full);
         self.unveil();
         fhsm::tell(self.sb().data(), branch, Event::Changed);
         let touch = || -> Result {
@@ -491,6 +493,7 @@ impl Inode {
             if self.nlink() <= 1 || !top.branch().writable() {
                 return Ok(false);
             }
+            let before = top.inode()?.change_time();
             // Nobody waits for another branch than the one that is changed.
             let Some(write) = top.branch().try_write()? else {
                 return Ok(false);
@@ -501,7 +504,8 @@ impl Inode {
                     .apply(write.to(top.path())?)
             })?;
             drop(write);
-            Ok(true)
+            // A server need not do what it is told.
+            Ok(top.inode()?.change_time() != before)
         };
         // What cannot be told the branch is shown as long as the inode is in memory.
         match touch() {

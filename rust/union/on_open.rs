@@ -32,6 +32,7 @@ use super::{
 use crate::fs::{
     dirop::{
         self,
+        LockedDir,
         Removing, //
     },
     file::File,
@@ -120,7 +121,6 @@ fn remove(dentry: &Dentry, inode: &Inode, source: &Slot) -> Result {
         .scope(|| OnDisk::bring(copy.branch(), copy.dentry(), home.dentry()))?;
     let write = branch.want_write()?;
     info.cred.scope(|| {
-        let times = DirTimes::of(parent.object()?, dir)?;
         let removing = match Removing::new(dir.path(), &name, &write) {
             // Somebody else who opened it was first.
             Err(error) if error == ENOENT => return Ok(()),
@@ -130,8 +130,8 @@ fn remove(dentry: &Dentry, inode: &Inode, source: &Slot) -> Result {
         if !dirop::same_inode(removing.child(), lower) || lower.kind() != Kind::Regular {
             return Ok(());
         }
-        unlink(removing, on_disk)?;
-        times.restore(dir, &write);
+        let times = DirTimes::of(parent.object()?, dir)?;
+        unlink(removing, on_disk, |dir| times.restore_locked(dir))?;
         Ok::<(), Error>(())
     })?;
     if lower.nlink() == 0 {
@@ -143,6 +143,10 @@ fn remove(dentry: &Dentry, inode: &Inode, source: &Slot) -> Result {
 }
 
 /// Removes an original, of which the copy is on disk.
-fn unlink(original: Removing<'_>, _copy: OnDisk) -> Result {
-    original.unlink()
+fn unlink(
+    original: Removing<'_>,
+    _copy: OnDisk,
+    then: impl FnOnce(&LockedDir<'_>),
+) -> Result {
+    original.unlink_then(then)
 }

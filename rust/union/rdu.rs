@@ -251,8 +251,8 @@ fn number(file: &File<Union>, entry: &RduEntry, at: usize) -> Result<u64> {
     if let Some(number) = info.ino.known_number(lower) {
         return Ok(number);
     }
-    // It takes memory to give it one, so it must be the number of something. It may have gone since
-    // it was listed.
+    // It takes memory or a window to give it one, so it must be the number of something. It may
+    // have gone since it was listed.
     let mut name = KVec::from_elem(0, usize::from(entry.name_len), GFP_KERNEL)?;
     read_into(at.wrapping_add(RduEntry::NAME), &mut name)?;
     let is_name = !name.is_empty() && !name.contains(&b'/') && !name.contains(&0);

@@ -247,6 +247,7 @@ fn listing(inode: &Inode) -> Result<Arc<Listing>> {
     }
     let read = Instant::now();
     let info = inode.sb().data();
+    let counted = (link_count(stack)?, Print::of(stack)?);
     let layers = info.cred.scope(|| layers(info, stack))?;
     let made = Arc::new(
         Listing {
@@ -262,9 +263,11 @@ fn listing(inode: &Inode) -> Result<Arc<Listing>> {
     let old = inode.data().dir.lock().listing.replace(made.clone());
     drop(old);
     if let Some(subdirs) = made.names.subdirs().filter(|_| !shwh) {
-        let (count, print) = (link_count(stack)?, Print::of(stack)?);
-        // If the instances are as they were when they were listed.
-        if *stamps(stack)? == *made.stamps {
+        let (count, print) = counted;
+        // If the instances are as they were before they were listed. Coarse times alone do not
+        // tell.
+        let same = Print::of(stack)? == print && inode.changes() == changes;
+        if same && *stamps(stack)? == *made.stamps {
             inode.counted(stack, count, print, subdirs)?;
         }
     }

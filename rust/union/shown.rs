@@ -35,10 +35,13 @@ use crate::fs::{
 };
 use kernel::{
     prelude::*,
-    sync::atomic::{
-        Atomic,
-        Full,
-        Release, //
+    sync::{
+        atomic::{
+            Atomic,
+            Full,
+            Release, //
+        },
+        barrier::smp_mb, //
     },
 };
 
@@ -183,6 +186,12 @@ impl Surplus {
     }
 }
 
+/// The change time of the top instance of `stack`, if the next change is sure to have another one.
+pub(crate) fn watched_time(stack: &Stack) -> Option<ChangeTime> {
+    let top = stack.top_inode();
+    top.watch().then(|| top.change_time())
+}
+
 impl Inode {
     /// The change time that stat(2) shows.
     pub(crate) fn shown_change_time(&self) -> Result<ChangeTime> {
@@ -196,9 +205,26 @@ impl Inode {
         let Ok(stack) = self.stack() else {
             return;
         };
-        let top = stack.top_inode();
-        if top.change_time() != time && top.watch() {
-            self.data().veil.set(top.change_time(), time);
+        if let Some(real) = watched_time(stack) {
+            self.show_in_place_of(real, time);
+        }
+    }
+
+    /// The same where users may have changed the directory meanwhile: not if the count of their
+    /// changes is not `changes` any more.
+    pub(crate) fn keep_change_time_of(&self, changes: u64, time: ChangeTime) {
+        self.keep_change_time(time);
+        // The change is counted before it ends this: one of the two sees the other.
+        smp_mb(Full);
+        if self.changes() != changes {
+            self.unveil();
+        }
+    }
+
+    /// Shows `time` in place of `real`, a [`watched_time`].
+    pub(crate) fn show_in_place_of(&self, real: ChangeTime, time: ChangeTime) {
+        if real != time {
+            self.data().veil.set(real, time);
         }
     }
 
@@ -212,8 +238,12 @@ impl Inode {
         let (Ok(stack), Ok(shown)) = (self.stack(), self.shown_change_time()) else {
             return;
         };
-        let real = stack.top_inode().change_time();
-        self.data().veil.set(real, self.now().after(shown));
+        let top = stack.top_inode();
+        // Where that is not sure, the next change shows at least as a file system's own would.
+        top.watch();
+        self.data()
+            .veil
+            .set(top.change_time(), self.now().after(shown));
     }
 
     /// The link count that stat(2) shows, of the instances `stack`.

@@ -28,6 +28,7 @@ use crate::fs::{
         Which, //
     },
     attr::Change,
+    dirop::LockedDir,
     inode::{
         ChangeTime,
         Kind, //
@@ -306,14 +307,21 @@ impl Times {
             pr_debug!("cannot restore the times of a directory: {:?}\n", error);
         }
     }
+
+    /// The same for one that is locked.
+    fn restore_locked(self, dir: &LockedDir<'_>) {
+        if let Err(error) = self.0.apply_locked(dir) {
+            pr_debug!("cannot restore the times of a directory: {:?}\n", error);
+        }
+    }
 }
 
 /// The times of a directory, with the change time that the union shows of it.
 pub(crate) struct DirTimes<'a> {
     times: Times,
-    /// The object whose top instance the directory is, the change time that it shows, and what
-    /// counts its changes by users.
-    shown: Option<(&'a Inode, ChangeTime, u64)>,
+    /// The object whose top instance the directory is, what counts its changes by users, and the
+    /// change time that it showed after those.
+    shown: Option<(&'a Inode, u64, ChangeTime)>,
 }
 
 impl<'a> DirTimes<'a> {
@@ -321,7 +329,7 @@ impl<'a> DirTimes<'a> {
     pub(crate) fn of(dir: &'a Inode, slot: &Slot) -> Result<Self> {
         let is_top = dir.stack()?.top().dentry().is(slot.dentry());
         let shown = match is_top {
-            true => Some((dir, dir.shown_change_time()?, dir.changes())),
+            true => Some((dir, dir.changes(), dir.shown_change_time()?)),
             false => None,
         };
         Ok(DirTimes {
@@ -338,24 +346,39 @@ impl<'a> DirTimes<'a> {
         })
     }
 
-    /// With the times that it had before, if they are known.
-    pub(super) fn from(self, before: Option<Times>) -> Self {
+    /// With the times that it had when its changes were so many as `before` says, if no user
+    /// changed it since then.
+    pub(super) fn from(self, before: Option<(u64, Times)>) -> Self {
+        let unchanged = |count| self.shown.is_none_or(|(_, changes, _)| changes == count);
+        let times = match before {
+            Some((count, times)) if unchanged(count) => times,
+            _ => self.times,
+        };
         DirTimes {
-            times: before.unwrap_or(self.times),
+            times,
             shown: self.shown,
+        }
+    }
+
+    /// Restores them, where the directory was locked since they were taken: no change by a user
+    /// came in between.
+    pub(crate) fn restore_locked(self, dir: &LockedDir<'_>) {
+        self.times.restore_locked(dir);
+        if let Some((dir, _, time)) = self.shown {
+            dir.keep_change_time(time);
         }
     }
 
     /// Restores them, unless a user changed the directory meanwhile: what has the time of that stays
     /// as it is.
     pub(crate) fn restore(self, slot: &Slot, write: &WriteAccess<'_>) {
-        let overtaken = |(dir, _, changes): (&Inode, _, u64)| dir.changes() != changes;
+        let overtaken = |(dir, changes, _): (&Inode, u64, _)| dir.changes() != changes;
         if self.shown.is_some_and(overtaken) {
             return;
         }
         self.times.restore(slot.branch(), slot.dentry(), write);
-        if let Some((dir, time, _)) = self.shown {
-            dir.keep_change_time(time);
+        if let Some((dir, changes, time)) = self.shown {
+            dir.keep_change_time_of(changes, time);
         }
     }
 }

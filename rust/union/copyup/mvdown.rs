@@ -551,15 +551,13 @@ impl Move<'_> {
     fn unlink_upper(&self, parent: &Dentry, name: &[u8], _copy: OnDisk) -> Result {
         let upper = self.0.source;
         let dir = parent.object()?.slot_on(upper.branch().id)?.ok_or(ESTALE)?;
-        let times = DirTimes::of(parent.object()?, dir)?;
         let write = upper.branch().want_write()?;
         let removing = Removing::new(dir.path(), name, &write)?;
         if !dirop::same_inode(removing.child(), upper.inode()?) {
             return Err(ESTALE);
         }
-        removing.unlink()?;
-        times.restore(dir, &write);
-        Ok(())
+        let times = DirTimes::of(parent.object()?, dir)?;
+        removing.unlink_then(|dir| times.restore_locked(dir))
     }
 
     fn warn(&self, name: &[u8], undone: Result) {

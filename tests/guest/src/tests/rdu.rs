@@ -12,6 +12,7 @@ use crate::harness::{
     ioctl::{self, compat, on, LowMemory, NOWHERE, RDU, RDU_INO},
     prelude::*,
     sys::Res,
+    union::reconfigure,
 };
 
 cases! {
@@ -274,5 +275,19 @@ fn invented_numbers(cx: &Ctx) -> Result<()> {
         assert_eq!(on(&fd, RDU_INO, &mut rdu.0)?, 0);
         assert_ne!(entry[..8], [0; 8]);
     }
+    // Nor do they take what the numbers of later branches need.
+    let mut entry = [0u8; 24];
+    entry[11] = 1;
+    entry[13] = b'x';
+    for number in (1u64 << 31..1 << 32).step_by(1 << 20) {
+        entry[..8].copy_from_slice(&number.to_ne_bytes());
+        let mut rdu = Rdu::new();
+        rdu.buffer(entry.as_mut_ptr() as usize, 1);
+        assert_eq!(on(&fd, RDU_INO, &mut rdu.0)?, 0);
+    }
+    let late = cx.branch(Kind::Squashfs, "ro", &Tree::new().file("late", ""))?;
+    reconfigure(u.root(), &[&format!("append={}=ro", late.display())])?;
+    let number = sys::lstat(u.at("late"))?.st_ino;
+    assert!(number <= u64::from(u32::MAX), "{number:#x}");
     Ok(())
 }

@@ -2,6 +2,8 @@
 
 //! Change times and link counts that a native file system would show.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use crate::harness::{prelude::*, union::reconfigure};
 
 cases! {
@@ -9,7 +11,8 @@ cases! {
         subdirs_that_go, subdirs_that_are_replaced, subdirs_that_are_listed,
         subdirs_of_a_copied_directory;
     BASIC: a_hidden_name_on_a_writable_branch, the_last_name, long_ago, what_others_do_to_subdirs,
-        subdirs_after_a_remount;
+        subdirs_after_a_remount, copies_beside_changes,
+        listings_beside_changes;
 }
 
 fn ctime(u: &Union, name: &str) -> Result<sys::Time> {
@@ -308,4 +311,60 @@ fn subdirs_after_a_remount(cx: &Ctx) -> Result<()> {
     assert!(links(&u, "p")? >= 3);
     names(u.at("p"))?;
     subdirs(&u, "p", 2)
+}
+
+/// Copies go into a directory in which names are made at the same time: each of these shows.
+fn copies_beside_changes(cx: &Ctx) -> Result<()> {
+    const COUNT: usize = 300;
+    let low = Tree::new().files("d/f", COUNT);
+    let u = cx.union().rw(Tree::new().dir("d")).ro(low).mount()?;
+    let times = || -> Result<_> {
+        let stat = sys::lstat(u.at("d"))?;
+        Ok((sys::ctime(&stat), (stat.st_mtime, stat.st_mtime_nsec)))
+    };
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let copier = scope.spawn(|| {
+            let copy = |n: usize| sys::open_rw(u.at(&format!("d/f{n}"))).map(drop);
+            let copied = (1..=COUNT).try_for_each(copy);
+            done.store(true, Ordering::Release);
+            copied
+        });
+        let mut n = 0;
+        while n == 0 || !done.load(Ordering::Acquire) {
+            let before = times()?;
+            sys::write(u.at(&format!("d/new{n}")), "")?;
+            let after = times()?;
+            assert!(after.0 > before.0, "change time: {before:?} {after:?}");
+            assert!(after.1 > before.1, "modification: {before:?} {after:?}");
+            n += 1;
+        }
+        copier.join().expect("the copier does not panic")?;
+        Ok(())
+    })
+}
+
+/// Sub-directories are made while the directory is listed: they are counted.
+fn listings_beside_changes(cx: &Ctx) -> Result<()> {
+    let u = cx
+        .union()
+        .rw(Tree::new().dir("d"))
+        .ro(Tree::new().dir("d"))
+        .mount()?;
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let lister = scope.spawn(|| -> Result<()> {
+            while !done.load(Ordering::Acquire) {
+                dir::list(u.at("d"))?;
+            }
+            Ok(())
+        });
+        let made = (1..=500).try_for_each(|n| {
+            sys::mkdir(u.at(&format!("d/{n}")))?;
+            subdirs(&u, "d", n)
+        });
+        done.store(true, Ordering::Release);
+        lister.join().expect("the lister does not panic")?;
+        made
+    })
 }
