@@ -180,7 +180,8 @@ impl BackingFile {
     }
 
     /// Whether it may be written.
-    pub(super) fn writable(&self) -> bool {
+    #[inline]
+    pub(crate) fn writable(&self) -> bool {
         // SAFETY: The file is open; this bit of its mode does not change.
         unsafe { (*self.as_ptr()).f_mode & bindings::RUAUFS_FMODE_WRITE != 0 }
     }

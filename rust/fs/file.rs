@@ -130,6 +130,9 @@ pub(crate) trait Operations: FileSystem {
     /// Whether objects of the super block want [`Operations::prepare`] before they are opened.
     fn prepares(sb: &SuperBlock<Self>) -> bool;
 
+    /// Whether there is something to prepare for `file`, as far as can be told without its lock.
+    fn to_prepare(file: &File<Self>) -> Result<bool>;
+
     /// A regular file or a directory is about to be opened. Its `i_rwsem` is held.
     fn prepare(file: &File<Self>) -> Result;
 
@@ -147,8 +150,11 @@ pub(crate) trait Operations: FileSystem {
     /// need be made for it. `i_rwsem` is held.
     fn real_for_write<'a>(file: &File<Self>, data: &'a OpenFile) -> Result<&'a BackingFile>;
 
-    /// As [`Operations::real`], if that instance may be written now; else `EROFS`.
-    fn real_if_written<'a>(file: &File<Self>, data: &'a OpenFile) -> Result<&'a BackingFile>;
+    /// As [`Operations::real`], if that instance may be written now.
+    fn real_if_written<'a>(
+        file: &File<Self>,
+        data: &'a OpenFile,
+    ) -> Result<Option<&'a BackingFile>>;
 
     /// Makes sure that the data of `file` may be changed. `i_rwsem` is held.
     fn make_writable(file: &File<Self>) -> Result;
@@ -308,8 +314,15 @@ pub(super) fn prepare<T: Mountable>(file: &File<T>) -> Result {
     if !T::prepares(inode.sb()) {
         return Ok(());
     }
+    let reading = inode.sb().read();
+    let wanted = T::to_prepare(file)?;
+    drop(reading);
+    if !wanted {
+        // Who writes to the file, or lists the directory, may hold the lock for long.
+        return Ok(());
+    }
     // It ranks before the gate.
-    let _locked = inode.lock();
+    let _locked = inode.lock_killable()?;
     anew(|| {
         let _entered = inode.sb().enter(Doing::Open);
         T::prepare(file)
@@ -962,7 +975,9 @@ impl<T: Mountable> Table<T> {
                 let locked = target.inode().lock();
                 let (to, _writing) = match how {
                     // What is not written is not rearranged either, nor copied for it.
-                    Transfer::Dedupe => Self::real_to_change(to, &locked, T::real_if_written)?,
+                    Transfer::Dedupe => Self::real_to_change(to, &locked, |file, data| {
+                        T::real_if_written(file, data)?.ok_or(EROFS)
+                    })?,
                     Transfer::Copy | Transfer::Clone => Self::real_for_write(to, &locked)?,
                 };
                 // After it: if both are one file it may have a copy now.

@@ -109,13 +109,10 @@ unsafe fn to_store<T: Mountable>(
     let data = unsafe { file.data() };
     // SAFETY: By the caller's contract.
     let stores = unsafe { bindings::ruaufs_helper_vma_stores(vma) };
-    match T::real_if_written(file, data) {
-        Ok(real) if real.writable() => Ok(Some(real)),
-        // Opened to be cut, where it was not to be written.
-        Ok(_) if stores => Err(EACCES),
-        Err(error) if error != EROFS => Err(error),
-        Err(_) if stores => Err(Later::Copy.of(file)),
-        _ => {
+    match T::real_if_written(file, data)? {
+        Some(real) => Ok(Some(real)),
+        None if stores => Err(Later::Copy.of(file)),
+        None => {
             // SAFETY: By the caller's contract.
             unsafe { bindings::ruaufs_helper_vma_never_stores(vma) };
             Ok(None)

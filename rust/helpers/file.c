@@ -7,6 +7,7 @@
 #include <linux/fsnotify.h>
 #include <linux/mm.h>
 #include <linux/pipe_fs_i.h>
+#include <linux/sched/signal.h>
 #include <linux/slab.h>
 #include <linux/task_work.h>
 #include <linux/uio.h>
@@ -133,6 +134,9 @@ void ruaufs_helper_count_down(u32 *count)
 /* Waits until splice() finds something in @pipe, or that nobody writes to it. */
 int ruaufs_helper_wait_for_pipe(struct pipe_inode_info *pipe)
 {
+	/* As splice() itself asks first, with or without something there. */
+	if (signal_pending(current))
+		return -ERESTARTSYS;
 	return wait_event_interruptible(pipe->rd_wait,
 					!pipe_is_empty(pipe) ||
 						!READ_ONCE(pipe->writers));

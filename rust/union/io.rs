@@ -85,6 +85,17 @@ fn opened<'a>(file: &File<Union>, data: &'a OpenFile) -> Result<Option<&'a Backi
     Ok(data.of(file.inode().stack()?.top_inode().address()))
 }
 
+/// The backing file of the instance on top, which may be written, open for that if `file` is.
+#[inline]
+fn real_written<'a>(file: &File<Union>, data: &'a OpenFile) -> Result<&'a BackingFile> {
+    let real = Union::real(file, data)?;
+    if real.writable() || !file.writable() {
+        return Ok(real);
+    }
+    // Opened to be cut, when its branch was not to be written.
+    follow(file, data)
+}
+
 /// Whether the file that is being opened, and must be copied for it, is cut before anything else happens to it. Then the cut
 /// (`setattr`) makes the copy, or leaves all as it was; it is what promotes a file that is opened
 /// for reading and cut, too.
@@ -106,6 +117,10 @@ fn open_original(file: &File<Union>, slot: &Slot) -> Result<ARef<BackingFile>> {
 impl Operations for Union {
     fn prepares(sb: &SuperBlock) -> bool {
         sb.data().copies_on_open()
+    }
+
+    fn to_prepare(file: &File<Union>) -> Result<bool> {
+        on_open::is_wanted(file)
     }
 
     fn prepare(file: &File<Union>) -> Result {
@@ -141,14 +156,17 @@ impl Operations for Union {
     #[inline]
     fn real_for_write<'a>(file: &File<Union>, data: &'a OpenFile) -> Result<&'a BackingFile> {
         Self::make_writable(file)?;
-        Self::real(file, data)
+        real_written(file, data)
     }
 
-    fn real_if_written<'a>(file: &File<Union>, data: &'a OpenFile) -> Result<&'a BackingFile> {
+    fn real_if_written<'a>(
+        file: &File<Union>,
+        data: &'a OpenFile,
+    ) -> Result<Option<&'a BackingFile>> {
         if !file.inode().stack()?.writable() {
-            return Err(EROFS);
+            return Ok(None);
         }
-        Self::real(file, data)
+        real_written(file, data).map(Some)
     }
 
     #[inline]

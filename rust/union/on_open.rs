@@ -49,6 +49,39 @@ use kernel::{
     sync::aref::ARef, //
 };
 
+/// What `file`, which is about to be opened, wants done first, if anything. Who writes to its
+/// instance, or may store to it, keeps it there.
+fn wanted(file: &File<Union>) -> Result<Option<OnOpen>> {
+    let (dentry, inode) = (file.dentry(), file.inode());
+    let source = inode.stack()?.top();
+    let Some(how) = source.branch().access.attrs.on_open() else {
+        return Ok(None);
+    };
+    let fhsm = dentry.sb().data().fhsm.as_ref();
+    if fhsm.is_some_and(|fhsm| fhsm.is_daemon()) {
+        // It moves files itself.
+        return Ok(None);
+    }
+    // What has no name is not looked for again.
+    if (inode.is_dir() && how != OnOpen::CopyAll) || dentry.is_root() || dentry.is_unhashed() {
+        return Ok(None);
+    }
+    if dentry.sb().data().settings().shwh && whname::is_reserved(&dentry.name()?) {
+        return Ok(None);
+    }
+    let stored = inode.data().writes.may_be_mapped_beyond();
+    let writers = || Ok::<_, Error>(stored || source.inode()?.is_open_for_write());
+    if source.branch().writable() && !inode.is_dir() && writers()? {
+        return Ok(None);
+    }
+    Ok(Some(how))
+}
+
+/// Whether an object that is about to be opened must be locked for [`prepare`].
+pub(crate) fn is_wanted(file: &File<Union>) -> Result<bool> {
+    Ok(wanted(file)?.is_some())
+}
+
 /// An object is about to be opened. Its `i_rwsem` is held.
 ///
 /// # Errors
@@ -56,27 +89,10 @@ use kernel::{
 /// `EINTR` if the task was killed.
 pub(crate) fn prepare(file: &File<Union>) -> Result {
     let (dentry, inode) = (file.dentry(), file.inode());
-    let source = inode.stack()?.top();
-    let Some(how) = source.branch().access.attrs.on_open() else {
+    let Some(how) = wanted(file)? else {
         return Ok(());
     };
-    let fhsm = dentry.sb().data().fhsm.as_ref();
-    if fhsm.is_some_and(|fhsm| fhsm.is_daemon()) {
-        // It moves files itself.
-        return Ok(());
-    }
-    // What has no name is not looked for again.
-    if (inode.is_dir() && how != OnOpen::CopyAll) || dentry.is_root() || dentry.is_unhashed() {
-        return Ok(());
-    }
-    if dentry.sb().data().settings().shwh && whname::is_reserved(&dentry.name()?) {
-        return Ok(());
-    }
-    let stored = inode.data().writes.may_be_mapped_beyond();
-    let writers = || Ok::<_, Error>(stored || source.inode()?.is_open_for_write());
-    if source.branch().writable() && !inode.is_dir() && writers()? {
-        return Ok(());
-    }
+    let source = inode.stack()?.top();
     let result = target::nearest_above(&dentry.parent(), source)
         .and_then(|branch| copyup::promote_to(dentry, &branch));
     match result {

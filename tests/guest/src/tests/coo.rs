@@ -2,11 +2,13 @@
 
 //! Copy on open (`coo_reg`, `coo_all`) and move on open (`moo`).
 
-use std::{collections::BTreeSet, path::Path};
+use std::{collections::BTreeSet, path::Path, sync::mpsc, thread, time::Duration};
 
 use rustix::mount::MountFlags;
 
+use super::remount::{opt, remount};
 use crate::harness::{
+    hold::Gap,
     prelude::*,
     scratch::Private,
     union::{mounts_line, remount2},
@@ -17,7 +19,7 @@ cases! {
         nearest_writable_branch, nothing_above, the_last_attribute_counts,
         files_are_moved_when_opened, moved_files_keep_their_numbers, moved_hard_links,
         opened_for_writing, written_meanwhile, attributes_change, no_room_above,
-        changed_while_moving, opened_by_many;
+        changed_while_moving, opened_by_many, written_for_long;
 }
 
 /// What stat(2) says and a copy must keep.
@@ -414,6 +416,39 @@ fn opened_by_many(cx: &Ctx) -> Result<()> {
         }
         u.again()?;
         assert_eq!(names(u.at("d"))?.len(), 12);
+    }
+    Ok(())
+}
+
+/// A write that does not end keeps nobody from opening the file: it stays where it is written.
+fn written_for_long(cx: &Ctx) -> Result<()> {
+    let kind = cx.layout.upper();
+    for perm in ["ro+coo_all", "rw+coo_all", "rw+moo"] {
+        let (before, name) = match perm.starts_with("rw") {
+            true => ("rw", "low"),
+            false => (perm, "up"),
+        };
+        let u = cx
+            .union()
+            .on(kind, "rw", Tree::new().file("up", "data"))
+            .on(kind, before, Tree::new().file("low", "data"))
+            .mount()?;
+        let gap = Gap::new(8192, b'A')?;
+        let writer = sys::open(u.at(name), OFlags::WRONLY)?;
+        remount(&u, &[&opt("mod:", &u.br(1, ""), &format!("={perm}"))])?;
+        thread::scope(|scope| -> Result<()> {
+            let writer = scope.spawn(|| sys::pwrite_fd(&writer, gap.memory().bytes(), 0));
+            gap.wait()?;
+            let (say, hear) = mpsc::channel();
+            let path = u.at(name);
+            scope.spawn(move || say.send(sys::open_ro(path).map(drop)));
+            let opened = hear.recv_timeout(Duration::from_secs(20));
+            gap.fill(b'B')?;
+            writer.join().expect("the writer")?;
+            opened.with_context(|| format!("{perm}: open(2) waits for the writer"))??;
+            Ok(())
+        })?;
+        assert!(!exists(u.br(0, "low")), "{perm}");
     }
     Ok(())
 }
