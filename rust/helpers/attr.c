@@ -33,7 +33,8 @@ static bool sets_other_time(unsigned int valid, unsigned int set,
 
 /*
  * Whether @attr, which setattr_prepare() let pass, changes more of @inode than
- * its change time.  Size and times are those of the instance @from.
+ * its change time.  Times are those of the instance @from.  A cut to the size that
+ * there is moves the modification time on some file systems, such as ext4.
  */
 bool ruaufs_helper_changes_attr(struct mnt_idmap *idmap, struct inode *inode,
 				struct inode *from, const struct iattr *attr)
@@ -44,7 +45,7 @@ bool ruaufs_helper_changes_attr(struct mnt_idmap *idmap, struct inode *inode,
 	       i_gid_needs_update(idmap, attr, inode) ||
 	       ((valid & ATTR_MODE) &&
 		((attr->ia_mode ^ inode->i_mode) & S_IALLUGO)) ||
-	       ((valid & ATTR_SIZE) && attr->ia_size != i_size_read(from)) ||
+	       (valid & ATTR_SIZE) ||
 	       (valid & ATTR_CTIME_SET) ||
 	       sets_other_time(valid & ATTR_ATIME, valid & ATTR_ATIME_SET,
 			       &attr->ia_atime, inode_get_atime(from)) ||
