@@ -75,7 +75,7 @@ guest() {
 
 # guest_tests [--debug]: the time limits are for emulation.
 guest_tests() {
-	local name names tests profile=dev options=(--timeout 2700) guest guests memory=2 part
+	local name names tests profile=dev options=(--timeout 3600) guest guests memory=2 part
 	local listing=()
 	part=$CACHE/log/guest-$(key "$SRC")
 	if [[ ${1:-} == --debug ]]; then
@@ -87,7 +87,7 @@ guest_tests() {
 	fi
 	# A long run: of any length, and optimized.
 	[[ -z ${STEPS:-} ]] || profile=soak
-	[[ -z ${STEPS:-} ]] || options=("${options[@]//2700/86400}")
+	[[ -z ${STEPS:-} ]] || options=("${options[@]//3600/86400}")
 	CARGO_TARGET_DIR=$target/guest-$(key "$SRC")
 	step "build the guest tests" "$SRC/scripts/chroot.sh" cargo build --locked \
 		--profile "$profile" --manifest-path "$SRC/tests/guest/Cargo.toml"
