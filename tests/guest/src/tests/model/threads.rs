@@ -68,6 +68,7 @@ pub(super) fn apart(cx: &Ctx, threads: &Threads, batch: usize, spent: &Spent) ->
     let mut both = Both::new(union, Side::plain(plain), Pair::new(kind), spent);
     both.compare("after all")?;
     sys::drop_caches();
+    both.pair.evicted();
     both.compare("after eviction")?;
     u.again()?;
     Ok(())
