@@ -58,6 +58,7 @@ pub(super) fn apart(cx: &Ctx, threads: &Threads, batch: usize, spent: &Spent) ->
             }
         }
         both.release()?;
+        both.pair.evicted(); // Other threads make branches forget exact counts.
         both.compare(&format!("{name}, after the last step"))
     };
     let results = in_threads(threads, |i, steps| work(format!("t{i}"), steps));
@@ -66,6 +67,7 @@ pub(super) fn apart(cx: &Ctx, threads: &Threads, batch: usize, spent: &Spent) ->
 
     let union = Side::union(u.root().to_owned());
     let mut both = Both::new(union, Side::plain(plain), Pair::new(kind), spent);
+    both.pair.evicted();
     both.compare("after all")?;
     sys::drop_caches();
     both.pair.evicted();
