@@ -47,7 +47,7 @@ pub(super) fn apart(cx: &Ctx, threads: &Threads, batch: usize, spent: &Spent) ->
         let spent = Spent::default();
         let union = Side::union(u.at(&name));
         let own = Side::plain(plain.join(&name));
-        let mut both = Both::new(union, own, Pair::new(kind), &spent);
+        let mut both = Both::new(union, own, Pair::shared(kind), &spent);
         both.compare("before the first step")?;
         for (i, step) in steps.iter().enumerate() {
             let place = || format!("{name}, step {i}, {:?}", step.op);
@@ -58,7 +58,6 @@ pub(super) fn apart(cx: &Ctx, threads: &Threads, batch: usize, spent: &Spent) ->
             }
         }
         both.release()?;
-        both.pair.evicted(); // Other threads make branches forget exact counts.
         both.compare(&format!("{name}, after the last step"))
     };
     let results = in_threads(threads, |i, steps| work(format!("t{i}"), steps));
@@ -67,7 +66,6 @@ pub(super) fn apart(cx: &Ctx, threads: &Threads, batch: usize, spent: &Spent) ->
 
     let union = Side::union(u.root().to_owned());
     let mut both = Both::new(union, Side::plain(plain), Pair::new(kind), spent);
-    both.pair.evicted();
     both.compare("after all")?;
     sys::drop_caches();
     both.pair.evicted();
