@@ -152,11 +152,9 @@ impl Request {
     pub(crate) fn changes(&self, present: Option<&Acl>) -> bool {
         match present {
             None => !self.removes(),
+            Some(_) if self.removes() => true,
             // SAFETY: Not null, so valid by the type's contract; `present` is alive.
-            Some(acl) => {
-                self.removes()
-                    || !unsafe { bindings::ruaufs_helper_same_acl(self.0, acl.0.as_ptr()) }
-            }
+            Some(acl) => !unsafe { bindings::ruaufs_helper_same_acl(self.0, acl.0.as_ptr()) },
         }
     }
 

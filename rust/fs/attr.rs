@@ -97,7 +97,7 @@ impl Stat<'_> {
         });
         ctime.tv_sec = shown.seconds;
         // CAST: Less than a second.
-        ctime.tv_nsec = shown.nanoseconds as _;
+        ctime.tv_nsec = shown.nanoseconds as c_long;
     }
 
     /// As [`Stat::fill_from`], for what is no block device.

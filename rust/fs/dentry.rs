@@ -417,7 +417,6 @@ impl<T: FileSystem> Dentry<T> {
                     room as c_ulong,
                 )
             };
-            let count = usize::try_from(count)?;
             // SAFETY: As many were written, of the same file system; the references are ours.
             unsafe { children.inc_len(count.min(room)) };
             if count <= room {

@@ -221,8 +221,7 @@ const MAX_ROWS: usize = 64;
 fn rows() -> Result<KVec<Row>> {
     // SAFETY: Always callable.
     let cpus = unsafe { bindings::ruaufs_helper_cpus() };
-    let count = usize::try_from(cpus)?.clamp(1, MAX_ROWS);
-    let count = count.next_power_of_two();
+    let count = cpus.clamp(1, MAX_ROWS).next_power_of_two();
     let mut rows = KVec::with_capacity(count, GFP_KERNEL_ACCOUNT)?;
     for _ in 0..count {
         rows.push(

@@ -69,7 +69,8 @@ impl Later {
 /// `file` must be an open file of `T`; no lock is held.
 unsafe extern "C" fn wait_for_gate<T: Mountable>(file: *mut bindings::file) -> c_int {
     // SAFETY: By the contract.
-    drop(unsafe { File::<T>::from_raw(file) }.inode().sb().enter(Doing::Open));
+    let file = unsafe { File::<T>::from_raw(file) };
+    drop(file.inode().sb().enter(Doing::Open));
     0
 }
 

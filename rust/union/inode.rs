@@ -498,11 +498,10 @@ impl Inode {
             let Some(write) = top.branch().try_write()? else {
                 return Ok(false);
             };
-            self.sb().data().cred.scope(|| {
-                Change::new()
-                    .changed()
-                    .apply(write.to(top.path())?)
-            })?;
+            self.sb()
+                .data()
+                .cred
+                .scope(|| Change::new().changed().apply(write.to(top.path())?))?;
             drop(write);
             // A server need not do what it is told.
             Ok(top.inode()?.change_time() != before)

@@ -67,10 +67,7 @@ const FOLLOWING: u32 = 16;
 #[cold]
 fn follow<'a>(file: &File<Union>, data: &'a OpenFile) -> Result<&'a BackingFile> {
     for _ in 0..FOLLOWING {
-        data.go_on(
-            data.newest(),
-            open_slot(file, file.inode().stack()?.top())?,
-        )?;
+        data.go_on(data.newest(), open_slot(file, file.inode().stack()?.top())?)?;
         if let Some(real) = opened(file, data)? {
             return Ok(real);
         }
@@ -96,9 +93,9 @@ fn real_written<'a>(file: &File<Union>, data: &'a OpenFile) -> Result<&'a Backin
     follow(file, data)
 }
 
-/// Whether the file that is being opened, and must be copied for it, is cut before anything else happens to it. Then the cut
-/// (`setattr`) makes the copy, or leaves all as it was; it is what promotes a file that is opened
-/// for reading and cut, too.
+/// Whether the file that is being opened, and must be copied for it, is cut before anything else
+/// happens to it. Then the cut (`setattr`) makes the copy, or leaves all as it was; it is what
+/// promotes a file that is opened for reading and cut, too.
 ///
 /// Not where open(2) may have to fail because of the copy: direct I/O, which its file system may
 /// not have, and one of several names, which may lead to another object by then.

@@ -159,10 +159,6 @@ fn remove(dentry: &Dentry, inode: &Inode, source: &Slot) -> Result {
 }
 
 /// Removes an original, of which the copy is on disk.
-fn unlink(
-    original: Removing<'_>,
-    _copy: OnDisk,
-    then: impl FnOnce(&LockedDir<'_>),
-) -> Result {
+fn unlink(original: Removing<'_>, _copy: OnDisk, then: impl FnOnce(&LockedDir<'_>)) -> Result {
     original.unlink_then(then)
 }

@@ -36,8 +36,9 @@
 //! copied, since the union writes to it on its own branch then. The file that carries the note must
 //! be what the note says, too, each time it is looked for: a copy is of the type of the origin,
 //! what only counts is an empty regular file, and it is the one that was read at the mount
-//! ([`index::File`]). A note is asked for only on branches above the one where the file was found. If two branches are on file systems that
-//! look the same (clones of one image), nothing is believed of either.
+//! ([`index::File`]). A note is asked for only on branches above the one where the file was found.
+//! If two branches are on file systems that look the same (clones of one image), nothing is
+//! believed of either.
 //!
 //! # Locking
 //!

@@ -170,9 +170,8 @@ impl SbInfo {
         cred: Arc<Cred>,
         as_aufs: bool,
         depth: i32,
-        views: impl PinInit<Views>,
+        (views, debug): (impl PinInit<Views>, debugfs::Files),
         maintenance: Registered,
-        debug: debugfs::Files,
         askers: Arc<Worker>,
     ) -> impl PinInit<Self, Error> {
         let si = maintenance.si();

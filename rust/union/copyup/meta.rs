@@ -81,7 +81,16 @@ pub(super) fn copy(
     }
     change.apply(to)?;
     copy_xattrs(source, target, to, tolerance)?;
-    let acl = |which| copy_acl(source, target, target.at(to.dentry()), which, tolerance, write);
+    let acl = |which| {
+        copy_acl(
+            source,
+            target,
+            target.at(to.dentry()),
+            which,
+            tolerance,
+            write,
+        )
+    };
     if inode.kind() != Kind::Symlink {
         acl(Which::Access)?;
     }
@@ -128,12 +137,7 @@ fn copy_acl(
 const CAPABILITY: &[u8] = b"security.capability";
 
 /// Copies all extended attributes but ACLs.
-fn copy_xattrs(
-    source: &Slot,
-    target: &Branch,
-    to: Writable<'_>,
-    tolerance: &Tolerance,
-) -> Result {
+fn copy_xattrs(source: &Slot, target: &Branch, to: Writable<'_>, tolerance: &Tolerance) -> Result {
     let from = source.path();
     let names = match list(source.dentry()) {
         // A branch that knows none has none.

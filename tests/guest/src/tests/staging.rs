@@ -346,7 +346,10 @@ fn owner_of_the_directory_swaps_what_is_made(cx: &Ctx) -> Result<()> {
             let dir = u.at(&format!("p/{n}/d"));
             if let Err(error) = sys::chmod(&dir, 0o750) {
                 // Another object has the temporary name, or none.
-                anyhow::ensure!([Errno::STALE, Errno::NOENT].contains(&error.errno), "{error}");
+                anyhow::ensure!(
+                    [Errno::STALE, Errno::NOENT].contains(&error.errno),
+                    "{error}"
+                );
                 return Ok(());
             }
             anyhow::ensure!(text(dir.join("x"))? == "low");
