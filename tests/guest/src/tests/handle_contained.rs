@@ -28,6 +28,9 @@ cases! {
 
 const PATH: OFlags = OFlags::PATH;
 
+/// The type of a handle that a branch gives, and its words.
+type BranchHandle = (u8, Vec<u32>);
+
 /// The parts of a handle of the union.
 #[derive(Clone, Debug)]
 struct Parts {
@@ -35,7 +38,7 @@ struct Parts {
     tag: u32,
     kind: u8,
     object: Vec<u32>,
-    hint: Option<(u8, Vec<u32>)>,
+    hint: Option<BranchHandle>,
     seal: Option<[u32; 2]>,
 }
 
@@ -47,7 +50,7 @@ fn words(bytes: &[u8]) -> Vec<u32> {
 impl Parts {
     fn of(handle: &Handle) -> Self {
         let words = words(handle.bytes());
-        let len = (words[0] >> 16 & 0xff) as usize;
+        let len = ((words[0] >> 16) & 0xff) as usize;
         let mut rest = words[3 + len..].to_vec();
         let sealed = words[2] >> 31 != 0;
         let seal = sealed.then(|| {
@@ -84,14 +87,14 @@ impl Parts {
 }
 
 /// The handle that a branch's file system gives what is at `path`.
-fn on_branch(path: impl AsRef<Path>) -> Result<(u8, Vec<u32>)> {
+fn on_branch(path: impl AsRef<Path>) -> Result<BranchHandle> {
     let handle = Handle::of(path)?;
     Ok((handle.kind() as u8, words(handle.bytes())))
 }
 
 /// The same without the generation of the inode, where it is known to be the last word: that
 /// stands for any.
-fn of_any_generation(layout: Layout, (kind, mut words): (u8, Vec<u32>)) -> (u8, Vec<u32>) {
+fn of_any_generation(layout: Layout, (kind, mut words): BranchHandle) -> BranchHandle {
     if [Layout::Ext4, Layout::Xfs].contains(&layout) {
         *words.last_mut().expect("words") = 0;
     }
@@ -208,7 +211,7 @@ impl Hiding {
     }
 
     /// Directories that a handle may claim to be the right one.
-    fn hints(&self, path: &Path) -> Result<Vec<Option<(u8, Vec<u32>)>>> {
+    fn hints(&self, path: &Path) -> Result<Vec<Option<BranchHandle>>> {
         let dirs = [
             path.parent().expect("a parent").to_owned(),
             self.u.br(0, ""),

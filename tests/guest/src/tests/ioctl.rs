@@ -296,7 +296,10 @@ fn branch_root_through_other_mounts(cx: &Ctx) -> Result<()> {
         errno(raw(open_dir("/")?, WBR_FD, 0), Errno::PERM);
         anyhow::Ok(())
     })?;
-    in_root(&all, || anyhow::Ok(drop(root_fd(open_dir("/")?, 0, 64)?)))?;
+    in_root(&all, || {
+        drop(root_fd(open_dir("/")?, 0, 64)?);
+        anyhow::Ok(())
+    })?;
     drop(outside);
 
     // A read-only union.
