@@ -17,7 +17,7 @@ T ?=
 
 .PHONY: modules modules_install clean help setup run test shell host-test vm-test
 .PHONY: test-debug test-debug-selftest test-programs shell-debug
-.PHONY: bench lint check fmt rust-analyzer clean-cache
+.PHONY: bench lint check check-commits fmt rust-analyzer clean-cache
 
 modules:
 
@@ -93,6 +93,9 @@ bench: setup
 lint check: setup
 	@scripts/lint.sh
 
+check-commits:
+	@scripts/check-commits.sh $(BASE)
+
 fmt: setup
 	@scripts/fmt.sh
 
@@ -115,7 +118,8 @@ help:
 	@echo '  make build          rust/ruaufs.ko for the stock Debian kernel'
 	@echo '  make tools          the user-space tools: ruaufs, mount.ruaufs, auplink, ...'
 	@echo '  make tools-install  install them (DESTDIR=, prefix=/usr/local, helperdir=/usr/sbin)'
-	@echo '  make lint           clippy, rustfmt, layers, shellcheck: no warnings allowed'
+	@echo '  make lint           clippy, rustfmt, layers, documents, shellcheck: no warnings allowed'
+	@echo '  make check-commits  form and sign-off of commits (BASE=x: those after x)'
 	@echo '  make fmt            format the Rust sources'
 	@echo '  make rust-analyzer  write rust-project.json for editors'
 	@echo '  make setup          just make the environment'

@@ -3,7 +3,7 @@
  * Out-of-line forms of inline functions and macros that Rust calls: prototypes of
  * what is in helpers/, which bindgen reads, so Rust's view cannot drift.  What is
  * longer than a line only strings inline functions together; decisions are taken
- * in Rust.
+ * in Rust, but for those of confirm_attr, lift_flags and current_is_below.
  */
 #ifndef RUAUFS_HELPERS_H
 #define RUAUFS_HELPERS_H

@@ -96,7 +96,8 @@ guest_tests() {
 	[[ -n $names ]] || die "there is no guest test with $filter in its name"
 	guest=("$SRC/scripts/vm.sh" "${options[@]}" --file "$tests"
 		--file "$SRC/scripts/guest/run-tests" --file "$SRC/scripts/guest/check-leaks")
-	if [[ $'\n'$names == *$'\n'tools_* ]]; then # No other test needs them.
+	# No other test needs them.
+	if [[ $'\n'$names == *$'\n'tools_* || $'\n'$names == *$'\n'documents::* ]]; then
 		guest+=(--file "$("$SRC/scripts/build-tools.sh")/bin/ruaufs")
 	fi
 	# See tests/guest/src/main.rs.

@@ -231,7 +231,7 @@ impl<T> Inode<T> {
         unsafe { bindings::ruaufs_helper_i_size_read(self.as_ptr()) }
     }
 
-    /// The device number of the super block: equal for objects of one file system.
+    /// The super block: equal for objects of one file system.
     pub(crate) fn sb_ptr(&self) -> *mut bindings::super_block {
         // SAFETY: `i_sb` never changes.
         unsafe { (*self.as_ptr()).i_sb }

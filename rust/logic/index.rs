@@ -8,7 +8,7 @@
 //!
 //! # Invariants
 //!
-//! I9: an index never changes. The entries of one name are chained in the order of the branches.
+//! An index never changes. The entries of one name are chained in the order of the branches.
 
 #![forbid(unsafe_code)]
 

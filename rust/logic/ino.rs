@@ -32,7 +32,7 @@
 //!
 //! # Invariants
 //!
-//! I10: a number belongs to one object; that of the root is [`ROOT`], no other is below 3.
+//! A number belongs to one object; that of the root is [`ROOT`], no other is below 3.
 
 #![forbid(unsafe_code)]
 

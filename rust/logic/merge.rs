@@ -28,7 +28,7 @@
 //!
 //! # Invariants
 //!
-//! I9: a snapshot never changes.
+//! A snapshot never changes.
 
 #![forbid(unsafe_code)]
 

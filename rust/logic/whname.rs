@@ -13,7 +13,7 @@
 //!
 //! # Invariants
 //!
-//! I8: none of these names enters or leaves through the mount, unless whiteouts are shown: then
+//! None of these names enters or leaves through the mount, unless whiteouts are shown: then
 //! whiteouts and opaque marks leave, but nothing enters.
 
 #![forbid(unsafe_code)]

@@ -19,6 +19,7 @@ mod data;
 mod directories;
 mod dirren;
 mod dirwh;
+mod documents;
 mod failure;
 mod faults;
 mod fhsm;
@@ -116,6 +117,7 @@ pub(crate) fn all() -> Vec<Case> {
         policy::cases(),
         shwh::cases(),
         dirwh::cases(),
+        documents::cases(),
         rdcache::cases(),
         coo::cases(),
         hardlink::cases(),

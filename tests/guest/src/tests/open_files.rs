@@ -93,7 +93,7 @@ fn new_mapping_through_an_old_descriptor(cx: &Ctx) -> Result<()> {
 
 /// A mapping cannot be moved to another file by a module. It goes on showing the original, which
 /// nobody changes, as it was when the copy was made; it never shows a mixture, and never faults
-/// where the original has data. See "Mappings" in the admin guide.
+/// where the original has data. See "Mappings" in `ruaufs-reference.rst`.
 fn old_mapping_stays_as_it_was(cx: &Ctx) -> Result<()> {
     let data: Vec<u8> = (0..20_000).map(|i| (i / 7) as u8).collect();
     let u = cx

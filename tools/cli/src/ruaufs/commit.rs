@@ -156,14 +156,19 @@ fn then_look_again(union: &Union, access: &str, work: impl FnOnce() -> Result<()
     }
 }
 
+/// A number of objects, in words.
+fn objects(number: u64) -> String {
+    format!("{number} object{}", if number == 1 { "" } else { "s" })
+}
+
 fn dry_run(branches: Branches, options: Options) -> Result<()> {
     let commit = Commit::new(branches, options)?;
     let survey = commit.survey(&mut Printer)?;
     complain(&survey.problems, survey.more_problems)?;
     let how = if survey.links { "linked" } else { "copied" };
     say(format_args!(
-        "{} objects; {} to be {how}; nothing was changed",
-        survey.objects,
+        "{}; {} to be {how}; nothing was changed",
+        objects(survey.objects),
         HumanBytes(survey.bytes)
     ))
 }
@@ -201,8 +206,8 @@ pub(crate) fn run_with_bar(branches: Branches, options: Options) -> Result<()> {
     watch.bar.finish_and_clear();
     result?;
     say(format_args!(
-        "{} objects, {} merged",
-        survey.objects,
+        "{}, {} merged",
+        objects(survey.objects),
         HumanBytes(survey.bytes)
     ))
 }
