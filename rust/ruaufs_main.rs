@@ -28,6 +28,7 @@
 mod bindings;
 mod fs;
 mod kobj;
+#[path = "logic/lib.rs"]
 mod logic;
 mod mem_cache;
 mod union;

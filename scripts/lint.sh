@@ -29,7 +29,7 @@ kernel_lints() {
 
 cargo_lints() {
 	local crate
-	for crate in "$SRC"/tests/{host,guest,bench} "$SRC/tools"; do
+	for crate in "$SRC"/rust/logic "$SRC"/tests/{host,guest,bench} "$SRC/tools"; do
 		[[ -e $crate/Cargo.toml ]] || continue
 		CARGO_TARGET_DIR=$CACHE/target/${crate##*/}-$(key "$SRC") "${in_root[@]}" \
 			cargo clippy --quiet --locked --all-targets \

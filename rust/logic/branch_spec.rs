@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 use super::env::{
+    Help,
     KVec,
     Result,
     EINVAL,
@@ -16,7 +17,7 @@ use super::env::{
 
 /// What the union may do with a branch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Perm {
+pub enum Perm {
     /// Read and write.
     Rw,
     /// Read; somebody else may still change it.
@@ -26,18 +27,29 @@ pub(crate) enum Perm {
 }
 
 impl Perm {
+    /// All of them, and what they mean.
+    pub const ALL: [(Perm, Help); 3] = [
+        (Perm::Rw, Help::new("the union reads and writes it")),
+        (
+            Perm::Ro,
+            Help::new("the union reads it; it may still be changed directly"),
+        ),
+        (
+            Perm::Rr,
+            Help::new("the union reads it; nothing can change it (squashfs, iso9660)"),
+        ),
+    ];
+
     /// Reads the word of a permission.
-    fn from_word(word: &[u8]) -> Option<Self> {
-        match word {
-            b"rw" => Some(Perm::Rw),
-            b"ro" => Some(Perm::Ro),
-            b"rr" => Some(Perm::Rr),
-            _ => None,
-        }
+    pub fn from_word(word: &[u8]) -> Option<Self> {
+        Self::ALL
+            .iter()
+            .map(|(perm, _)| *perm)
+            .find(|perm| perm.word() == word)
     }
 
     /// Returns the word of the permission.
-    pub(crate) fn word(self) -> &'static [u8] {
+    pub const fn word(self) -> &'static [u8] {
         match self {
             Perm::Rw => b"rw",
             Perm::Ro => b"ro",
@@ -48,38 +60,38 @@ impl Perm {
 
 /// A set of branch attributes. The bits have aufs's values, which its ioctls show.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Attrs {
+pub struct Attrs {
     /// The union of the bits below.
     bits: u32,
 }
 
 impl Attrs {
     /// `coo_reg`: a regular file is copied up when it is opened.
-    pub(crate) const COO_REG: Attrs = Attrs { bits: 0x8 };
+    pub const COO_REG: Attrs = Attrs { bits: 0x8 };
     /// `coo_all`: as `coo_reg`, directories too.
-    pub(crate) const COO_ALL: Attrs = Attrs { bits: 0x10 };
+    pub const COO_ALL: Attrs = Attrs { bits: 0x10 };
     /// `fhsm`: the branch takes part in hierarchical storage management.
-    pub(crate) const FHSM: Attrs = Attrs { bits: 0x20 };
+    pub const FHSM: Attrs = Attrs { bits: 0x20 };
     /// `unpin`: obsolete, dropped by the parser.
-    pub(crate) const UNPIN: Attrs = Attrs { bits: 0x40 };
+    pub const UNPIN: Attrs = Attrs { bits: 0x40 };
     /// `icexsec`: errors on `security.*` attributes are ignored when copying up to the branch.
-    pub(crate) const ICEX_SEC: Attrs = Attrs { bits: 0x80 };
+    pub const ICEX_SEC: Attrs = Attrs { bits: 0x80 };
     /// `icexsys`: the same for `system.*`.
-    pub(crate) const ICEX_SYS: Attrs = Attrs { bits: 0x100 };
+    pub const ICEX_SYS: Attrs = Attrs { bits: 0x100 };
     /// `icextr`: the same for `trusted.*`.
-    pub(crate) const ICEX_TR: Attrs = Attrs { bits: 0x200 };
+    pub const ICEX_TR: Attrs = Attrs { bits: 0x200 };
     /// `icexusr`: the same for `user.*`.
-    pub(crate) const ICEX_USR: Attrs = Attrs { bits: 0x400 };
+    pub const ICEX_USR: Attrs = Attrs { bits: 0x400 };
     /// `icexoth`: the same for all other names.
-    pub(crate) const ICEX_OTH: Attrs = Attrs { bits: 0x800 };
+    pub const ICEX_OTH: Attrs = Attrs { bits: 0x800 };
     /// `icex`: all of the five.
-    pub(crate) const ICEX: Attrs = Attrs { bits: 0xf80 };
+    pub const ICEX: Attrs = Attrs { bits: 0xf80 };
     /// `wh`: whiteouts and opaque marks on the branch count although it is not writable.
-    pub(crate) const WH: Attrs = Attrs { bits: 0x1000 };
+    pub const WH: Attrs = Attrs { bits: 0x1000 };
     /// `nolwh`: each whiteout is a file of its own instead of a hard link.
-    pub(crate) const NOLWH: Attrs = Attrs { bits: 0x2000 };
+    pub const NOLWH: Attrs = Attrs { bits: 0x2000 };
     /// `moo`: as `coo_reg`, and the original is removed.
-    pub(crate) const MOO: Attrs = Attrs { bits: 0x4000 };
+    pub const MOO: Attrs = Attrs { bits: 0x4000 };
 
     /// The copy-on-open attributes, of which the last one given counts.
     const ON_OPEN: Attrs = Attrs { bits: 0x4018 };
@@ -88,61 +100,109 @@ impl Attrs {
     /// Attributes for read-only branches only.
     const READ_ONLY_ONLY: Attrs = Attrs::WH;
 
-    /// The words, in the order in which they are written.
-    const WORDS: &'static [(&'static [u8], Attrs)] = &[
-        (b"coo_reg", Attrs::COO_REG),
-        (b"coo_all", Attrs::COO_ALL),
-        (b"unpin", Attrs::UNPIN),
-        (b"fhsm", Attrs::FHSM),
-        (b"icex", Attrs::ICEX),
-        (b"icexsec", Attrs::ICEX_SEC),
-        (b"icexsys", Attrs::ICEX_SYS),
-        (b"icextr", Attrs::ICEX_TR),
-        (b"icexusr", Attrs::ICEX_USR),
-        (b"icexoth", Attrs::ICEX_OTH),
-        (b"wh", Attrs::WH),
-        (b"moo", Attrs::MOO),
-        (b"nolwh", Attrs::NOLWH),
+    /// The words and what they mean, in the order in which they are written.
+    pub const WORDS: &'static [(&'static [u8], Attrs, Help)] = &[
+        (
+            b"coo_reg",
+            Attrs::COO_REG,
+            Help::new("a regular file is copied up when it is opened"),
+        ),
+        (
+            b"coo_all",
+            Attrs::COO_ALL,
+            Help::new("as coo_reg, directories too"),
+        ),
+        (b"unpin", Attrs::UNPIN, Help::new("obsolete, no effect")),
+        (
+            b"fhsm",
+            Attrs::FHSM,
+            Help::new("the branch takes part in hierarchical storage management"),
+        ),
+        (
+            b"icex",
+            Attrs::ICEX,
+            Help::new("errors on extended attributes are ignored in copies to the branch"),
+        ),
+        (
+            b"icexsec",
+            Attrs::ICEX_SEC,
+            Help::new("the same for security.* only"),
+        ),
+        (
+            b"icexsys",
+            Attrs::ICEX_SYS,
+            Help::new("the same for system.* only"),
+        ),
+        (
+            b"icextr",
+            Attrs::ICEX_TR,
+            Help::new("the same for trusted.* only"),
+        ),
+        (
+            b"icexusr",
+            Attrs::ICEX_USR,
+            Help::new("the same for user.* only"),
+        ),
+        (
+            b"icexoth",
+            Attrs::ICEX_OTH,
+            Help::new("the same for other names only"),
+        ),
+        (
+            b"wh",
+            Attrs::WH,
+            Help::new("whiteouts and opaque marks on the branch count"),
+        ),
+        (
+            b"moo",
+            Attrs::MOO,
+            Help::new("as coo_reg, and the original is removed"),
+        ),
+        (
+            b"nolwh",
+            Attrs::NOLWH,
+            Help::new("each whiteout is a file of its own, no hard link"),
+        ),
     ];
 
     /// Returns the bits.
-    pub(crate) const fn bits(self) -> u32 {
+    pub const fn bits(self) -> u32 {
         self.bits
     }
 
     /// Tells whether there is none.
-    pub(crate) const fn is_empty(self) -> bool {
+    pub const fn is_empty(self) -> bool {
         self.bits == 0
     }
 
     /// Tells whether all of `other` are there.
-    pub(crate) const fn contains(self, other: Attrs) -> bool {
+    pub const fn contains(self, other: Attrs) -> bool {
         self.bits & other.bits == other.bits
     }
 
     /// Returns those that are in both.
-    pub(crate) const fn common(self, other: Attrs) -> Attrs {
+    pub const fn common(self, other: Attrs) -> Attrs {
         Attrs {
             bits: self.bits & other.bits,
         }
     }
 
     /// Returns these and `other`.
-    pub(crate) const fn with(self, other: Attrs) -> Attrs {
+    pub const fn with(self, other: Attrs) -> Attrs {
         Attrs {
             bits: self.bits | other.bits,
         }
     }
 
     /// Returns these but not `other`.
-    pub(crate) const fn without(self, other: Attrs) -> Attrs {
+    pub const fn without(self, other: Attrs) -> Attrs {
         Attrs {
             bits: self.bits & !other.bits,
         }
     }
 
     /// Returns what is done when an object of the branch is opened.
-    pub(crate) fn on_open(self) -> Option<OnOpen> {
+    pub fn on_open(self) -> Option<OnOpen> {
         let given = self.common(Self::ON_OPEN);
         if given.is_empty() {
             return None;
@@ -157,9 +217,9 @@ impl Attrs {
     }
 
     /// Writes `+` and the word of each attribute.
-    pub(crate) fn write_to(self, out: &mut dyn FnMut(&[u8])) {
+    pub fn write_to(self, out: &mut dyn FnMut(&[u8])) {
         let mut left = self;
-        for &(word, attr) in Self::WORDS {
+        for &(word, attr, _) in Self::WORDS {
             if left.contains(attr) {
                 left = left.without(attr);
                 out(b"+");
@@ -168,12 +228,26 @@ impl Attrs {
         }
     }
 
+    /// Reads one word.
+    pub fn from_word(word: &[u8]) -> Option<Self> {
+        let row = Self::WORDS.iter().find(|(known, ..)| *known == word);
+        row.map(|&(_, attr, _)| attr)
+    }
+
+    /// Returns those that mean nothing with a permission.
+    pub const fn misfits(self, perm: Perm) -> Attrs {
+        self.common(match perm {
+            Perm::Rw => Attrs::READ_ONLY_ONLY,
+            Perm::Ro | Perm::Rr => Attrs::WRITABLE_ONLY,
+        })
+    }
+
     /// Reads words up to the first unknown one; returns that and all that follows it too.
     fn from_words(mut text: &[u8]) -> (Attrs, Option<&[u8]>) {
         let mut attrs = Attrs::default();
         loop {
             let (word, rest) = split_at_byte(text, b'+');
-            let Some(&(_, attr)) = Self::WORDS.iter().find(|(known, _)| *known == word) else {
+            let Some(attr) = Self::from_word(word) else {
                 return (attrs, Some(text));
             };
             if Self::ON_OPEN.contains(attr) {
@@ -190,7 +264,7 @@ impl Attrs {
 
 /// What is done when an object is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum OnOpen {
+pub enum OnOpen {
     /// `coo_reg`: a regular file is copied up.
     CopyRegular,
     /// `coo_all`: a directory, too.
@@ -201,16 +275,16 @@ pub(crate) enum OnOpen {
 
 /// What the union may do with a branch, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Access {
+pub struct Access {
     /// The permission.
-    pub(crate) perm: Perm,
+    pub perm: Perm,
     /// The attributes.
-    pub(crate) attrs: Attrs,
+    pub attrs: Attrs,
 }
 
 impl Access {
     /// Makes an access without attributes.
-    pub(crate) const fn new(perm: Perm) -> Self {
+    pub const fn new(perm: Perm) -> Self {
         Access {
             perm,
             attrs: Attrs { bits: 0 },
@@ -218,7 +292,7 @@ impl Access {
     }
 
     /// Returns aufs's bits of permission and attributes.
-    pub(crate) const fn bits(&self) -> u32 {
+    pub const fn bits(&self) -> u32 {
         let perm = match self.perm {
             Perm::Rw => 1,
             Perm::Ro => 2,
@@ -228,22 +302,22 @@ impl Access {
     }
 
     /// Tells whether the union may change the branch.
-    pub(crate) fn may_write(&self) -> bool {
+    pub fn may_write(&self) -> bool {
         self.perm == Perm::Rw
     }
 
     /// Tells whether whiteouts and opaque marks found on the branch count.
-    pub(crate) fn honours_whiteouts(&self) -> bool {
+    pub fn honours_whiteouts(&self) -> bool {
         self.may_write() || self.attrs.contains(Attrs::WH)
     }
 
     /// Tells whether whiteouts made on the branch are hard links of one file.
-    pub(crate) fn makes_linked_whiteouts(&self) -> bool {
+    pub fn makes_linked_whiteouts(&self) -> bool {
         self.may_write() && !self.attrs.contains(Attrs::NOLWH)
     }
 
     /// Writes the access as it is parsed: `rw`, `ro+wh`.
-    pub(crate) fn write_to(&self, out: &mut dyn FnMut(&[u8])) {
+    pub fn write_to(&self, out: &mut dyn FnMut(&[u8])) {
         out(self.perm.word());
         self.attrs.write_to(out);
     }
@@ -253,7 +327,7 @@ impl Access {
     /// # Errors
     ///
     /// - `ENOMEM`.
-    pub(crate) fn parse(text: &[u8], notes: &mut Warnings) -> Result<Self> {
+    pub fn parse(text: &[u8], notes: &mut Warnings) -> Result<Self> {
         if text.is_empty() {
             // `PATH=`
             return Ok(Access::new(Perm::Ro));
@@ -274,10 +348,7 @@ impl Access {
             attrs = attrs.without(Attrs::UNPIN);
             notes.push(Warning::ObsoleteAttr(Attrs::UNPIN), GFP_KERNEL_ACCOUNT)?;
         }
-        let misfit = attrs.common(match perm {
-            Perm::Rw => Attrs::READ_ONLY_ONLY,
-            Perm::Ro | Perm::Rr => Attrs::WRITABLE_ONLY,
-        });
+        let misfit = attrs.misfits(perm);
         if !misfit.is_empty() {
             attrs = attrs.without(misfit);
             notes.push(
@@ -296,7 +367,7 @@ impl Access {
 ///
 /// The requested index counts within one mount or remount call; `append` requests a non-zero one,
 /// `prepend` zero. A file system that is inherently read-only is squashfs, iso9660, cramfs, romfs.
-pub(crate) fn default_access(
+pub fn default_access(
     requested_index_is_zero: bool,
     union_read_only: bool,
     fs_is_inherently_ro: bool,
@@ -312,7 +383,7 @@ pub(crate) fn default_access(
 
 /// What was wrong in a branch string, and ignored.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Warning {
+pub enum Warning {
     /// This permission (with its attributes) is unknown; `ro` is taken.
     UnknownPerm(KVec<u8>),
     /// The first of these attributes is unknown; it and all after it are dropped.
@@ -330,7 +401,7 @@ pub(crate) enum Warning {
 
 impl Warning {
     /// Writes one line of text for the log, without end of line.
-    pub(crate) fn write_to(&self, out: &mut dyn FnMut(&[u8])) {
+    pub fn write_to(&self, out: &mut dyn FnMut(&[u8])) {
         match self {
             Warning::UnknownPerm(text) => {
                 out(b"unknown branch permission \"");
@@ -370,22 +441,23 @@ impl Warning {
 }
 
 /// What was wrong in one branch string: at most three things.
-pub(crate) type Warnings = KVec<Warning>;
+pub type Warnings = KVec<Warning>;
 
 /// A branch as the user asked for it.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct BranchSpec {
+pub struct BranchSpec {
     /// The path, not empty, without NUL and `=`.
-    pub(crate) path: KVec<u8>,
+    pub path: KVec<u8>,
     /// The access; `None` if it was left out, then [`default_access`] tells.
-    pub(crate) access: Option<Access>,
+    pub access: Option<Access>,
     /// What was ignored.
-    pub(crate) notes: Warnings,
+    pub notes: Warnings,
 }
 
 impl BranchSpec {
     /// Writes the branch as it is parsed.
-    pub(crate) fn write_to(&self, out: &mut dyn FnMut(&[u8])) {
+    #[cfg(not(CONFIG_RUST))]
+    pub fn write_to(&self, out: &mut dyn FnMut(&[u8])) {
         out(&self.path);
         if let Some(access) = &self.access {
             out(b"=");
@@ -400,7 +472,7 @@ impl BranchSpec {
 ///
 /// - `EINVAL`: the path is empty or has a NUL byte.
 /// - `ENOMEM`.
-pub(crate) fn parse(spec: &[u8]) -> Result<BranchSpec> {
+pub fn parse(spec: &[u8]) -> Result<BranchSpec> {
     let (path, access) = split_at_byte(spec, b'=');
     if path.is_empty() || path.contains(&0) {
         return Err(EINVAL);

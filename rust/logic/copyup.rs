@@ -16,7 +16,7 @@ use super::{
 ///
 /// `branches` describes all branches, and where the entry's parent directory exists. The answer
 /// `top` means that no copy is needed; `None` means `EROFS`. The answer is never below `top`.
-pub(crate) fn choose(policy: CopyUpPolicy, branches: &[Branch], top: usize) -> Option<usize> {
+pub fn choose(policy: CopyUpPolicy, branches: &[Branch], top: usize) -> Option<usize> {
     if branches.get(top)?.writable {
         return Some(top);
     }
@@ -44,7 +44,7 @@ const OTHER: u16 = 0x20;
 /// Who had less by name than the class that he falls into takes that from the whole class: a user
 /// may be in the owning group, or be one of the others; a group by name counted together with the
 /// owning group, so it takes something from the others only.
-pub(crate) fn mode_without_acl(mode: u16, acl: impl Iterator<Item = (u16, u16)> + Clone) -> u16 {
+pub fn mode_without_acl(mode: u16, acl: impl Iterator<Item = (u16, u16)> + Clone) -> u16 {
     let with = |wanted: u16| acl.clone().filter(move |&(tag, _)| tag == wanted);
     let may = |wanted: u16| with(wanted).next().map(|(_, perm)| perm & 7);
     let mask = may(MASK).unwrap_or(7);

@@ -12,23 +12,23 @@ use super::options::CreatePolicy;
 
 /// What is known about one branch, seen from the directory in question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Branch {
+pub struct Branch {
     /// Whether the union may change it now.
-    pub(crate) writable: bool,
+    pub writable: bool,
     /// Whether the directory exists there and is part of the union's directory.
-    pub(crate) has_parent: bool,
+    pub has_parent: bool,
     /// The bytes that are free for everybody; only policies that look at space want it.
-    pub(crate) free: u64,
+    pub free: u64,
 }
 
 /// What would hide a new entry on the branches below.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Bounds {
+pub struct Bounds {
     /// The topmost branch on which the new name has a whiteout or the directory is opaque.
-    pub(crate) own: Option<usize>,
+    pub own: Option<usize>,
     /// The topmost branch on which a parent of the directory is opaque, or on which the
     /// directory or a parent of it has a whiteout.
-    pub(crate) inherited: Option<usize>,
+    pub inherited: Option<usize>,
 }
 
 impl Bounds {
@@ -43,7 +43,7 @@ impl Bounds {
 
 /// How often policy `rr` has chosen a branch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Turn {
+pub enum Turn {
     /// For a file it goes on: this is the number of files that had a turn before.
     File(u64),
     /// A directory goes with the last file: this is the number of files so far.
@@ -53,7 +53,7 @@ pub(crate) enum Turn {
 /// Chooses the branch for a new entry; `None` means `EROFS`.
 ///
 /// `turn` is asked at most once, when `rr` has the word.
-pub(crate) fn choose(
+pub fn choose(
     policy: CreatePolicy,
     branches: &[Branch],
     bounds: Bounds,
@@ -92,7 +92,7 @@ pub(crate) fn choose(
 }
 
 /// Finds the writable branch which is nearest above `below`, itself not included.
-pub(crate) fn nearest_writable_above(branches: &[Branch], below: usize) -> Option<usize> {
+pub fn nearest_writable_above(branches: &[Branch], below: usize) -> Option<usize> {
     branches
         .get(..below)?
         .iter()
@@ -104,7 +104,7 @@ pub(crate) fn nearest_writable_above(branches: &[Branch], below: usize) -> Optio
 ///
 /// `whiteout` is the branch on which the new name has a whiteout; what is created must not be
 /// hidden by it. `None` means `EROFS`: this policy never looks downwards.
-pub(crate) fn tdp(branches: &[Branch], whiteout: Option<usize>) -> Option<usize> {
+pub fn tdp(branches: &[Branch], whiteout: Option<usize>) -> Option<usize> {
     let parent = branches.iter().position(|branch| branch.has_parent)?;
     let start = whiteout.map_or(parent, |at| at.min(parent));
     if branches.get(start)?.writable {

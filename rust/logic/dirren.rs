@@ -34,10 +34,10 @@ use super::{
 };
 
 /// The list of inode numbers at the root of a branch.
-pub(crate) const LIST: &[u8] = b".wh..wh.hino";
+pub const LIST: &[u8] = b".wh..wh.hino";
 
 /// With these bytes begins the name of a record.
-const RECORD_PREFIX: &[u8] = b".wh..wh..dr.";
+pub const RECORD_PREFIX: &[u8] = b".wh..wh..dr.";
 
 /// The first four bytes of a record.
 const MAGIC: [u8; 4] = 0x6164_7201_u32.to_be_bytes();
@@ -46,18 +46,18 @@ const MAGIC: [u8; 4] = 0x6164_7201_u32.to_be_bytes();
 const HEADER: usize = 24;
 
 /// The length of the longest record.
-pub(crate) const RECORD_MAX: usize = HEADER + 255;
+pub const RECORD_MAX: usize = HEADER + 255;
 
 /// The bytes of one number in the list.
-pub(crate) const NUMBER: usize = 8;
+pub const NUMBER: usize = 8;
 
 /// What a renamed directory is on a branch below.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Record<'a> {
+pub struct Record<'a> {
     /// The inode number there.
-    pub(crate) ino: u64,
+    pub ino: u64,
     /// The name there, 1 to 255 bytes.
-    pub(crate) name: &'a [u8],
+    pub name: &'a [u8],
 }
 
 impl<'a> Record<'a> {
@@ -66,7 +66,7 @@ impl<'a> Record<'a> {
     /// # Errors
     ///
     /// `ENOMEM`; `EINVAL` if the name has no length that a name can have.
-    pub(crate) fn encode(&self) -> Result<KVec<u8>> {
+    pub fn encode(&self) -> Result<KVec<u8>> {
         let len = u8::try_from(self.name.len()).map_err(|_| EINVAL)?;
         if len == 0 {
             return Err(EINVAL);
@@ -85,7 +85,7 @@ impl<'a> Record<'a> {
     }
 
     /// Reads a stored record; `None` if it is none.
-    pub(crate) fn decode(bytes: &'a [u8]) -> Option<Self> {
+    pub fn decode(bytes: &'a [u8]) -> Option<Self> {
         let (magic, rest) = bytes.split_first_chunk::<4>()?;
         let (_, rest) = rest.split_first_chunk::<4>()?;
         let (ino, rest) = rest.split_first_chunk::<8>()?;
@@ -105,14 +105,14 @@ impl<'a> Record<'a> {
 }
 
 /// Reads the list of inode numbers. Bytes at its end that make no number are left out.
-pub(crate) fn numbers(list: &[u8]) -> impl Iterator<Item = u64> + '_ {
+pub fn numbers(list: &[u8]) -> impl Iterator<Item = u64> + '_ {
     list.chunks_exact(NUMBER)
         .filter_map(|chunk| chunk.try_into().ok())
         .map(u64::from_be_bytes)
 }
 
 /// The list of `numbers`.
-pub(crate) fn list(numbers: impl Iterator<Item = u64>) -> Result<KVVec<u8>> {
+pub fn list(numbers: impl Iterator<Item = u64>) -> Result<KVVec<u8>> {
     let mut bytes = KVVec::new();
     for number in numbers {
         bytes.extend_from_slice(&number.to_be_bytes(), GFP_KERNEL)?;
@@ -138,7 +138,7 @@ fn hex(to: &mut KVec<u8>, n: u32, width: u32) -> Result {
 /// The name of the record for a branch: `fsid` is the identity of its file system, 0 if it has
 /// none, `device` the number of the device that it is on (major, minor), `root` the inode number
 /// of its root.
-pub(crate) fn record_name(fsid: u64, device: (u32, u32), root: u64) -> Result<KVec<u8>> {
+pub fn record_name(fsid: u64, device: (u32, u32), root: u64) -> Result<KVec<u8>> {
     let mut name = KVec::new();
     name.extend_from_slice(RECORD_PREFIX, GFP_KERNEL)?;
     if fsid != 0 {

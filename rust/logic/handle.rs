@@ -32,7 +32,7 @@ const VERSION: u32 = 1;
 /// Words before the handle on the branch.
 const HEAD: usize = 3;
 /// The most words that the kernel hands out (`MAX_HANDLE_SZ`).
-pub(crate) const MAX_WORDS: usize = 32;
+pub const MAX_WORDS: usize = 32;
 /// Words of a seal.
 const SEAL: usize = 2;
 /// The bit of word 2 that says there is one.
@@ -45,32 +45,32 @@ const ROOT: u8 = 0xff;
 
 /// A handle that a file system gave.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Part<'a> {
+pub struct Part<'a> {
     /// Its type.
-    pub(crate) kind: u8,
+    pub kind: u8,
     /// Its contents.
-    pub(crate) words: &'a [u32],
+    pub words: &'a [u32],
 }
 
 /// What a handle of the union says of an object.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Object<'a> {
+pub struct Object<'a> {
     /// The number of the branch's identity.
-    pub(crate) branch: u16,
+    pub branch: u16,
     /// The tag of the branch.
-    pub(crate) tag: u32,
+    pub tag: u32,
     /// The handle on the branch.
-    pub(crate) object: Part<'a>,
+    pub object: Part<'a>,
     /// The hint, if there is one.
-    pub(crate) dir: Option<Part<'a>>,
+    pub dir: Option<Part<'a>>,
     /// The seal, if there is one.
-    pub(crate) seal: Option<u64>,
+    pub seal: Option<u64>,
 }
 
 impl Object<'_> {
     /// The seal that it has under `key`: of the branch's tag and the handle there. It says
     /// nothing about the hint.
-    pub(crate) fn seal_by(&self, key: Key) -> u64 {
+    pub fn seal_by(&self, key: Key) -> u64 {
         let mut bytes = [0; 4 * (MAX_WORDS + 2)];
         let words = [self.tag, u32::from(self.object.kind)];
         let words = words.iter().chain(self.object.words);
@@ -83,14 +83,14 @@ impl Object<'_> {
     }
 
     /// Tells whether its seal is one under `key`.
-    pub(crate) fn is_sealed_by(&self, key: Key) -> bool {
+    pub fn is_sealed_by(&self, key: Key) -> bool {
         self.seal == Some(self.seal_by(key))
     }
 }
 
 /// What a handle leads to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Target<'a> {
+pub enum Target<'a> {
     /// The root of the union.
     Root,
     /// An object on a branch.
@@ -99,7 +99,7 @@ pub(crate) enum Target<'a> {
 
 impl Target<'_> {
     /// Appends the handle to `out`. `EOVERFLOW` if it would be longer than a handle may be.
-    pub(crate) fn write(&self, out: &mut KVec<u32>) -> Result {
+    pub fn write(&self, out: &mut KVec<u32>) -> Result {
         let Target::Object(this) = self else {
             return head(out, 0, 0, 0, u32::from(ROOT), HEAD);
         };
@@ -144,7 +144,7 @@ fn head(
 }
 
 /// Reads a handle: what it leads to, and the words behind it. `None` if it is none of ours.
-pub(crate) fn parse(words: &[u32]) -> Option<(Target<'_>, &[u32])> {
+pub fn parse(words: &[u32]) -> Option<(Target<'_>, &[u32])> {
     let (&[first, tag, third], _) = words.split_first_chunk::<HEAD>()?;
     // CAST: Each takes the bits that it wants.
     let (version, len, branch) = (first >> 24, (first >> 16) as u8, first as u16);

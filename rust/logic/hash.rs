@@ -16,7 +16,7 @@ use super::env::{
 
 /// The secret of one table.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Key(pub(crate) u64, pub(crate) u64);
+pub struct Key(pub u64, pub u64);
 
 /// The state of the hash.
 struct Sip {
@@ -60,12 +60,12 @@ impl Sip {
 impl Key {
     /// Hashes `bytes` by SipHash-1-3.
     #[inline]
-    pub(crate) fn hash64(self, bytes: &[u8]) -> u64 {
+    pub fn hash64(self, bytes: &[u8]) -> u64 {
         self.sip::<1, 3>(bytes)
     }
 
     /// The code that who does not know the key cannot make for `bytes`: SipHash-2-4.
-    pub(crate) fn authenticate(self, bytes: &[u8]) -> u64 {
+    pub fn authenticate(self, bytes: &[u8]) -> u64 {
         self.sip::<2, 4>(bytes)
     }
 
@@ -92,21 +92,21 @@ impl Key {
     }
 
     /// Hashes `bytes` to 32 bits.
-    pub(crate) fn hash(self, bytes: &[u8]) -> u32 {
+    pub fn hash(self, bytes: &[u8]) -> u32 {
         // CAST: All bits are equally good.
         self.hash64(bytes) as u32
     }
 }
 
 /// A hash table of numbers: open addressing, linear probing, at least a quarter of it free.
-pub(crate) struct Table {
+pub struct Table {
     /// Number + 1, or 0 for a free place; the length is a power of two.
     places: KVVec<u32>,
 }
 
 impl Table {
     /// Makes a table for `count` numbers.
-    pub(crate) fn new(count: usize) -> Result<Self> {
+    pub fn new(count: usize) -> Result<Self> {
         // NO-OVERFLOW: Callers limit `count` to far less.
         let len = (count + count / 3 + 1).next_power_of_two();
         Ok(Table {
@@ -120,7 +120,7 @@ impl Table {
     }
 
     /// Finds the number that `is_it`, or else the place where it belongs.
-    pub(crate) fn find(&self, hash: u32, is_it: impl Fn(u32) -> bool) -> Result<u32, usize> {
+    pub fn find(&self, hash: u32, is_it: impl Fn(u32) -> bool) -> Result<u32, usize> {
         match self.find_place(hash, is_it) {
             (_, Some(n)) => Ok(n),
             (place, None) => Err(place),
@@ -128,11 +128,7 @@ impl Table {
     }
 
     /// Finds the number that `is_it`, and the place where it is or belongs.
-    pub(crate) fn find_place(
-        &self,
-        hash: u32,
-        is_it: impl Fn(u32) -> bool,
-    ) -> (usize, Option<u32>) {
+    pub fn find_place(&self, hash: u32, is_it: impl Fn(u32) -> bool) -> (usize, Option<u32>) {
         let mask = self.places.len().wrapping_sub(1);
         // CAST: `usize` has at least 32 bits.
         let mut place = hash as usize & mask;
@@ -146,7 +142,7 @@ impl Table {
     }
 
     /// Puts `n` into a place that [`Self::find`] or [`Self::find_place`] returned.
-    pub(crate) fn set(&mut self, place: usize, n: u32) {
+    pub fn set(&mut self, place: usize, n: u32) {
         if let Some(slot) = self.places.get_mut(place) {
             *slot = n.wrapping_add(1);
         }

@@ -35,7 +35,7 @@ const NONE: u32 = u32::MAX;
 
 /// What a branch has of a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum What {
+pub enum What {
     /// An entry.
     Entry,
     /// Its whiteout.
@@ -44,11 +44,11 @@ pub(crate) enum What {
 
 /// What the names of one branch are wanted for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Wanted {
+pub struct Wanted {
     /// Its entries are.
-    pub(crate) entries: bool,
+    pub entries: bool,
     /// Its whiteouts are.
-    pub(crate) whiteouts: bool,
+    pub whiteouts: bool,
 }
 
 /// One entry of a branch.
@@ -67,14 +67,14 @@ struct Stored {
 }
 
 /// An index in the making.
-pub(crate) struct Builder {
+pub struct Builder {
     bytes: KVVec<u8>,
     entries: KVVec<Stored>,
 }
 
 impl Builder {
     /// Nothing yet.
-    pub(crate) fn new() -> Self {
+    pub fn new() -> Self {
         Builder {
             bytes: KVVec::new(),
             entries: KVVec::new(),
@@ -87,7 +87,7 @@ impl Builder {
     ///
     /// - `EOVERFLOW`: there are too many, or a name is longer than 255 bytes.
     /// - `ENOMEM`.
-    pub(crate) fn push(&mut self, branch: u16, name: &[u8], wanted: Wanted) -> Result {
+    pub fn push(&mut self, branch: u16, name: &[u8], wanted: Wanted) -> Result {
         let (name, what) = if !whname::is_reserved(name) {
             (name, What::Entry)
         } else if let Some(name) = whname::whiteouted(name) {
@@ -127,7 +127,7 @@ impl Builder {
     /// # Errors
     ///
     /// - `ENOMEM`.
-    pub(crate) fn finish(mut self) -> Result<Index> {
+    pub fn finish(mut self) -> Result<Index> {
         let mut table = Table::new(self.entries.len())?;
         // Where the kernel put the memory is not known to users.
         let key = Key(
@@ -164,7 +164,7 @@ impl Builder {
 }
 
 /// In which branches which names are.
-pub(crate) struct Index {
+pub struct Index {
     /// The names, one after the other.
     bytes: KVVec<u8>,
     entries: KVVec<Stored>,
@@ -176,7 +176,7 @@ pub(crate) struct Index {
 
 impl Index {
     /// Where `name` is.
-    pub(crate) fn find(&self, name: &[u8]) -> Sightings<'_> {
+    pub fn find(&self, name: &[u8]) -> Sightings<'_> {
         let same = |n: u32| {
             // CAST: `usize` has at least 32 bits.
             let stored = self.entries.get(n as usize);
@@ -192,7 +192,7 @@ impl Index {
 
 /// The sightings of one name, topmost branch first.
 #[derive(Clone)]
-pub(crate) struct Sightings<'a> {
+pub struct Sightings<'a> {
     index: &'a Index,
     next: u32,
 }
@@ -200,7 +200,7 @@ pub(crate) struct Sightings<'a> {
 impl Sightings<'_> {
     /// The next branch, `from` or below it, that has `what`. One value is asked for one kind of
     /// thing, and in ascending order.
-    pub(crate) fn next(&mut self, from: u16, what: What) -> Option<u16> {
+    pub fn next(&mut self, from: u16, what: What) -> Option<u16> {
         // CAST: `usize` has at least 32 bits. `NONE` is not found.
         while let Some(stored) = self.index.entries.get(self.next as usize) {
             if stored.branch >= from && stored.what == what {

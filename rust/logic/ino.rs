@@ -37,12 +37,12 @@
 #![forbid(unsafe_code)]
 
 /// The number of the union's root directory: the one that tools for aufs know.
-pub(crate) const ROOT: u64 = 2;
+pub const ROOT: u64 = 2;
 
 /// The space whose numbers are shown as they are.
-pub(crate) const HOME: u16 = 0;
+pub const HOME: u16 = 0;
 /// The first of the spaces that are not the first one of a file system.
-pub(crate) const FURTHER: u16 = 0x4000;
+pub const FURTHER: u16 = 0x4000;
 
 /// Where the windows begin.
 const WINDOWS_BEGIN: u64 = 1 << 31;
@@ -62,8 +62,7 @@ const LARGE: [(u64, u32); 6] = [
 const SMALL_BITS: u32 = 20;
 /// How many windows there are.
 // CAST: 246.
-pub(crate) const WINDOWS: u16 =
-    (LARGE.len() as u64 + ((SMALL_END - SMALL_BEGIN) >> SMALL_BITS)) as u16;
+pub const WINDOWS: u16 = (LARGE.len() as u64 + ((SMALL_END - SMALL_BEGIN) >> SMALL_BITS)) as u16;
 
 /// Where numbers of the home space are shown that are [`ROOT`] or less.
 const RESERVED: u64 = SMALL_END;
@@ -82,7 +81,7 @@ const WIDE_EXCEPTION: u16 = 0x7fff;
 
 /// The window of a space, from 0. `None` if there is none for it.
 #[inline]
-pub(crate) fn window(space: u16) -> Option<u16> {
+pub fn window(space: u16) -> Option<u16> {
     let window = if space < FURTHER {
         space.wrapping_sub(1).wrapping_mul(2)
     } else {
@@ -125,7 +124,7 @@ fn wide(space: u16, number: u64) -> Option<u64> {
 /// `None` if `lower` or `space` needs more bits than there are: such an object takes a number from
 /// [`exception`], which this function never returns.
 #[inline]
-pub(crate) fn pack(space: u16, lower: u64, is_free: impl FnOnce(u16) -> bool) -> Option<u64> {
+pub fn pack(space: u16, lower: u64, is_free: impl FnOnce(u16) -> bool) -> Option<u64> {
     if space == HOME {
         const FIRST: u64 = ROOT + 1;
         if lower.wrapping_sub(FIRST) < WINDOWS_BEGIN - FIRST {
@@ -159,7 +158,7 @@ fn pack_displaced(lower: u64, is_free: impl FnOnce(u16) -> bool) -> Option<u64> 
 /// Returns the `n`-th number of the exceptions.
 ///
 /// There are 2^48, then they repeat.
-pub(crate) fn exception(n: u64) -> u64 {
+pub fn exception(n: u64) -> u64 {
     let n = n & LOW_MASK;
     match n {
         ..FEW => EXCEPTIONS.wrapping_add(n),
@@ -168,7 +167,7 @@ pub(crate) fn exception(n: u64) -> u64 {
 }
 
 /// Whether `ino` is one of the exceptions.
-pub(crate) fn is_exception(ino: u64) -> bool {
+pub fn is_exception(ino: u64) -> bool {
     (EXCEPTIONS..u64::from(u32::MAX)).contains(&ino)
         || ino >> SPACE_SHIFT == u64::from(WIDE_EXCEPTION)
 }

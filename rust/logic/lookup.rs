@@ -31,7 +31,7 @@
 
 /// The result of probing NAME in one branch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Found {
+pub enum Found {
     /// There is no such entry.
     Absent,
     /// There is a directory.
@@ -42,7 +42,7 @@ pub(crate) enum Found {
 
 /// Whether a branch hides the name on the branches below it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Marks {
+pub enum Marks {
     /// There is a whiteout of the name, or an opaque mark in the instance that was taken.
     Present,
     /// There is neither, or the branch is one whose marks do not count.
@@ -51,7 +51,7 @@ pub(crate) enum Marks {
 
 /// What to do next. The numbers count the branches from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Step {
+pub enum Step {
     /// Probe NAME in this branch and tell [`Scan::name`].
     Name(usize),
     /// Look for marks in this branch and tell [`Scan::marks`].
@@ -65,7 +65,7 @@ pub(crate) enum Step {
 
 /// The state of one look-up.
 #[derive(Clone, Debug)]
-pub(crate) struct Scan {
+pub struct Scan {
     /// The number of branches.
     count: usize,
     /// What comes next.
@@ -81,7 +81,7 @@ pub(crate) struct Scan {
 
 impl Scan {
     /// Begins a scan of `count` branches.
-    pub(crate) fn new(count: usize) -> Self {
+    pub fn new(count: usize) -> Self {
         Scan {
             count,
             step: if count == 0 {
@@ -96,14 +96,23 @@ impl Scan {
         }
     }
 
+    /// Begins a scan of `count` branches below a directory that was found elsewhere.
+    #[cfg(not(CONFIG_RUST))]
+    pub fn below_dir(count: usize) -> Self {
+        Scan {
+            dir: true,
+            ..Scan::new(count)
+        }
+    }
+
     /// What comes next.
-    pub(crate) fn step(&self) -> Step {
+    pub fn step(&self) -> Step {
         self.step
     }
 
     /// Takes the answer to [`Step::Name`].
     #[inline]
-    pub(crate) fn name(&mut self, found: Found) -> Step {
+    pub fn name(&mut self, found: Found) -> Step {
         let Step::Name(at) = self.step else {
             return self.step;
         };
@@ -119,7 +128,7 @@ impl Scan {
 
     /// Takes a longer answer to [`Step::Name`]: there is no such entry in any branch before the
     /// `end`-th.
-    pub(crate) fn absent_until(&mut self, end: usize) -> Step {
+    pub fn absent_until(&mut self, end: usize) -> Step {
         let Step::Name(at) = self.step else {
             return self.step;
         };
@@ -132,7 +141,7 @@ impl Scan {
     }
 
     /// Takes the answer to [`Step::Marks`].
-    pub(crate) fn marks(&mut self, marks: Marks) -> Step {
+    pub fn marks(&mut self, marks: Marks) -> Step {
         let Step::Marks(at) = self.step else {
             return self.step;
         };
@@ -149,7 +158,7 @@ impl Scan {
     ///
     /// It says nothing of what was found last, and of what lies below that: the opaque mark of a
     /// directory is asked for once it was taken.
-    pub(crate) fn clear_until(&mut self, end: usize) -> Step {
+    pub fn clear_until(&mut self, end: usize) -> Step {
         if let Step::Marks(_) = self.step {
             self.clear = self.clear.max(end.min(self.at));
             return self.clear();
@@ -158,7 +167,7 @@ impl Scan {
     }
 
     /// What was found was taken.
-    pub(crate) fn taken(&mut self) -> Step {
+    pub fn taken(&mut self) -> Step {
         match (self.step, self.found) {
             (Step::Take(_), Found::Dir) => {
                 self.dir = true;

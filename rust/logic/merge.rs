@@ -71,25 +71,22 @@ struct Raw {
 }
 
 /// The names of one branch's directory.
-pub(crate) struct Listing {
+pub struct Listing {
     /// The names, one after the other.
     bytes: KVVec<u8>,
     /// The entries, in the order of the branch.
     entries: KVVec<Raw>,
     /// Whether a whiteout is among them.
     whiteouts: bool,
-    /// Whether the opaque mark is among them.
-    opaque: bool,
 }
 
 impl Listing {
     /// Makes an empty listing.
-    pub(crate) fn new() -> Self {
+    pub fn new() -> Self {
         Listing {
             bytes: KVVec::new(),
             entries: KVVec::new(),
             whiteouts: false,
-            opaque: false,
         }
     }
 
@@ -99,7 +96,7 @@ impl Listing {
     ///
     /// - `EOVERFLOW`: the directory is too big, or the name longer than 65535 bytes.
     /// - `ENOMEM`.
-    pub(crate) fn push(&mut self, name: &[u8], ino: u64, dtype: u8) -> Result {
+    pub fn push(&mut self, name: &[u8], ino: u64, dtype: u8) -> Result {
         let len = u16::try_from(name.len()).map_err(|_| EOVERFLOW)?;
         let at = self.bytes.len();
         // NO-OVERFLOW: `MAX_BYTES` is more than any `u16`.
@@ -122,35 +119,17 @@ impl Listing {
         };
         self.entries.push(raw, GFP_KERNEL_ACCOUNT)?;
         self.whiteouts |= whname::whiteouted(name).is_some();
-        self.opaque |= name == whname::OPAQUE;
         Ok(())
     }
 
     /// Returns the number of entries, reserved ones included.
-    pub(crate) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Tells whether there is no entry at all.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
-
     /// Tells whether there is a whiteout of some name.
-    pub(crate) fn has_whiteouts(&self) -> bool {
+    pub fn has_whiteouts(&self) -> bool {
         self.whiteouts
-    }
-
-    /// Tells whether there is an opaque mark.
-    pub(crate) fn has_opaque_mark(&self) -> bool {
-        self.opaque
-    }
-
-    /// Goes through the entries in the order of the branch: name, inode number, type.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&[u8], u64, u8)> {
-        self.entries
-            .iter()
-            .map(|raw| (self.name(raw), raw.ino, raw.dtype))
     }
 
     /// Returns the name of an entry of this listing.
@@ -169,18 +148,18 @@ fn slice(bytes: &[u8], at: u32, len: u16) -> &[u8] {
 }
 
 /// One branch's share of a directory.
-pub(crate) struct Layer {
+pub struct Layer {
     /// Its names.
-    pub(crate) listing: Listing,
+    pub listing: Listing,
     /// The number space of the directory on the branch, copied to the entries.
-    pub(crate) space: u16,
+    pub space: u16,
     /// Whether its whiteouts count.
-    pub(crate) honours_whiteouts: bool,
+    pub honours_whiteouts: bool,
 }
 
 /// Whether reserved names are listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reserved {
+pub enum Reserved {
     /// They are not.
     Hidden,
     /// They are, where they are honoured (option `shwh`).
@@ -189,17 +168,17 @@ pub(crate) enum Reserved {
 
 /// An entry of a [`Snapshot`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Entry<'a> {
+pub struct Entry<'a> {
     /// The name.
-    pub(crate) name: &'a [u8],
+    pub name: &'a [u8],
     /// The inode number on the branch.
-    pub(crate) ino: u64,
+    pub ino: u64,
     /// Its number space.
-    pub(crate) space: u16,
+    pub space: u16,
     /// The type as in `struct dirent`.
-    pub(crate) dtype: u8,
+    pub dtype: u8,
     /// The place in the directory, growing from entry to entry, with gaps.
-    pub(crate) cookie: u64,
+    pub cookie: u64,
 }
 
 /// What a [`Snapshot`] stores of an [`Entry`].
@@ -220,7 +199,7 @@ struct Stored {
 }
 
 /// The names of a union's directory.
-pub(crate) struct Snapshot {
+pub struct Snapshot {
     /// The names, one after the other.
     bytes: KVVec<u8>,
     /// The entries, by cookie.
@@ -233,17 +212,17 @@ pub(crate) struct Snapshot {
 
 impl Snapshot {
     /// Returns the number of entries.
-    pub(crate) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.entries.len()
     }
 
     /// Tells whether there is none.
-    pub(crate) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
     /// Returns the number of entries that are directories; `None` if the types are not known.
-    pub(crate) fn subdirs(&self) -> Option<u32> {
+    pub fn subdirs(&self) -> Option<u32> {
         const DT_UNKNOWN: u8 = 0;
         const DT_DIR: u8 = 4;
         let mut count = 0u32;
@@ -259,7 +238,7 @@ impl Snapshot {
 
     /// Returns the `i`-th entry.
     #[inline]
-    pub(crate) fn get(&self, i: usize) -> Option<Entry<'_>> {
+    pub fn get(&self, i: usize) -> Option<Entry<'_>> {
         self.entries.get(i).map(|stored| Entry {
             name: self.name(stored),
             ino: stored.ino,
@@ -271,13 +250,13 @@ impl Snapshot {
 
     /// Returns the number of the first entry at `cookie` or after it; [`Self::len`] if there is
     /// none.
-    pub(crate) fn seek(&self, cookie: u64) -> usize {
+    pub fn seek(&self, cookie: u64) -> usize {
         self.entries
             .partition_point(|stored| u64::from(stored.cookie) < cookie)
     }
 
     /// Finds the number of the entry `name`.
-    pub(crate) fn contains(&self, name: &[u8]) -> Option<usize> {
+    pub fn contains(&self, name: &[u8]) -> Option<usize> {
         let is_it = |i: u32| {
             let stored = self.entries.get(i as usize);
             stored.is_some_and(|stored| self.name(stored) == name)
@@ -501,7 +480,7 @@ impl<'a> Merge<'a> {
 ///
 /// - `EOVERFLOW`: there are too many names or layers.
 /// - `ENOMEM`.
-pub(crate) fn merge(layers_top_first: &[Layer], show_whiteouts: bool) -> Result<Snapshot> {
+pub fn merge(layers_top_first: &[Layer], show_whiteouts: bool) -> Result<Snapshot> {
     let reserved = if show_whiteouts {
         Reserved::Shown
     } else {

@@ -5,10 +5,10 @@
 #![forbid(unsafe_code)]
 
 /// Room for the decimal digits of any `u64`.
-pub(crate) type Digits = [u8; 20];
+pub type Digits = [u8; 20];
 
 /// Writes `n` in decimal at the end of `buf` and returns the digits.
-pub(crate) fn decimal(mut n: u64, buf: &mut Digits) -> &[u8] {
+pub fn decimal(mut n: u64, buf: &mut Digits) -> &[u8] {
     let mut start = buf.len();
     for (i, slot) in buf.iter_mut().enumerate().rev() {
         // CAST: The remainder is below 10.
@@ -23,7 +23,7 @@ pub(crate) fn decimal(mut n: u64, buf: &mut Digits) -> &[u8] {
 }
 
 /// Reads a decimal number in the form which [`decimal`] writes: no sign, no leading zero.
-pub(crate) fn parse_canonical(text: &[u8]) -> Option<u64> {
+pub fn parse_canonical(text: &[u8]) -> Option<u64> {
     if text.len() > 1 && text.first() == Some(&b'0') {
         return None;
     }
@@ -34,7 +34,7 @@ pub(crate) fn parse_canonical(text: &[u8]) -> Option<u64> {
 ///
 /// As the kernel's `kstrtoll()` with base 0: an optional sign, then `0x` and hexadecimal digits,
 /// `0` and octal digits, or decimal digits. `None` if it is anything else or does not fit.
-pub(crate) fn parse_signed(text: &[u8]) -> Option<i64> {
+pub fn parse_signed(text: &[u8]) -> Option<i64> {
     match text.strip_prefix(b"-") {
         Some(rest) => 0i64.checked_sub_unsigned(parse_magnitude(rest)?),
         None => i64::try_from(parse_unsigned(text)?).ok(),
@@ -42,12 +42,12 @@ pub(crate) fn parse_signed(text: &[u8]) -> Option<i64> {
 }
 
 /// Reads a number as [`parse_signed`] does, without a minus sign.
-pub(crate) fn parse_unsigned(text: &[u8]) -> Option<u64> {
+pub fn parse_unsigned(text: &[u8]) -> Option<u64> {
     parse_magnitude(text.strip_prefix(b"+").unwrap_or(text))
 }
 
 /// Reads hexadecimal digits alone.
-pub(crate) fn parse_hex(text: &[u8]) -> Option<u64> {
+pub fn parse_hex(text: &[u8]) -> Option<u64> {
     parse_radix(text, 16)
 }
 

@@ -12,16 +12,17 @@
 mod policy;
 mod settings;
 
-pub(crate) use self::{
+#[cfg(not(CONFIG_RUST))]
+pub use self::{
+    policy::Keep,
+    settings::Xino, //
+};
+pub use self::{
     policy::{
         CopyUpPolicy,
-        CreatePolicy,
-        Keep, //
+        CreatePolicy, //
     },
-    settings::{
-        Settings,
-        Xino, //
-    },
+    settings::Settings,
 };
 
 use super::{
@@ -45,7 +46,7 @@ use super::{
 
 /// What is done about changes that somebody makes to a branch behind the union's back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Udba {
+pub enum Udba {
     /// Nothing: there are none.
     None,
     /// Each use of a name is checked.
@@ -57,7 +58,7 @@ pub(crate) enum Udba {
 
 /// When a new directory is made opaque.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Diropq {
+pub enum Diropq {
     /// Always.
     Always,
     /// When there was a whiteout of its name.
@@ -67,7 +68,7 @@ pub(crate) enum Diropq {
 
 /// An option that is on or off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Flag {
+pub enum Flag {
     /// `acl`.
     Acl,
     /// `claim`.
@@ -96,7 +97,7 @@ pub(crate) enum Flag {
 
 /// One option.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Opt {
+pub enum Opt {
     /// `br=B[:B...]`, `dirs=`: add these in order, counting from index 0 in each call; never
     /// empty.
     Branches(KVec<BranchSpec>),
@@ -153,7 +154,7 @@ pub(crate) enum Opt {
 
 /// Why an option is refused.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Bad {
+pub enum Bad {
     /// There is no such option here; the VFS may know it.
     Unknown,
     /// It is ours, but its value is wrong.
@@ -230,7 +231,7 @@ const RDCACHE_MAX: u32 = 3600;
 /// # Errors
 ///
 /// See [`Bad`].
-pub(crate) fn parse(key: &[u8], value: Option<&[u8]>) -> Result<Opt, Bad> {
+pub fn parse(key: &[u8], value: Option<&[u8]>) -> Result<Opt, Bad> {
     let (name, rest) = split_at_byte(key, b':');
     if let Some(rest) = rest {
         return match (name, BranchOption::from_name(name)) {
@@ -249,6 +250,18 @@ pub(crate) fn parse(key: &[u8], value: Option<&[u8]>) -> Result<Opt, Bad> {
         };
     }
     parse_other(key, value)
+}
+
+/// Tells whether an option may be written with a colon, `KEY:VALUE`.
+#[cfg(not(CONFIG_RUST))]
+pub fn takes_colon(key: &[u8]) -> bool {
+    key != b"dirs" && BranchOption::from_name(key).is_some()
+}
+
+/// Tells whether the value of an option is a list of branches.
+#[cfg(not(CONFIG_RUST))]
+pub fn is_list(key: &[u8]) -> bool {
+    matches!(BranchOption::from_name(key), Some(BranchOption::List))
 }
 
 /// Reads an option that is neither about branches nor a flag.

@@ -27,33 +27,36 @@
 
 #![forbid(unsafe_code)]
 
+/// With these bytes begin the names of attributes that are the union's own.
+pub const OWN_XATTRS: &[u8] = b"trusted.ruaufs.";
+
 /// The attribute that holds a note.
-pub(crate) const XATTR: &core::ffi::CStr = c"trusted.ruaufs.plink";
+pub const XATTR: &core::ffi::CStr = c"trusted.ruaufs.plink";
 
 /// The length of a note.
-pub(crate) const LEN: usize = 56;
+pub const LEN: usize = 56;
 
 /// The version that this is.
 const VERSION: u8 = 1;
 
 /// The identity of a file system, the same at each mount of it.
-pub(crate) type FsId = [u8; 16];
+pub type FsId = [u8; 16];
 
 /// What identifies a lower file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Origin {
+pub struct Origin {
     /// Its file system.
-    pub(crate) fs: FsId,
+    pub fs: FsId,
     /// Its inode number there.
-    pub(crate) ino: u64,
+    pub ino: u64,
     /// The generation of that number.
-    pub(crate) generation: u32,
+    pub generation: u32,
     /// The upper four bits of its mode.
-    pub(crate) kind: u8,
+    pub kind: u8,
     /// When its contents were changed last.
-    pub(crate) mtime: (i64, u32),
+    pub mtime: (i64, u32),
     /// Its size.
-    pub(crate) size: u64,
+    pub size: u64,
 }
 
 impl Origin {
@@ -68,11 +71,11 @@ impl Origin {
 const NAMES_MAX: u32 = i32::MAX as u32;
 
 /// The type of a regular file, as in [`Origin::kind`].
-pub(crate) const REGULAR: u8 = 8;
+pub const REGULAR: u8 = 8;
 
 /// What a pseudo-link stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum What {
+pub enum What {
     /// The linked file is a copy of the origin.
     Copy,
     /// The linked file is empty: the origin was not copied, but not all of its names show.
@@ -81,7 +84,7 @@ pub(crate) enum What {
 
 /// How many names of the object the union shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Names {
+pub enum Names {
     /// So many.
     All(u32),
     /// So many more than the file has links on its branch, the pseudo-link of a copy included. The
@@ -94,7 +97,7 @@ pub(crate) enum Names {
 
 impl Names {
     /// The number of names, for a file with `links` links on its branch.
-    pub(crate) fn count(self, links: u32) -> u32 {
+    pub fn count(self, links: u32) -> u32 {
         match self {
             Names::All(count) => count,
             Names::Beside(more) => links.saturating_add_signed(more),
@@ -102,7 +105,7 @@ impl Names {
     }
 
     /// `count` names, counted beside `links` links.
-    pub(crate) fn beside(count: u32, links: u32) -> Self {
+    pub fn beside(count: u32, links: u32) -> Self {
         let more = i64::from(count).saturating_sub(i64::from(links));
         match i32::try_from(more) {
             Ok(more) => Names::Beside(more),
@@ -113,20 +116,20 @@ impl Names {
 
 /// A note.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Note {
+pub struct Note {
     /// What the linked file is.
-    pub(crate) what: What,
+    pub what: What,
     /// The lower file.
-    pub(crate) origin: Origin,
+    pub origin: Origin,
     /// The names that show.
-    pub(crate) names: Names,
+    pub names: Names,
 }
 
 impl Note {
     /// Whether `found` is the origin. Of one that was not copied the union itself may change the
     /// contents, where it may write to the branch; a generation tells it from a later file of the
     /// same number.
-    pub(crate) fn is_of(&self, found: &Origin) -> bool {
+    pub fn is_of(&self, found: &Origin) -> bool {
         let noted = self.origin;
         let same = match self.what {
             What::Hidden if noted.generation != 0 => Origin {
@@ -144,7 +147,7 @@ impl Note {
     /// is an empty file of one name.
     ///
     /// The links say how many names a copy has; one without is a left-over.
-    pub(crate) fn fits(&self, kind: u8, links: u32, empty: bool) -> bool {
+    pub fn fits(&self, kind: u8, links: u32, empty: bool) -> bool {
         match self.what {
             What::Copy => {
                 let count = self.names.count(links);
@@ -155,7 +158,7 @@ impl Note {
     }
 
     /// The note as it is stored.
-    pub(crate) fn encode(&self) -> [u8; LEN] {
+    pub fn encode(&self) -> [u8; LEN] {
         let mut bytes = [0; LEN];
         let (how, count) = match self.names {
             Names::All(count) => (0, count.to_be_bytes()),
@@ -184,7 +187,7 @@ impl Note {
 
     /// Reads a stored note; `None` if it is none, one of a later version, or of what has no several
     /// names.
-    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
         let bytes: &[u8; LEN] = bytes.try_into().ok()?;
         let (&[version, what, how, kind], rest) = bytes.split_first_chunk()?;
         let (count, rest) = rest.split_first_chunk()?;

@@ -11,25 +11,25 @@ use super::env::{
 
 /// What is known about the name to remove.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Facts {
+pub struct Facts {
     /// The topmost branch which has it.
-    pub(crate) top: usize,
+    pub top: usize,
     /// The branch on which the change can be made: `top` if that is writable, else what
     /// [`copyup::choose`](super::copyup::choose) says.
-    pub(crate) target: Option<usize>,
+    pub target: Option<usize>,
     /// Whether the name would be seen on a branch below `top` once it is gone from there.
-    pub(crate) visible_below: bool,
+    pub visible_below: bool,
 }
 
 /// What to do on one branch, whiteout first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Plan {
+pub struct Plan {
     /// The branch that is changed.
-    pub(crate) on: usize,
+    pub on: usize,
     /// Whether the name gets a whiteout there.
-    pub(crate) whiteout: bool,
+    pub whiteout: bool,
     /// Whether the entry itself is removed there.
-    pub(crate) remove: bool,
+    pub remove: bool,
 }
 
 /// Decides how to make a name disappear.
@@ -37,7 +37,7 @@ pub(crate) struct Plan {
 /// # Errors
 ///
 /// - `EROFS`: there is no branch to write to, or only one from which the entry cannot be hidden.
-pub(crate) fn plan(facts: &Facts) -> Result<Plan> {
+pub fn plan(facts: &Facts) -> Result<Plan> {
     let on = facts.target.filter(|&on| on <= facts.top).ok_or(EROFS)?;
     let remove = on == facts.top;
     Ok(Plan {

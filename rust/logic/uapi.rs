@@ -15,19 +15,19 @@ use super::env::{
 };
 
 /// Lists all branches' entries of a directory.
-pub(crate) const RDU: u32 = 0xc040_4100;
+pub const RDU: u32 = 0xc040_4100;
 /// Turns inode numbers of such entries into those of the union.
-pub(crate) const RDU_INO: u32 = 0xc040_4101;
+pub const RDU_INO: u32 = 0xc040_4101;
 /// Opens the root of a writable branch.
-pub(crate) const WBR_FD: u32 = 0x4008_4102;
+pub const WBR_FD: u32 = 0x4008_4102;
 /// Tells whether an object keeps a branch busy.
-pub(crate) const IBUSY: u32 = 0xc018_4103;
+pub const IBUSY: u32 = 0xc018_4103;
 /// Moves a file to a lower branch.
-pub(crate) const MVDOWN: u32 = 0xc060_4104;
+pub const MVDOWN: u32 = 0xc060_4104;
 /// Tells the branches.
-pub(crate) const BRINFO: u32 = 0x5000_4105;
+pub const BRINFO: u32 = 0x5000_4105;
 /// Opens a file that tells how full branches are.
-pub(crate) const FHSM_FD: u32 = 0x4004_4106;
+pub const FHSM_FD: u32 = 0x4004_4106;
 
 /// Declares a structure by its size and the place of each field.
 macro_rules! layout {
@@ -39,13 +39,15 @@ macro_rules! layout {
     ) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-        pub(crate) struct $name {
-            $($(#[$field_doc])* pub(crate) $field: $type,)*
+        pub struct $name {
+            $($(#[$field_doc])* pub $field: $type,)*
         }
 
+        // The kernel reads some and writes others.
+        #[cfg_attr(CONFIG_RUST, allow(dead_code))]
         impl $name {
             /// Its size in bytes.
-            pub(crate) const SIZE: usize = $size;
+            pub const SIZE: usize = $size;
 
             /// Each field is inside and aligned.
             const FITS: () = {
@@ -56,7 +58,7 @@ macro_rules! layout {
             };
 
             /// Reads it.
-            pub(crate) fn decode(bytes: &[u8; $size]) -> Self {
+            pub fn decode(bytes: &[u8; $size]) -> Self {
                 const { Self::FITS };
                 $name {
                     $($field: {
@@ -69,7 +71,7 @@ macro_rules! layout {
             }
 
             /// Writes it.
-            pub(crate) fn encode(&self) -> [u8; $size] {
+            pub fn encode(&self) -> [u8; $size] {
                 const { Self::FITS };
                 let mut bytes = [0; $size];
                 // PANIC: `FITS`.
@@ -131,27 +133,27 @@ layout! {
 
 impl RduEntry {
     /// Where the name begins.
-    pub(crate) const NAME: usize = 13;
+    pub const NAME: usize = 13;
 
     /// The size of an entry with a name of `name_len` bytes: with the end of the name, rounded up.
-    pub(crate) const fn record_len(name_len: u8) -> usize {
+    pub const fn record_len(name_len: u8) -> usize {
         // NO-OVERFLOW: At most 272.
         (Self::SIZE + name_len as usize + 1).next_multiple_of(8)
     }
 
     /// Tells whether it is `.`.
-    pub(crate) fn is_dot(&self) -> bool {
+    pub fn is_dot(&self) -> bool {
         self.name_len == 1 && self.first == b'.'
     }
 
     /// Tells whether it is `..`.
-    pub(crate) fn is_dot_dot(&self) -> bool {
+    pub fn is_dot_dot(&self) -> bool {
         self.name_len == 2 && self.first == b'.' && self.second == b'.'
     }
 
     /// Appends the entry with its name, if that makes `records` no longer than `limit`; tells
     /// whether it does.
-    pub(crate) fn append(&self, name: &[u8], records: &mut KVec<u8>, limit: usize) -> Result<bool> {
+    pub fn append(&self, name: &[u8], records: &mut KVec<u8>, limit: usize) -> Result<bool> {
         let Ok(name_len) = u8::try_from(name.len()) else {
             // No file system has such names, as a directory entry of the VFS could not hold them.
             return Ok(true);
@@ -234,15 +236,23 @@ layout! {
         10: upper_index: i16,
         /// `struct aufs_stfs` of its file system, here and below.
         16: upper_blocks: u64,
+        /// As [`Stbr::available`].
         24: upper_available: u64,
+        /// All inodes.
         32: upper_files: u64,
+        /// Free inodes.
         40: upper_free_files: u64,
         /// The branch it goes to.
         48: lower_id: i16,
+        /// Its position.
         50: lower_index: i16,
+        /// All blocks of its file system.
         56: lower_blocks: u64,
+        /// As [`Stbr::available`].
         64: lower_available: u64,
+        /// All inodes.
         72: lower_files: u64,
+        /// Free inodes.
         80: lower_free_files: u64,
         /// A [`MvdownReason`].
         88: reason: i8,
@@ -251,37 +261,51 @@ layout! {
 
 impl Mvdown {
     /// Failures are told in the log.
-    pub(crate) const DMSG: u32 = 0x1;
+    pub const DMSG: u32 = 0x1;
     /// A file below is replaced.
-    pub(crate) const OWLOWER: u32 = 0x2;
+    pub const OWLOWER: u32 = 0x2;
     /// The original stays.
-    pub(crate) const KUPPER: u32 = 0x4;
+    pub const KUPPER: u32 = 0x4;
+    /// A branch to move to may be one without `rw`, if its file system is writable. aufs only.
+    #[cfg(not(CONFIG_RUST))]
+    pub const ROLOWER: u32 = 0x8;
+    /// The same for a branch to move from.
+    #[cfg(not(CONFIG_RUST))]
+    pub const ROUPPER: u32 = 0x20;
     /// `upper_id` is given.
-    pub(crate) const BRID_UPPER: u32 = 0x80;
+    pub const BRID_UPPER: u32 = 0x80;
     /// `lower_id` is given.
-    pub(crate) const BRID_LOWER: u32 = 0x100;
+    pub const BRID_LOWER: u32 = 0x100;
     /// To the next branch with the attribute `fhsm`.
-    pub(crate) const FHSM_LOWER: u32 = 0x200;
+    pub const FHSM_LOWER: u32 = 0x200;
     /// Statistics of both file systems are wanted.
-    pub(crate) const STFS: u32 = 0x400;
+    pub const STFS: u32 = 0x400;
     /// They cannot be had.
-    pub(crate) const STFS_FAILED: u32 = 0x800;
+    pub const STFS_FAILED: u32 = 0x800;
     /// There is no writable branch below the one it went to.
-    pub(crate) const BOTTOM: u32 = 0x1000;
+    pub const BOTTOM: u32 = 0x1000;
     /// A branch without `rw` was written. It never is.
     const READ_ONLY_WRITTEN: u32 = 0x10 | 0x40;
     /// Flags of the answer.
-    pub(crate) const ANSWERS: u32 = Self::READ_ONLY_WRITTEN | Self::STFS_FAILED | Self::BOTTOM;
+    pub const ANSWERS: u32 = Self::READ_ONLY_WRITTEN | Self::STFS_FAILED | Self::BOTTOM;
+
+    /// Returns the reason of a failure, if the kernel said it.
+    #[cfg(not(CONFIG_RUST))]
+    pub fn reason(&self) -> Option<MvdownReason> {
+        use MvdownReason::*;
+        let all = [Opaque, Whiteout, Upper, Bottom, NoUpper, NoLower];
+        all.into_iter().find(|&reason| reason as i8 == self.reason)
+    }
 
     /// Tells whether a flag is there.
-    pub(crate) const fn has(&self, flag: u32) -> bool {
+    pub const fn has(&self, flag: u32) -> bool {
         self.flags & flag != 0
     }
 }
 
 /// Why a file cannot be moved down: `enum aufs_mvdown`'s `au_errno`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum MvdownReason {
+pub enum MvdownReason {
     /// The errno says it.
     Other = 0,
     /// A directory above the target is opaque.
@@ -300,7 +324,7 @@ pub(crate) enum MvdownReason {
 
 impl MvdownReason {
     /// Returns the reason in words.
-    pub(crate) const fn text(self) -> &'static str {
+    pub const fn text(self) -> &'static str {
         match self {
             MvdownReason::Other => "see the error",
             MvdownReason::Opaque => "a directory above the target is opaque",
@@ -314,4 +338,4 @@ impl MvdownReason {
 }
 
 /// The size of a branch in the answer to [`BRINFO`], with its path.
-pub(crate) const BRINFO_SIZE: usize = 4096;
+pub const BRINFO_SIZE: usize = 4096;

@@ -11,6 +11,8 @@
 //! | `.wh..wh.orph` | branch root | place for copies of removed but open files |
 //! | `.wh..wh.NAME.XXXX` | beside NAME | a temporary name |
 //!
+//! Further names are those of [`dirren`](super::dirren) and of the tools ([`COMMIT`]).
+//!
 //! # Invariants
 //!
 //! None of these names enters or leaves through the mount, unless whiteouts are shown: then
@@ -32,28 +34,31 @@ use super::{
 };
 
 /// With these bytes begins each reserved name.
-pub(crate) const PREFIX: &[u8] = b".wh.";
+pub const PREFIX: &[u8] = b".wh.";
 /// With these bytes begins each reserved name that is not a whiteout.
 const OWN_PREFIX: &[u8] = b".wh..wh.";
 /// The file in a branch's root to which whiteouts are linked.
-pub(crate) const BASE: &[u8] = b".wh..wh.aufs";
+pub const BASE: &[u8] = b".wh..wh.aufs";
 /// The directory of pseudo-links in a branch's root.
-pub(crate) const PLINK_DIR: &[u8] = b".wh..wh.plnk";
+pub const PLINK_DIR: &[u8] = b".wh..wh.plnk";
 /// The directory for removed but open files in a branch's root.
-pub(crate) const ORPHAN_DIR: &[u8] = b".wh..wh.orph";
+pub const ORPHAN_DIR: &[u8] = b".wh..wh.orph";
 /// The mark of an opaque directory.
-pub(crate) const OPAQUE: &[u8] = b".wh..wh..opq";
+pub const OPAQUE: &[u8] = b".wh..wh..opq";
+/// The directory in a branch's root of an unfinished `ruaufs commit`.
+#[cfg(not(CONFIG_RUST))]
+pub const COMMIT: &[u8] = b".wh..wh.commit";
 
 /// The longest name a user of the union can use.
 ///
 /// What is left of 255 bytes for NAME in `.wh..wh.NAME.XXXX`.
-pub(crate) const NAME_MAX: usize = 242;
+pub const NAME_MAX: usize = 242;
 
 /// The longest name a branch can store.
 const BRANCH_NAME_MAX: usize = 255;
 
 /// Tells whether `name` is one of the union's own.
-pub(crate) fn is_reserved(name: &[u8]) -> bool {
+pub fn is_reserved(name: &[u8]) -> bool {
     name.starts_with(PREFIX)
 }
 
@@ -63,7 +68,7 @@ pub(crate) fn is_reserved(name: &[u8]) -> bool {
 ///
 /// - `ENAMETOOLONG`: it is longer than [`NAME_MAX`].
 /// - `EPERM`: it is reserved.
-pub(crate) fn check(name: &[u8]) -> Result {
+pub fn check(name: &[u8]) -> Result {
     if name.len() > NAME_MAX {
         return Err(ENAMETOOLONG);
     }
@@ -79,7 +84,7 @@ pub(crate) fn check(name: &[u8]) -> Result {
 ///
 /// - `ENAMETOOLONG`: no branch can store it, so there is none.
 /// - `ENOMEM`.
-pub(crate) fn whiteout(name: &[u8]) -> Result<Name> {
+pub fn whiteout(name: &[u8]) -> Result<Name> {
     Name::concat(&[PREFIX, name])
 }
 
@@ -91,7 +96,7 @@ pub(crate) fn whiteout(name: &[u8]) -> Result<Name> {
 /// .wh..wh..opq  -> none, this is a mark of another kind
 /// foo           -> none
 /// ```
-pub(crate) fn whiteouted(entry: &[u8]) -> Option<&[u8]> {
+pub fn whiteouted(entry: &[u8]) -> Option<&[u8]> {
     let name = entry.strip_prefix(PREFIX)?;
     if is_reserved(name) || matches!(name, b"" | b"." | b"..") {
         return None;
@@ -100,7 +105,7 @@ pub(crate) fn whiteouted(entry: &[u8]) -> Option<&[u8]> {
 }
 
 /// Tells whether `name` is a whiteout's or the opaque mark's: what is seen with `shwh`.
-pub(crate) fn is_mark(name: &[u8]) -> bool {
+pub fn is_mark(name: &[u8]) -> bool {
     name == OPAQUE || whiteouted(name).is_some()
 }
 
@@ -111,7 +116,7 @@ pub(crate) fn is_mark(name: &[u8]) -> bool {
 /// # Errors
 ///
 /// - `ENOMEM`.
-pub(crate) fn temp(name: &[u8], n: u16) -> Result<Name> {
+pub fn temp(name: &[u8], n: u16) -> Result<Name> {
     let mut digits = [0u8; 4];
     let mut rest = n;
     for slot in digits.iter_mut().rev() {
@@ -127,7 +132,7 @@ pub(crate) fn temp(name: &[u8], n: u16) -> Result<Name> {
 }
 
 /// Tells whether `name` is one that [`temp`] makes.
-pub(crate) fn is_temp(name: &[u8]) -> bool {
+pub fn is_temp(name: &[u8]) -> bool {
     let Some((rest, digits)) = name
         .strip_prefix(OWN_PREFIX)
         .and_then(|own| own.split_last_chunk::<4>())
@@ -136,6 +141,46 @@ pub(crate) fn is_temp(name: &[u8]) -> bool {
     };
     let is_hex = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
     rest.last() == Some(&b'.') && digits.iter().all(is_hex)
+}
+
+/// What a name on a branch means.
+#[cfg(not(CONFIG_RUST))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Meaning<'a> {
+    /// An object of the user's.
+    Plain,
+    /// The whiteout of this name.
+    Whiteout(&'a [u8]),
+    /// The opaque mark.
+    Opaque,
+    /// One of the bookkeeping objects that belong at a branch's root.
+    Bookkeeping,
+    /// The former name of a renamed directory.
+    FormerName,
+    /// A temporary object: `.wh..wh.NAME.XXXX`.
+    Temporary,
+    /// Reserved, and made by nobody that is known here.
+    Unknown,
+}
+
+/// Tells what a name on a branch means.
+#[cfg(not(CONFIG_RUST))]
+pub fn meaning(name: &[u8]) -> Meaning<'_> {
+    use super::dirren;
+
+    if !is_reserved(name) {
+        return Meaning::Plain;
+    }
+    if let Some(hidden) = whiteouted(name) {
+        return Meaning::Whiteout(hidden);
+    }
+    match name {
+        OPAQUE => Meaning::Opaque,
+        BASE | PLINK_DIR | ORPHAN_DIR | dirren::LIST | COMMIT => Meaning::Bookkeeping,
+        _ if name.starts_with(dirren::RECORD_PREFIX) => Meaning::FormerName,
+        _ if is_temp(name) => Meaning::Temporary,
+        _ => Meaning::Unknown,
+    }
 }
 
 /// Returns the longest beginning of `name` of at most `max` bytes that does not end within a
@@ -158,7 +203,7 @@ fn cut(name: &[u8], max: usize) -> &[u8] {
 /// # Errors
 ///
 /// - `ENOMEM`.
-pub(crate) fn plink(ino: u64, lower_ino: u64) -> Result<Name> {
+pub fn plink(ino: u64, lower_ino: u64) -> Result<Name> {
     let (mut buf, mut lower_buf) = ([0; 20], [0; 20]);
     Name::concat(&[
         num::decimal(ino, &mut buf),
@@ -168,7 +213,7 @@ pub(crate) fn plink(ino: u64, lower_ino: u64) -> Result<Name> {
 }
 
 /// Reads the name of a pseudo-link: (the union's inode number, the branch's).
-pub(crate) fn parse_plink(entry: &[u8]) -> Option<(u64, u64)> {
+pub fn parse_plink(entry: &[u8]) -> Option<(u64, u64)> {
     let dot = entry.iter().position(|&byte| byte == b'.')?;
     let (ino, lower) = entry.split_at_checked(dot)?;
     Some((
@@ -185,7 +230,7 @@ const INLINE: usize = 62;
 /// Short names, which nearly all are, live in the value itself; longer ones in an allocation, so
 /// that a few names at once do no harm to the kernel's stack.
 #[derive(Debug)]
-pub(crate) struct Name(Repr);
+pub struct Name(Repr);
 
 /// Where the bytes of a [`Name`] are.
 #[derive(Debug)]
@@ -238,7 +283,7 @@ impl Name {
     }
 
     /// Returns the bytes of the name.
-    pub(crate) fn as_bytes(&self) -> &[u8] {
+    pub fn as_bytes(&self) -> &[u8] {
         match &self.0 {
             Repr::Inline { len, bytes } => bytes.get(..usize::from(*len)).unwrap_or(bytes),
             Repr::Heap(bytes) => bytes,

@@ -32,7 +32,7 @@ use crate::fs::{
 use kernel::prelude::*;
 
 /// The beginning of our own names.
-pub(crate) const OWN: &[u8] = b"trusted.ruaufs.";
+pub(crate) const OWN: &[u8] = crate::logic::plink::OWN_XATTRS;
 /// The beginning of names that belong to the LSM.
 const SECURITY: &[u8] = b"security.";
 /// The beginning of names that only the administrator sees.

@@ -14,7 +14,7 @@ use super::{
 
 /// The seconds for which a measured free space is used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Keep(Option<u16>);
+pub struct Keep(Option<u16>);
 
 impl Keep {
     /// The most seconds that can be asked for.
@@ -23,20 +23,20 @@ impl Keep {
     const DEFAULT: u16 = 30;
 
     /// Makes a value from what was given, if it is in range.
-    pub(crate) fn given(seconds: u64) -> Option<Self> {
+    pub fn given(seconds: u64) -> Option<Self> {
         let seconds = u16::try_from(seconds).ok()?;
         (seconds <= Self::MAX).then_some(Keep(Some(seconds)))
     }
 
     /// Returns the seconds.
-    pub(crate) fn seconds(self) -> u16 {
+    pub fn seconds(self) -> u16 {
         self.0.unwrap_or(Self::DEFAULT)
     }
 }
 
 /// How the branch for a new entry is chosen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum CreatePolicy {
+pub enum CreatePolicy {
     /// `tdp`: the topmost branch that has the parent.
     #[default]
     Tdp,
@@ -107,7 +107,7 @@ impl CreatePolicy {
 
     /// The seconds for which measured free space is believed; `None` if the policy does not
     /// measure it.
-    pub(crate) fn believes(&self) -> Option<u16> {
+    pub fn believes(&self) -> Option<u16> {
         match *self {
             CreatePolicy::Tdp | CreatePolicy::Rr => None,
             CreatePolicy::Mfs { keep }
@@ -119,7 +119,7 @@ impl CreatePolicy {
     }
 
     /// Writes the policy with the parameters that were given.
-    pub(crate) fn write_to(&self, out: &mut dyn FnMut(&[u8])) {
+    pub fn write_to(&self, out: &mut dyn FnMut(&[u8])) {
         let (word, low, keep): (&[u8], _, _) = match *self {
             CreatePolicy::Tdp => (b"tdp", None, Keep(None)),
             CreatePolicy::Rr => (b"rr", None, Keep(None)),
@@ -172,7 +172,7 @@ impl Args<'_> {
 
 /// How the branch is chosen to which an entry is copied up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum CopyUpPolicy {
+pub enum CopyUpPolicy {
     /// `tdp`, top-down-parent: the topmost writable branch that has the parent.
     #[default]
     Tdp,
@@ -194,7 +194,7 @@ impl CopyUpPolicy {
     }
 
     /// Writes the policy.
-    pub(crate) fn write_to(&self, out: &mut dyn FnMut(&[u8])) {
+    pub fn write_to(&self, out: &mut dyn FnMut(&[u8])) {
         out(match self {
             CopyUpPolicy::Tdp => b"tdp",
             CopyUpPolicy::Bup => b"bup",

@@ -16,7 +16,7 @@ use super::{
 
 /// Where the table of inode numbers was asked to be. The union needs none; this is for display.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Xino {
+pub enum Xino {
     /// Nothing was said.
     #[default]
     Default,
@@ -28,52 +28,52 @@ pub(crate) enum Xino {
 
 /// The settings of a mount; [`Default`] is what a mount without options has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Settings {
+pub struct Settings {
     /// `acl`: POSIX ACLs are honoured.
-    pub(crate) acl: bool,
+    pub acl: bool,
     /// `xino=`, `noxino`.
-    pub(crate) xino: Xino,
+    pub xino: Xino,
     /// `trunc_xino`: tables are truncated automatically.
-    pub(crate) trunc_xino: bool,
+    pub trunc_xino: bool,
     /// `udba=`: what is done about changes behind the union's back.
-    pub(crate) udba: Udba,
+    pub udba: Udba,
     /// `shwh`: whiteouts are shown.
-    pub(crate) shwh: bool,
+    pub shwh: bool,
     /// `plink`: hard links survive copy-up.
-    pub(crate) plink: bool,
+    pub plink: bool,
     /// `dirperm1`: only the topmost instance of a directory decides about access.
-    pub(crate) dirperm1: bool,
+    pub dirperm1: bool,
     /// `create=`: where new entries are made.
-    pub(crate) create: CreatePolicy,
+    pub create: CreatePolicy,
     /// `cpup=`: where entries are copied to.
-    pub(crate) cpup: CopyUpPolicy,
+    pub cpup: CopyUpPolicy,
     /// `diropq=`: when a new directory is made opaque.
-    pub(crate) diropq: Diropq,
+    pub diropq: Diropq,
     /// `dirwh=`: how many whiteouts a directory may hold to be removed at once.
-    pub(crate) dirwh: u32,
+    pub dirwh: u32,
     /// `rdcache=`: seconds for which a merged directory is kept.
-    pub(crate) rdcache: u32,
+    pub rdcache: u32,
     /// `rdblk=`: bytes per block of a merged directory, 0 to estimate them.
-    pub(crate) rdblk: u32,
+    pub rdblk: u32,
     /// `rdhash=`: hash buckets for merging a directory, 0 to estimate them.
-    pub(crate) rdhash: u32,
+    pub rdhash: u32,
     /// `fhsm_sec=`: seconds between two messages about storage.
-    pub(crate) fhsm_sec: u32,
+    pub fhsm_sec: u32,
     /// `dirren`: directories with lower parts can be renamed.
-    pub(crate) dirren: bool,
+    pub dirren: bool,
     /// `sum`: statfs adds up all branches.
-    pub(crate) sum: bool,
+    pub sum: bool,
     /// `claim`: no other union may write the writable branches.
-    pub(crate) claim: bool,
+    pub claim: bool,
     /// `warn_perm`: a branch whose owner or mode differs from the first's is reported.
-    pub(crate) warn_perm: bool,
+    pub warn_perm: bool,
     /// `verbose`: more is logged.
-    pub(crate) verbose: bool,
+    pub verbose: bool,
 }
 
 impl Settings {
     /// What a mount without options has.
-    pub(crate) const DEFAULT: Settings = Settings {
+    pub const DEFAULT: Settings = Settings {
         acl: false,
         xino: Xino::Default,
         trunc_xino: false,
@@ -100,7 +100,7 @@ impl Settings {
     ///
     /// Branch options and actions of one call (`trunc_xib`, `itrunc_xino=`...) are not; what is
     /// accepted without effect (`si=`, `nodio`, obsolete words) is, though nothing changes.
-    pub(crate) fn apply(&mut self, opt: &Opt) -> bool {
+    pub fn apply(&mut self, opt: &Opt) -> bool {
         match *opt {
             Opt::Udba(udba) => self.udba = udba,
             Opt::Xino(_) => self.xino = Xino::Given,
@@ -143,7 +143,7 @@ impl Settings {
     }
 
     /// Writes what aufs shows before `si=`: `,acl` or nothing.
-    pub(crate) fn write_before_si(&self, out: &mut dyn FnMut(&[u8])) {
+    pub fn write_before_si(&self, out: &mut dyn FnMut(&[u8])) {
         if self.acl {
             out(b",acl");
         }
@@ -153,7 +153,7 @@ impl Settings {
     ///
     /// Together with [`Self::write_before_si`] this parses back to the same settings, except for
     /// the path of `xino=`.
-    pub(crate) fn write_to(&self, out: &mut dyn FnMut(&[u8])) {
+    pub fn write_to(&self, out: &mut dyn FnMut(&[u8])) {
         let default = &Self::DEFAULT;
         let mut word = |show: bool, text: &[u8]| {
             if show {

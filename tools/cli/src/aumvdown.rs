@@ -12,7 +12,7 @@ use anyhow::{ensure, Result};
 use clap::Parser;
 use ruaufs_user::{
     dir,
-    ioctl::{self, flags, MoveDown},
+    ioctl::{self, Mvdown},
 };
 use rustix::io::Errno;
 
@@ -72,22 +72,22 @@ pub fn run(args: Args) -> Result<ExitCode> {
     Ok(ExitCode::from(u8::from(failed)))
 }
 
-fn request(args: &Args) -> MoveDown {
-    let mut request = MoveDown::default();
+fn request(args: &Args) -> Mvdown {
+    let mut request = Mvdown::default();
     let switches = [
-        (args.dmsg, flags::LOG),
-        (args.overwrite_lower, flags::OVERWRITE_LOWER),
-        (args.keep_upper, flags::KEEP_UPPER),
-        (args.allow_ro_lower, flags::RO_LOWER),
-        (args.allow_ro_upper, flags::RO_UPPER),
-        (args.upper_branch_id.is_some(), flags::UPPER_GIVEN),
-        (args.lower_branch_id.is_some(), flags::LOWER_GIVEN),
+        (args.dmsg, Mvdown::DMSG),
+        (args.overwrite_lower, Mvdown::OWLOWER),
+        (args.keep_upper, Mvdown::KUPPER),
+        (args.allow_ro_lower, Mvdown::ROLOWER),
+        (args.allow_ro_upper, Mvdown::ROUPPER),
+        (args.upper_branch_id.is_some(), Mvdown::BRID_UPPER),
+        (args.lower_branch_id.is_some(), Mvdown::BRID_LOWER),
     ];
     for (given, flag) in switches {
         request.flags |= if given { flag } else { 0 };
     }
-    request.upper.id = args.upper_branch_id.unwrap_or_default();
-    request.lower.id = args.lower_branch_id.unwrap_or_default();
+    request.upper_id = args.upper_branch_id.unwrap_or_default();
+    request.lower_id = args.lower_branch_id.unwrap_or_default();
     request
 }
 
@@ -99,7 +99,7 @@ fn move_down(args: &Args, file: &Path) -> Result<()> {
     let mut request = request(args);
     ioctl::move_down(&open, &mut request).map_err(|e| {
         let advice = match (e, request.reason()) {
-            (_, Some(reason)) => reason,
+            (_, Some(reason)) => reason.text(),
             (Errno::NOTTY, _) => "it is in no union, or the kernel module cannot do this",
             (Errno::PERM, _) => "only root may",
             (Errno::ISDIR, _) => "it is a directory",
@@ -111,14 +111,13 @@ fn move_down(args: &Args, file: &Path) -> Result<()> {
         anyhow::Error::from(e).context(format!("{}: {advice}", text(file)))
     })?;
     if args.verbose {
-        let (upper, lower) = (request.upper, request.lower);
         say(format_args!(
             "'{}' b{}(brid{}) --> b{}(brid{})",
             text(file),
-            upper.index,
-            upper.id,
-            lower.index,
-            lower.id
+            request.upper_index,
+            request.upper_id,
+            request.lower_index,
+            request.lower_id
         ))?;
     }
     Ok(())
@@ -144,6 +143,6 @@ mod tests {
         assert_eq!(request(&args("")).flags, 0);
         let all = request(&args("-i -k -o -r -R -v -b 65 -B 64"));
         assert_eq!(all.flags, 0x4 | 0x2 | 0x8 | 0x20 | 0x80 | 0x100);
-        assert_eq!((all.upper.id, all.lower.id), (64, 65));
+        assert_eq!((all.upper_id, all.lower_id), (64, 65));
     }
 }

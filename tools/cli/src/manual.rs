@@ -178,11 +178,11 @@ fn ruaufs_5() -> Roff {
         "The path may be any directory. Without a permission the first branch is rw, \
         and all others are ro; those on squashfs and iso9660 are rr. Permissions:",
     );
-    for (word, meaning) in branch::PERMISSIONS {
+    for (word, meaning) in branch::permissions() {
         item(&mut page, word, meaning);
     }
     paragraph(&mut page, "Attributes, and the permissions they go with:");
-    for (word, fits, meaning) in branch::ATTRIBUTES {
+    for (word, fits, meaning) in branch::attributes() {
         item(&mut page, word, &format!("({fits}) {meaning}"));
     }
     page.control("SH", ["OPTIONS"]);

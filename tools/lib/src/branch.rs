@@ -10,107 +10,108 @@ use std::{
 };
 
 use anyhow::{bail, ensure, Result};
+use logic::branch_spec::{self, Attrs, Perm, Warning};
 
-use crate::names::Show;
+use crate::names::{text, Show};
 
 /// Permissions, and what they mean.
-pub const PERMISSIONS: &[(&str, &str)] = &[
-    ("rw", "the union reads and writes it"),
-    ("ro", "the union reads it; it may still be changed directly"),
-    (
-        "rr",
-        "the union reads it; nothing can change it (squashfs, iso9660)",
-    ),
-];
+pub fn permissions() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let row = |(perm, help): (Perm, logic::env::Help)| (text(perm.word()), help.text());
+    Perm::ALL.into_iter().map(row)
+}
 
 /// Attributes, the permissions they go with, and what they mean.
-pub const ATTRIBUTES: &[(&str, &str, &str)] = &[
-    (
-        "wh",
-        "ro, rr",
-        "whiteouts and opaque marks on the branch count",
-    ),
-    (
-        "nolwh",
-        "rw",
-        "each whiteout is a file of its own, no hard link",
-    ),
-    (
-        "coo_reg",
-        "all",
-        "a regular file is copied up when it is opened",
-    ),
-    ("coo_all", "all", "as coo_reg, directories too"),
-    ("moo", "rw", "as coo_reg, and the original is removed"),
-    (
-        "fhsm",
-        "all",
-        "the branch takes part in hierarchical storage management",
-    ),
-    (
-        "icex",
-        "all",
-        "errors on extended attributes are ignored in copies to the branch",
-    ),
-    ("icexsec", "all", "the same for security.* only"),
-    ("icexsys", "all", "the same for system.* only"),
-    ("icextr", "all", "the same for trusted.* only"),
-    ("icexusr", "all", "the same for user.* only"),
-    ("icexoth", "all", "the same for other names only"),
-    ("unpin", "all", "obsolete, no effect"),
-];
+pub fn attributes() -> impl Iterator<Item = (&'static str, String, &'static str)> {
+    Attrs::WORDS
+        .iter()
+        .map(|(word, attr, help)| (text(word), fits(*attr), help.text()))
+}
+
+/// The permissions that attributes go with.
+fn fits(attrs: Attrs) -> String {
+    let perms = || Perm::ALL.into_iter().map(|(perm, _)| perm);
+    let fitting = perms().filter(|perm| attrs.misfits(*perm).is_empty());
+    let words: Vec<_> = fitting.map(|perm| text(perm.word())).collect();
+    match words.len() == perms().count() {
+        true => "all".to_owned(),
+        false => words.join(", "),
+    }
+}
 
 /// What the union may do with a branch: `rw`, `ro+wh`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Access(String);
+pub struct Access {
+    /// As it was given or shown.
+    text: String,
+    /// What is known of that here.
+    known: branch_spec::Access,
+}
 
 impl Access {
     /// As the kernel shows it; words unknown here are kept.
     pub fn shown(text: &str) -> Self {
-        Access(text.to_owned())
-    }
-
-    /// As a user gives it. The kernel takes unknown words with a warning only; here they are
-    /// errors, since a person is there to correct them.
-    pub fn parse(text: &str) -> Result<Self> {
-        let mut words = text.split('+');
-        let perm = words.next().unwrap_or_default();
-        ensure!(
-            PERMISSIONS.iter().any(|(word, _)| *word == perm),
-            "unknown permission {perm:?}: it is rw, ro or rr"
-        );
-        for word in words {
-            let Some((_, fits, _)) = ATTRIBUTES.iter().find(|(known, ..)| *known == word) else {
-                let all: Vec<_> = ATTRIBUTES.iter().map(|(word, ..)| *word).collect();
-                bail!("unknown attribute {word:?}: there are {}", all.join(", "));
-            };
-            ensure!(
-                *fits == "all" || fits.split(", ").any(|fit| fit == perm),
-                "attribute {word} does not fit permission {perm}: it is for {fits}"
-            );
+        let mut words = text.split('+').map(str::as_bytes);
+        let perm = words.next().and_then(Perm::from_word);
+        Access {
+            text: text.to_owned(),
+            known: branch_spec::Access {
+                perm: perm.unwrap_or(Perm::Ro),
+                attrs: words
+                    .filter_map(Attrs::from_word)
+                    .fold(Attrs::default(), Attrs::with),
+            },
         }
-        Ok(Access(text.to_owned()))
     }
 
     /// The text.
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.text
     }
 
     /// Whether the union may write to the branch.
     pub fn may_write(&self) -> bool {
-        self.0.split('+').next() == Some("rw")
+        self.known.may_write()
     }
 
     /// Whether whiteouts and opaque marks on the branch count.
     pub fn honours_marks(&self) -> bool {
-        self.may_write() || self.0.split('+').skip(1).any(|attr| attr == "wh")
+        self.known.honours_whiteouts()
+    }
+}
+
+/// What the kernel ignores with a warning is an error here, since a person is there to correct it.
+fn refused(warning: &Warning) -> Result<()> {
+    match warning {
+        Warning::UnknownPerm(text) => bail!(
+            "unknown permission {:?}: it is rw, ro or rr",
+            String::from_utf8_lossy(text)
+        ),
+        Warning::UnknownAttr(rest) => {
+            let word = rest.split(|byte| *byte == b'+').next().unwrap_or_default();
+            let all: Vec<_> = Attrs::WORDS.iter().map(|(word, ..)| text(word)).collect();
+            bail!(
+                "unknown attribute {:?}: there are {}",
+                String::from_utf8_lossy(word),
+                all.join(", ")
+            )
+        }
+        Warning::AttrDoesNotFit { attrs, perm } => {
+            let mut words = Vec::new();
+            attrs.write_to(&mut |part| words.extend_from_slice(part));
+            bail!(
+                "attribute {} does not fit permission {}: it is for {}",
+                String::from_utf8_lossy(&words).trim_start_matches('+'),
+                text(perm.word()),
+                fits(*attrs)
+            )
+        }
+        Warning::ObsoleteAttr(_) => Ok(()),
     }
 }
 
 impl fmt::Display for Access {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
+        f.pad(&self.text)
     }
 }
 
@@ -124,23 +125,24 @@ pub struct Spec {
 }
 
 impl Spec {
-    /// Cuts at the first `=`, as the kernel does.
-    pub fn parse(text: &OsStr) -> Result<Self> {
-        let bytes = text.as_bytes();
-        let (path, access) = match bytes.iter().position(|b| *b == b'=') {
-            Some(at) => (&bytes[..at], Some(&bytes[at + 1..])),
-            None => (bytes, None),
+    /// Reads it as the kernel does.
+    pub fn parse(spec: &OsStr) -> Result<Self> {
+        let Ok(read) = branch_spec::parse(spec.as_bytes()) else {
+            bail!("a branch needs a path: PATH[=PERM[+ATTR...]]");
         };
+        read.notes.iter().try_for_each(refused)?;
+        // As it was given: the kernel drops what has no effect.
+        let access = read
+            .access
+            .map(|_| String::from_utf8_lossy(&spec.as_bytes()[read.path.len() + 1..]));
         ensure!(
-            !path.is_empty(),
-            "a branch needs a path: PATH[=PERM[+ATTR...]]"
+            access.as_deref() != Some(""),
+            "there is no permission after the ="
         );
-        let access = match access {
-            Some(text) => Some(Access::parse(&String::from_utf8_lossy(text))?),
-            None => None,
-        };
-        let path = PathBuf::from(OsString::from_vec(path.to_vec()));
-        Ok(Spec { path, access })
+        Ok(Spec {
+            access: access.map(|text| Access::shown(&text)),
+            path: PathBuf::from(OsString::from_vec(read.path.into())),
+        })
     }
 
     /// As the kernel reads it.

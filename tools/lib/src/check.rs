@@ -2,7 +2,7 @@
 
 //! Looks at a branch's `.wh.` names, with no union mounted, and repairs what can be.
 
-use std::{collections::HashSet, ffi::OsStr, path::PathBuf};
+use std::{collections::HashSet, ffi::OsStr, os::unix::ffi::OsStrExt, path::PathBuf};
 
 use anyhow::{Context, Result};
 use rustix::fs::FileType;
@@ -207,10 +207,10 @@ impl Check {
             Meaning::Whiteout(_) | Meaning::Opaque if !meta.is_file() => {
                 self.add(report, What::BadMark, path(), || Ok(()))
             }
-            Meaning::Whiteout(of) if dir.has(&of)? => {
-                let path = dir.below_root(&of);
-                self.add(report, What::BesideWhiteout, path, || {
-                    separate(dir, &of, name)
+            Meaning::Whiteout(of) if dir.has(OsStr::from_bytes(of))? => {
+                let of = OsStr::from_bytes(of);
+                self.add(report, What::BesideWhiteout, dir.below_root(of), || {
+                    separate(dir, of, name)
                 })
             }
             Meaning::Plain | Meaning::Whiteout(_) | Meaning::Opaque => Ok(()),

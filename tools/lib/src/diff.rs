@@ -5,6 +5,7 @@
 use std::{
     ffi::{OsStr, OsString},
     fmt,
+    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
     vec,
 };
@@ -194,7 +195,7 @@ impl Entries {
                 Meaning::Plain => entries.plain.push(name),
                 Meaning::Whiteout(of) => {
                     dir.has_mark(&name)?;
-                    entries.whiteouts.push(of);
+                    entries.whiteouts.push(OsStr::from_bytes(of).to_owned());
                 }
                 Meaning::FormerName => entries.former_names.push(name),
                 Meaning::Opaque | Meaning::Bookkeeping | Meaning::Temporary | Meaning::Unknown => {}

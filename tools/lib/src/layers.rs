@@ -5,15 +5,21 @@
 use std::{
     collections::BTreeSet,
     ffi::{OsStr, OsString},
+    os::unix::ffi::OsStrExt,
     path::Path,
     rc::Rc,
 };
 
 use anyhow::Result;
+use logic::{
+    env::{KVec, GFP_KERNEL},
+    lookup::{self, Marks, Scan, Step},
+    merge::{self, Listing},
+};
 
 use crate::{
     dir::{self, Cursor, Dir},
-    names::{self, Meaning},
+    names,
 };
 
 /// A branch of a stack, at one of its directories.
@@ -98,51 +104,74 @@ impl Layers {
     }
 
     /// Looks a name up in the instances of a directory, topmost first.
-    ///
-    /// A name counts before its whiteout on the same branch. Below a directory other types are
-    /// stepped over, and directories are merged.
     pub fn look_up(&self, level: &[usize], name: &OsStr) -> Result<Found> {
-        self.find(level, name, true)
+        self.find(level, name, Scan::new(level.len()))
     }
 
     /// The instances of a directory that lie below one that was found elsewhere.
     pub fn below_dir(&self, level: &[usize], name: &OsStr) -> Result<Vec<Instance>> {
-        match self.find(level, name, false)? {
+        match self.find(level, name, Scan::below_dir(level.len()))? {
             Found::Dir(instances) => Ok(instances),
             Found::Absent | Found::Other => Ok(Vec::new()),
         }
     }
 
-    fn find(&self, level: &[usize], name: &OsStr, any_type: bool) -> Result<Found> {
+    fn find(&self, level: &[usize], name: &OsStr, mut scan: Scan) -> Result<Found> {
         let mut instances: Vec<Instance> = Vec::new();
-        for &index in level {
-            let (dir, honours) = self.at(index);
-            let object = match dir.get(name) {
-                Err(e) if dir::is_mount(&e) && self.mounts == Mounts::Shown => {
-                    return Ok(Found::Other);
+        let mut last = None;
+        let mut step = scan.step();
+        loop {
+            step = match step {
+                Step::Name(at) => {
+                    let (dir, _) = self.at(level[at]);
+                    last = match dir.get(name) {
+                        Err(e) if dir::is_mount(&e) && self.mounts == Mounts::Shown => {
+                            return Ok(Found::Other);
+                        }
+                        other => other?,
+                    };
+                    scan.name(match &last {
+                        None => lookup::Found::Absent,
+                        Some(object) if object.meta().is_dir() => lookup::Found::Dir,
+                        Some(_) => lookup::Found::Other,
+                    })
                 }
-                other => other?,
-            };
-            if let Some(object) = object {
-                if object.meta().is_dir() {
-                    let instance = object.open_dir()?;
-                    let last = honours && is_opaque(&instance)?;
-                    instances.push((index, instance));
-                    if last {
-                        break;
+                Step::Marks(at) => {
+                    scan.marks(match self.hides_below(level[at], name, &instances)? {
+                        true => Marks::Present,
+                        false => Marks::Absent,
+                    })
+                }
+                Step::Take(at) => {
+                    match last.take() {
+                        Some(object) if object.meta().is_dir() => {
+                            instances.push((level[at], object.open_dir()?));
+                        }
+                        _ => return Ok(Found::Other),
                     }
-                } else if any_type && instances.is_empty() {
-                    return Ok(Found::Other);
+                    scan.taken()
                 }
-            }
-            if honours && dir.has_mark(&names::whiteout(name))? {
-                break;
-            }
+                Step::Done => break,
+            };
         }
         Ok(match instances.is_empty() {
             true => Found::Absent,
             false => Found::Dir(instances),
         })
+    }
+
+    /// Whether a branch hides a name on those below it; these instances of the name were found.
+    fn hides_below(&self, index: usize, name: &OsStr, instances: &[Instance]) -> Result<bool> {
+        let (dir, honours) = self.at(index);
+        if !honours {
+            return Ok(false);
+        }
+        if let Some((_, instance)) = instances.iter().find(|(of, _)| *of == index) {
+            if is_opaque(instance)? {
+                return Ok(true);
+            }
+        }
+        dir.has_mark(&names::whiteout(name))
     }
 
     /// Goes to these instances.
@@ -164,23 +193,25 @@ impl Layers {
 
     /// All names that the merged directory shows.
     pub fn list(&self, level: &[usize]) -> Result<BTreeSet<OsString>> {
-        let mut shown = BTreeSet::new();
-        let mut hidden = BTreeSet::new();
+        let mut layers = KVec::new();
         for &index in level {
             let (dir, honours) = self.at(index);
-            let mut whiteouts = Vec::new();
+            let mut listing = Listing::new();
             for name in dir.names()? {
-                match names::meaning(&name) {
-                    Meaning::Plain if !hidden.contains(&name) => {
-                        shown.insert(name);
-                    }
-                    Meaning::Whiteout(of) if honours => whiteouts.push(of),
-                    _ => {}
-                }
+                listing.push(name.as_bytes(), 0, 0)?;
             }
-            hidden.extend(whiteouts);
+            let layer = merge::Layer {
+                listing,
+                space: 0,
+                honours_whiteouts: honours,
+            };
+            layers.push(layer, GFP_KERNEL)?;
         }
-        Ok(shown)
+        let merged = merge::merge(&layers, false)?;
+        let entries = (0..merged.len()).filter_map(|i| merged.get(i));
+        Ok(entries
+            .map(|entry| OsStr::from_bytes(entry.name).to_owned())
+            .collect())
     }
 }
 

@@ -5,6 +5,7 @@
 use std::{ffi::OsStr, fs::File, os::fd::AsFd};
 
 use anyhow::{bail, ensure, Context, Result};
+use logic::plink::OWN_XATTRS;
 use rustix::{
     fs::{self, FileType, SeekFrom},
     io::Errno,
@@ -15,8 +16,6 @@ use crate::{
     names::{self, Show},
 };
 
-/// Extended attributes that belong to the file system an object is on.
-const RESERVED_XATTRS: &[u8] = b"trusted.ruaufs.";
 const ACCESS_ACL: &[u8] = b"system.posix_acl_access";
 
 /// Data is copied in steps of this size; between them one can interrupt.
@@ -225,7 +224,7 @@ fn fill(file: &File, buffer: &mut [u8], at: u64) -> Result<usize> {
 
 /// Without the attributes that are reserved for the union.
 fn own(mut all: Xattrs) -> Xattrs {
-    all.all.retain(|name, _| !name.starts_with(RESERVED_XATTRS));
+    all.all.retain(|name, _| !name.starts_with(OWN_XATTRS));
     all
 }
 

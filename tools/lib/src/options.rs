@@ -6,6 +6,7 @@
 use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
 
 use anyhow::{bail, ensure, Result};
+use logic::options::{self, Flag, Opt};
 use rustix::mount::MountFlags;
 
 use crate::names::Show;
@@ -45,7 +46,7 @@ pub fn split(list: &[u8]) -> Vec<Text> {
 pub fn key_value(option: &[u8]) -> (&[u8], Option<&[u8]>) {
     let cut = |at: usize| (&option[..at], Some(&option[at + 1..]));
     if let Some(at) = option.iter().position(|b| *b == b':') {
-        if COLON_KEYS.contains(&&option[..at]) {
+        if options::takes_colon(&option[..at]) {
             return cut(at);
         }
     }
@@ -54,9 +55,6 @@ pub fn key_value(option: &[u8]) -> (&[u8], Option<&[u8]>) {
         None => (option, None),
     }
 }
-
-/// Options that may be written `KEY:VALUE`.
-const COLON_KEYS: &[&[u8]] = &[b"br", b"add", b"ins", b"append", b"prepend", b"del", b"mod"];
 
 /// An option of the union: key and value are exactly what the kernel gets.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -274,25 +272,19 @@ fn translate(option: &str) -> Result<Option<Vec<&'static str>>> {
 /// Whether a remount with these options needs the pseudo-links to be flushed before: branches come
 /// and go, or nothing can be copied up any more.
 pub fn needs_flush(sorted: &Sorted, is_read_only: bool) -> bool {
-    let branches = sorted
-        .fs
-        .iter()
-        .any(|setting| match (&setting.key[..], &setting.value) {
-            (b"add" | b"ins" | b"append" | b"prepend" | b"del", Some(_)) => true,
-            (b"mod", Some(value)) => {
-                let access = value
-                    .iter()
-                    .position(|b| *b == b'=')
-                    .map(|at| &value[at + 1..]);
-                !access.is_some_and(|access| access.starts_with(b"rw"))
-            }
-            (b"noplink", None) => true,
+    let flushes = |setting: &Setting| {
+        match options::parse(&setting.key, setting.value.as_deref()) {
+            Ok(Opt::Add { .. } | Opt::Append(_) | Opt::Prepend(_) | Opt::Del(_)) => true,
+            Ok(Opt::Mod(spec)) => !spec.access.is_some_and(|access| access.may_write()),
+            Ok(Opt::Flag(Flag::Plink, on)) => !on,
+            // What is wrong the kernel refuses.
             _ => false,
-        });
+        }
+    };
     let read_only = sorted
         .flags(MountFlags::empty())
         .contains(MountFlags::RDONLY);
-    branches || (read_only && !is_read_only)
+    sorted.fs.iter().any(flushes) || (read_only && !is_read_only)
 }
 
 /// Options as calls of fsconfig(2): a list of branches that is too long is cut into several.
@@ -313,7 +305,7 @@ pub fn settings(options: &[Setting]) -> Result<Vec<Setting>> {
             }
         };
         ensure!(
-            is_list(key),
+            options::is_list(key),
             "option {}: the value has {} bytes, the kernel takes {FSCONFIG_MAX} at most",
             shown(key),
             value.len()
@@ -333,10 +325,6 @@ pub fn settings(options: &[Setting]) -> Result<Vec<Setting>> {
         }
     }
     Ok(settings)
-}
-
-fn is_list(key: &[u8]) -> bool {
-    matches!(key, b"br" | b"dirs")
 }
 
 fn elements<'v>(key: &[u8], value: &'v [u8]) -> Result<Vec<&'v [u8]>> {
@@ -390,7 +378,9 @@ pub fn strings(options: &[Setting]) -> Result<Vec<Text>> {
     let mut branches = Vec::new();
     for option in options {
         match &option.value {
-            Some(value) if is_list(&option.key) => branches.extend(elements(&option.key, value)?),
+            Some(value) if options::is_list(&option.key) => {
+                branches.extend(elements(&option.key, value)?)
+            }
             _ => rest.push(option.text()),
         }
     }
@@ -538,7 +528,6 @@ mod tests {
             "del:/a",
             "del=/a",
             "mod:/a=ro",
-            "mod:/a",
             "noplink",
             "ro",
             "noxino,noplink,ro",

@@ -61,9 +61,6 @@ pub fn of_branch(branch: &Path) -> Result<Pending> {
     })
 }
 
-/// What ruaufs writes on a pseudo-link that outlasts the mount.
-const NOTE: &str = "trusted.ruaufs.plink";
-
 /// The pseudo-links of a branch that hold without a mounted union, too: ruaufs finds the copy by a
 /// note on it. All others are left over and mean nothing.
 pub fn lasting(branch: &Dir) -> Result<Vec<std::ffi::OsString>> {
@@ -73,7 +70,7 @@ pub fn lasting(branch: &Dir) -> Result<Vec<std::ffi::OsString>> {
     };
     for name in dir.names()? {
         match dir.get(&name)? {
-            Some(copy) if copy.has_xattr(NOTE)? => all.push(name),
+            Some(copy) if copy.has_xattr(logic::plink::XATTR)? => all.push(name),
             _ => {}
         }
     }

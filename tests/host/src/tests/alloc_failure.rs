@@ -2,9 +2,9 @@
 
 //! Each allocation of each function fails once.
 
-use kernel::{alloc::fail_after, error::code::ENOMEM};
+use logic::env::{failing::fail_after, ENOMEM};
 
-use crate::rust::logic::{
+use logic::{
     branch_spec,
     merge::{merge, Layer, Listing},
     options::{self, Bad},
@@ -28,7 +28,7 @@ fn each<T, E>(what: &str, f: impl Fn() -> Result<T, E>, is_nomem: impl Fn(&E) ->
 
 #[test]
 fn names() {
-    let count = |what, f: &dyn Fn() -> kernel::error::Result<whname::Name>| {
+    let count = |what, f: &dyn Fn() -> logic::env::Result<whname::Name>| {
         each(what, f, |&error| error == ENOMEM)
     };
     assert_eq!(count("short", &|| whname::whiteout(b"foo")), 0);
@@ -82,7 +82,7 @@ fn options_() {
 }
 
 /// Fills a listing.
-fn listing() -> kernel::error::Result<Listing> {
+fn listing() -> logic::env::Result<Listing> {
     let mut listing = Listing::new();
     for i in 0..100u8 {
         listing.push(&[b'a', i], u64::from(i), 8)?;
@@ -121,7 +121,16 @@ fn listing_survives_a_failed_push() {
             pushed.push(name);
         }
     }
-    let names: Vec<_> = listing.iter().map(|(name, ..)| name.to_vec()).collect();
-    assert_eq!(names, pushed);
     assert_eq!(listing.len(), pushed.len());
+    let layer = Layer {
+        listing,
+        space: 0,
+        honours_whiteouts: true,
+    };
+    let merged = merge(&[layer], false).unwrap();
+    let names: Vec<_> = (0..merged.len())
+        .filter_map(|i| merged.get(i))
+        .map(|entry| entry.name.to_vec())
+        .collect();
+    assert_eq!(names, pushed);
 }

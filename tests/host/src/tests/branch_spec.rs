@@ -4,13 +4,10 @@
 
 use proptest::{collection::vec, prelude::*, sample::select};
 
-use kernel::{
-    alloc::{flags::GFP_KERNEL, KVec},
-    error::code::EINVAL,
-};
+use logic::env::{KVec, EINVAL, GFP_KERNEL};
 
 use super::written;
-use crate::rust::logic::branch_spec::{
+use logic::branch_spec::{
     default_access, parse, Access, Attrs, BranchSpec, Perm, Warning, Warnings,
 };
 

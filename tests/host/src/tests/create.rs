@@ -4,7 +4,7 @@
 
 use proptest::prelude::*;
 
-use crate::rust::logic::{
+use logic::{
     create::{choose, tdp, Bounds, Branch, Turn},
     options::{parse, CreatePolicy, Opt},
 };

@@ -4,7 +4,7 @@
 
 use proptest::prelude::*;
 
-use crate::rust::logic::dirren::{list, numbers, record_name, Record, RECORD_MAX};
+use logic::dirren::{list, numbers, record_name, Record, RECORD_MAX};
 
 fn name_of(fsid: u64, device: (u32, u32), root: u64) -> String {
     String::from_utf8(record_name(fsid, device, root).unwrap().to_vec()).unwrap()

@@ -2,7 +2,9 @@
 
 //! Paths as aufs shows them.
 
-use crate::rust::logic::escape;
+use proptest::{collection::vec, prelude::*};
+
+use logic::escape;
 
 use super::written;
 
@@ -29,18 +31,29 @@ fn every_byte_but_nul_comes_back() {
     let mut text = Vec::new();
     escape::write(&all, &mut |part: &[u8]| text.extend_from_slice(part));
     assert!(text.iter().all(|&byte| byte > 0x20 && byte != 0x7f));
-    let mut back = Vec::new();
-    let mut rest = &text[..];
-    while let Some((&byte, more)) = rest.split_first() {
-        rest = more;
-        match byte {
-            b'\\' => {
-                let digits = std::str::from_utf8(&rest[..3]).unwrap();
-                back.push(u8::from_str_radix(digits, 8).unwrap());
-                rest = &rest[3..];
-            }
-            _ => back.push(byte),
-        }
+    assert_eq!(read(&text), all);
+}
+
+/// What `read` makes of a text.
+fn read(text: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    escape::read(text, &mut |byte| bytes.push(byte));
+    bytes
+}
+
+#[test]
+fn what_is_no_escape_stays() {
+    for text in ["\\", "\\04", "\\0", "\\400x", "a\\9", "\\08 "] {
+        assert_eq!(read(text.as_bytes()), text.as_bytes(), "{text}");
     }
-    assert_eq!(back, all);
+    assert_eq!(read(b"a\\040b\\134\\054"), b"a b\\,");
+}
+
+proptest! {
+    #[test]
+    fn escapes_come_back(bytes in vec(any::<u8>(), 0..40)) {
+        let mut text = Vec::new();
+        escape::write(&bytes, &mut |part: &[u8]| text.extend_from_slice(part));
+        prop_assert_eq!(read(&text), bytes);
+    }
 }

@@ -4,7 +4,7 @@
 
 use proptest::prelude::*;
 
-use crate::rust::logic::{
+use logic::{
     env::KVec,
     handle::{parse, Object, Part, Target, MAX_WORDS},
     hash::Key,

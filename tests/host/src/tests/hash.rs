@@ -6,7 +6,7 @@ use std::hash::Hasher;
 
 use proptest::prelude::*;
 
-use crate::rust::logic::hash::Key;
+use logic::hash::Key;
 
 /// The example of the paper on SipHash.
 #[test]

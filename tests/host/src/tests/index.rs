@@ -2,17 +2,17 @@
 
 //! The index of a directory, against the listings it is made from.
 
-use kernel::{alloc::fail_after, error::code::ENOMEM, error::code::EOVERFLOW};
+use logic::env::{failing::fail_after, ENOMEM, EOVERFLOW};
 use proptest::prelude::*;
 
-use crate::rust::logic::index::{Builder, Index, Wanted, What};
+use logic::index::{Builder, Index, Wanted, What};
 
 const ALL: Wanted = Wanted {
     entries: true,
     whiteouts: true,
 };
 
-fn build(branches: &[Vec<&str>], wanted: impl Fn(usize) -> Wanted) -> kernel::error::Result<Index> {
+fn build(branches: &[Vec<&str>], wanted: impl Fn(usize) -> Wanted) -> logic::env::Result<Index> {
     let mut builder = Builder::new();
     for (i, names) in branches.iter().enumerate() {
         for name in names {

@@ -4,9 +4,7 @@
 
 use proptest::prelude::*;
 
-use crate::rust::logic::ino::{
-    exception, is_exception, pack, window, FURTHER, HOME, ROOT, WINDOWS,
-};
+use logic::ino::{exception, is_exception, pack, window, FURTHER, HOME, ROOT, WINDOWS};
 
 /// With all windows claimed, or none.
 fn claimed(space: u16, lower: u64) -> Option<u64> {

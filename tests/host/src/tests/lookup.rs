@@ -2,7 +2,7 @@
 
 //! The fold of probes, against the rules applied to all branches at once.
 
-use crate::rust::logic::lookup::{Found, Marks, Scan, Step};
+use logic::lookup::{Found, Marks, Scan, Step};
 
 /// What one branch holds of a name.
 #[derive(Clone, Copy, Debug)]
@@ -16,7 +16,10 @@ struct Branch {
 
 /// Does what the module's documentation says: the branches taken, and those asked for marks.
 fn scan(branches: &[Branch]) -> (Vec<usize>, Vec<usize>) {
-    let mut scan = Scan::new(branches.len());
+    run(Scan::new(branches.len()), branches)
+}
+
+fn run(mut scan: Scan, branches: &[Branch]) -> (Vec<usize>, Vec<usize>) {
     let (mut taken, mut asked) = (Vec::new(), Vec::new());
     let mut step = scan.step();
     loop {
@@ -150,6 +153,26 @@ fn absent_names_need_no_marks() {
         honoured: true,
     };
     assert_eq!(scan(&[hidden; 5]), (vec![], vec![]));
+}
+
+#[test]
+fn below_a_directory_only_directories_count() {
+    let of = |branches: &[Branch]| run(Scan::below_dir(branches.len()), branches).0;
+    let plain = |found| Branch {
+        found,
+        whiteout: false,
+        opaque: false,
+        honoured: true,
+    };
+    let (file, dir) = (plain(Found::Other), plain(Found::Dir));
+    let whiteout = Branch {
+        whiteout: true,
+        ..plain(Found::Absent)
+    };
+    assert_eq!(of(&[file, dir, file, dir]), [1, 3]);
+    assert_eq!(of(&[dir, whiteout, dir]), [0]);
+    assert_eq!(of(&[whiteout, dir]), [0; 0]);
+    assert_eq!(of(&[]), [0; 0]);
 }
 
 #[test]

@@ -4,7 +4,7 @@
 
 use proptest::prelude::*;
 
-use crate::rust::logic::num::{decimal, parse_canonical, parse_hex, parse_signed, parse_unsigned};
+use logic::num::{decimal, parse_canonical, parse_hex, parse_signed, parse_unsigned};
 
 #[test]
 fn decimal_has_no_leading_zero() {

@@ -4,10 +4,10 @@
 
 use proptest::{collection::vec, prelude::*, sample::select};
 
-use kernel::error::code::{EDOM, EINVAL};
+use logic::env::{EDOM, EINVAL};
 
 use super::written;
-use crate::rust::logic::{
+use logic::{
     branch_spec::BranchSpec,
     options::{parse, Bad, CopyUpPolicy, CreatePolicy, Diropq, Flag, Keep, Opt, Udba},
 };

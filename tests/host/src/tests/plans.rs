@@ -2,9 +2,9 @@
 
 //! Where to copy to, how to remove.
 
-use kernel::error::code::EROFS;
+use logic::env::EROFS;
 
-use crate::rust::logic::{
+use logic::{
     copyup::{choose, mode_without_acl},
     create::Branch,
     options::CopyUpPolicy,

@@ -4,7 +4,7 @@
 
 use proptest::prelude::*;
 
-use crate::rust::logic::plink::{Names, Note, Origin, What, LEN};
+use logic::plink::{Names, Note, Origin, What, LEN};
 
 /// The types of objects that can have several names.
 const LINKABLE: [u8; 6] = [1, 2, 6, 8, 10, 12];

@@ -5,9 +5,7 @@
 use proptest::prelude::*;
 
 use super::{options::split, written};
-use crate::rust::logic::options::{
-    parse, CopyUpPolicy, CreatePolicy, Diropq, Keep, Settings, Udba, Xino,
-};
+use logic::options::{parse, CopyUpPolicy, CreatePolicy, Diropq, Keep, Settings, Udba, Xino};
 
 /// Applies an option string to the defaults.
 fn apply(text: &str) -> Settings {

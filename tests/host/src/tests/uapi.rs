@@ -2,9 +2,9 @@
 
 //! Layouts of ioctls.
 
-use kernel::alloc::KVec;
+use logic::env::KVec;
 
-use crate::rust::logic::uapi::*;
+use logic::uapi::*;
 
 /// The size that the number of a command states.
 fn stated(command: u32) -> usize {

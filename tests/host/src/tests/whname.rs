@@ -4,9 +4,9 @@
 
 use proptest::{collection::vec, prelude::*};
 
-use kernel::error::code::{ENAMETOOLONG, EPERM};
+use logic::env::{ENAMETOOLONG, EPERM};
 
-use crate::rust::logic::whname::{self, NAME_MAX};
+use logic::whname::{self, NAME_MAX};
 
 /// The longest name of a branch.
 const BRANCH_MAX: usize = 255;
@@ -194,5 +194,37 @@ proptest! {
         if whname::whiteouted(&name).is_some() {
             prop_assert!(reserved);
         }
+    }
+}
+
+#[test]
+fn meanings() {
+    use whname::Meaning::*;
+    for (name, means) in [
+        ("wh.a", Plain),
+        (".wh", Plain),
+        ("", Plain),
+        (".wh.a", Whiteout(b"a")),
+        (".wh..b", Whiteout(b".b")),
+        (".wh..wh", Whiteout(b".wh")),
+        (".wh..wh..opq", Opaque),
+        (".wh..wh.aufs", Bookkeeping),
+        (".wh..wh.plnk", Bookkeeping),
+        (".wh..wh.orph", Bookkeeping),
+        (".wh..wh.hino", Bookkeeping),
+        (".wh..wh.commit", Bookkeeping),
+        (".wh..wh..dr.2_1-2_3", FormerName),
+        (".wh..wh.a.00ff", Temporary),
+        (".wh..wh..a.00ff", Temporary),
+        (".wh..wh..00ff", Temporary),
+        (".wh.", Unknown),
+        (".wh..", Unknown),
+        (".wh...", Unknown),
+        (".wh..wh.", Unknown),
+        (".wh..wh.a", Unknown),
+        (".wh..wh.a.00FF", Unknown),
+        (".wh..wh.a.0ff", Unknown),
+    ] {
+        assert_eq!(whname::meaning(name.as_bytes()), means, "{name}");
     }
 }

@@ -4,7 +4,7 @@
 
 use std::{
     collections::BTreeMap,
-    ffi::OsStr,
+    ffi::{CStr, OsStr},
     fs::File,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::PathBuf,
@@ -145,11 +145,11 @@ impl Object {
     }
 
     /// Whether it has this extended attribute.
-    pub fn has_xattr(&self, name: &str) -> Result<bool> {
+    pub fn has_xattr(&self, name: &CStr) -> Result<bool> {
         match fs::getxattr_query(magic(&self.fd), name) {
             Ok(_) => Ok(true),
             Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(false),
-            Err(e) => Err(e).with_context(|| format!("{}: {name}", self.path().shown())),
+            Err(e) => Err(e).with_context(|| format!("{}: {name:?}", self.path().shown())),
         }
     }
 

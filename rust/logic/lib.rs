@@ -26,32 +26,37 @@
 //!
 //! - No panic: no index, conversion or arithmetic on outside data that can fail unchecked.
 //! - Each allocation is fallible.
-//! - The same text is compiled for the host by `tests/host`, where the crate `kernel` is a small
-//!   stand-in; [`env`] is the only module that names it.
+//! - Formats, words and numbers are written here only. The same files are a module of the kernel
+//!   module and a crate, `logic`, for the tools and the tests on the host. What the modules take
+//!   from outside comes through [`env`].
 
+#![cfg_attr(not(CONFIG_RUST), no_std)]
 #![forbid(unsafe_code)]
+#![cfg_attr(
+    CONFIG_RUST,
+    allow(unreachable_pub, reason = "to the tools this is a crate")
+)]
 #![allow(
-    dead_code,
-    unused_imports,
-    reason = "logic is complete against its specification and tested on the host, \
-              whether or not `union` already asks each question"
+    clippy::len_without_is_empty,
+    clippy::new_without_default,
+    reason = "there is only what is used"
 )]
 
-pub(crate) mod branch_spec;
-pub(crate) mod copyup;
-pub(crate) mod create;
-pub(crate) mod dirren;
-pub(crate) mod env;
-pub(crate) mod escape;
-pub(crate) mod handle;
-pub(crate) mod hash;
-pub(crate) mod index;
-pub(crate) mod ino;
-pub(crate) mod lookup;
-pub(crate) mod merge;
-pub(crate) mod num;
-pub(crate) mod options;
-pub(crate) mod plink;
-pub(crate) mod remove;
-pub(crate) mod uapi;
-pub(crate) mod whname;
+pub mod branch_spec;
+pub mod copyup;
+pub mod create;
+pub mod dirren;
+pub mod env;
+pub mod escape;
+pub mod handle;
+pub mod hash;
+pub mod index;
+pub mod ino;
+pub mod lookup;
+pub mod merge;
+pub mod num;
+pub mod options;
+pub mod plink;
+pub mod remove;
+pub mod uapi;
+pub mod whname;

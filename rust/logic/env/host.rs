@@ -1,11 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Vectors whose allocations can fail.
+//! Stand-ins for the names of the `kernel` crate, for programs. Signatures are those of Linux 7.3.
 
-use std::{
-    cell::Cell,
-    ops::{Deref, DerefMut},
+extern crate alloc;
+
+use core::{
+    fmt,
+    ops::{
+        Deref,
+        DerefMut, //
+    },
 };
+
+#[cfg(feature = "failing")]
+pub mod failing;
 
 /// Memory is short.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,47 +23,67 @@ pub struct AllocError;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flags(());
 
-/// The values of [`Flags`].
-pub mod flags {
-    /// May sleep.
-    pub const GFP_KERNEL: super::Flags = super::Flags(());
-    /// As above, charged to the cgroup of the caller.
-    pub const GFP_KERNEL_ACCOUNT: super::Flags = super::Flags(());
-}
+/// May sleep.
+pub const GFP_KERNEL: Flags = Flags(());
+/// As above, charged to the cgroup of the caller.
+pub const GFP_KERNEL_ACCOUNT: Flags = Flags(());
 
-thread_local! {
-    static LEFT: Cell<Option<u64>> = const { Cell::new(None) };
-    static FAILED: Cell<bool> = const { Cell::new(false) };
-}
+/// A negative errno.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Error(i32);
 
-/// Runs `f` with all allocations of this thread failing after the first `n`; also tells whether
-/// one failed.
-pub fn fail_after<T>(n: u64, f: impl FnOnce() -> T) -> (T, bool) {
-    LEFT.set(Some(n));
-    FAILED.set(false);
-    let result = f();
-    LEFT.set(None);
-    (result, FAILED.get())
-}
-
-/// Counts one allocation.
-fn allocate() -> Result<(), AllocError> {
-    match LEFT.get() {
-        None => Ok(()),
-        Some(0) => {
-            FAILED.set(true);
-            Err(AllocError)
-        }
-        Some(n) => {
-            LEFT.set(Some(n - 1));
-            Ok(())
-        }
+impl Error {
+    /// Returns the negative errno.
+    pub const fn to_errno(self) -> i32 {
+        self.0
     }
+}
+
+impl fmt::Display for AllocError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("memory is short")
+    }
+}
+
+impl core::error::Error for AllocError {}
+
+impl From<AllocError> for Error {
+    fn from(_: AllocError) -> Self {
+        ENOMEM
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "error {}", self.0)
+    }
+}
+
+impl core::error::Error for Error {}
+
+/// A result with the kernel's defaults.
+pub type Result<T = (), E = Error> = core::result::Result<T, E>;
+
+/// Declares errors.
+macro_rules! codes {
+    ($($name:ident = $n:literal,)*) => {
+        $(#[doc = stringify!($name)] pub const $name: Error = Error(-$n);)*
+    };
+}
+
+codes! {
+    EPERM = 1,
+    ENOMEM = 12,
+    EINVAL = 22,
+    EROFS = 30,
+    EDOM = 33,
+    ENAMETOOLONG = 36,
+    EOVERFLOW = 75,
 }
 
 /// A vector with fallible growth.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Vec<T>(std::vec::Vec<T>);
+pub struct Vec<T>(alloc::vec::Vec<T>);
 
 /// In the kernel, of physically contiguous memory.
 pub type KVec<T> = Vec<T>;
@@ -65,7 +93,7 @@ pub type KVVec<T> = Vec<T>;
 impl<T> Vec<T> {
     /// Makes an empty vector without allocation.
     pub const fn new() -> Self {
-        Vec(std::vec::Vec::new())
+        Vec(alloc::vec::Vec::new())
     }
 
     /// Makes an empty vector with room for `capacity` elements.
@@ -77,11 +105,11 @@ impl<T> Vec<T> {
 
     /// Makes room for `additional` elements.
     pub fn reserve(&mut self, additional: usize, _flags: Flags) -> Result<(), AllocError> {
-        if self.0.len() + additional > self.0.capacity() {
-            allocate()?;
-            self.0.reserve(additional);
+        #[cfg(feature = "failing")]
+        if self.0.capacity().saturating_sub(self.0.len()) < additional {
+            failing::allocate()?;
         }
-        Ok(())
+        self.0.try_reserve(additional).map_err(|_| AllocError)
     }
 
     /// Appends an element.
@@ -129,6 +157,12 @@ impl<T> Default for Vec<T> {
     }
 }
 
+impl<T> From<Vec<T>> for alloc::vec::Vec<T> {
+    fn from(v: Vec<T>) -> Self {
+        v.0
+    }
+}
+
 impl<T> Deref for Vec<T> {
     type Target = [T];
 
@@ -145,7 +179,7 @@ impl<T> DerefMut for Vec<T> {
 
 impl<T> IntoIterator for Vec<T> {
     type Item = T;
-    type IntoIter = std::vec::IntoIter<T>;
+    type IntoIter = alloc::vec::IntoIter<T>;
 
     fn into_iter(self) -> Self::IntoIter {
         self.0.into_iter()
@@ -154,7 +188,7 @@ impl<T> IntoIterator for Vec<T> {
 
 impl<'a, T> IntoIterator for &'a Vec<T> {
     type Item = &'a T;
-    type IntoIter = std::slice::Iter<'a, T>;
+    type IntoIter = core::slice::Iter<'a, T>;
 
     fn into_iter(self) -> Self::IntoIter {
         self.0.iter()
