@@ -53,8 +53,10 @@ copies() {
 }
 
 shell_lints() {
-	(cd "$SRC" && git ls-files -z '*.sh' .ci/run scripts/guest |
-		xargs -0 "${in_root[@]}" shellcheck -x)
+	cd "$SRC"
+	find .ci/run scripts/guest scripts tests tools -type f \
+		\( -name '*.sh' -o -path '.ci/*' -o -path 'scripts/guest/*' \) -print0 |
+		sort -zu | xargs -0 "${in_root[@]}" shellcheck -x
 }
 
 # check NAME TITLE COMMAND...: one of them, if it is asked for.

@@ -4,7 +4,7 @@
 # usage: test.sh [host|guest [FILTER]|debug [FILTER]]
 #
 # Runs the tests (all, or one kind; debug: those of the guest, on the debug kernel)
-# and ends with the line 'N passed, N failed'.
+# and ends with the line 'N passed, N failed'.  All: with lint.sh, which counts as one test.
 # Fails if a test fails, if none ran, or if the guest's kernel reported a bug.
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -40,6 +40,16 @@ count() {
 	if ((ok + bad == 0)); then
 		echo "error: $1: no test was run" >&2
 		failed=1
+	fi
+}
+
+# A defect that lint finds is a failure, but no reason not to run the tests.
+lint() {
+	if "$SRC/scripts/lint.sh"; then
+		((passed += 1))
+	else
+		echo "error: make lint fails, see above" >&2
+		((failed += 1))
 	fi
 }
 
@@ -129,7 +139,7 @@ mkdir -p "$CACHE/log"
 start=$SECONDS
 case $kind in
 all)
-	step "layers" "$SRC/scripts/check-layers.sh"
+	lint
 	step "build the module" "$SRC/scripts/build.sh"
 	host_tests
 	guest_tests
