@@ -43,7 +43,7 @@ environment=(
 	SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt
 )
 for name in http_proxy https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY \
-	CARGO_TARGET_DIR RUST_BACKTRACE PROPTEST_CASES; do
+	CARGO_TARGET_DIR WRITE_DOCS RUST_BACKTRACE PROPTEST_CASES; do
 	[[ -z ${!name:-} ]] || environment+=("$name=${!name}")
 done
 mkdir -p "$cache/home"

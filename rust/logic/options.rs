@@ -9,22 +9,31 @@
 
 #![forbid(unsafe_code)]
 
+mod choice;
+#[cfg(not(CONFIG_RUST))]
+pub mod manual;
 mod policy;
-mod settings;
+mod rows;
+mod table;
 
 #[cfg(not(CONFIG_RUST))]
 pub use self::{
     policy::Keep,
-    settings::Xino, //
+    table::ROWS, //
 };
 pub use self::{
     policy::{
         CopyUpPolicy,
         CreatePolicy, //
     },
-    settings::Settings,
+    table::{
+        Flag,
+        Opt,
+        Settings, //
+    },
 };
 
+use self::choice::choice;
 use super::{
     branch_spec::{
         self,
@@ -44,112 +53,40 @@ use super::{
     num, //
 };
 
-/// What is done about changes that somebody makes to a branch behind the union's back.
+choice! {
+    /// What is done about changes that somebody makes to a branch behind the union's back.
+    Udba, "none|reval|notify|fsnotify", "must be none, reval, notify or fsnotify" {
+        /// Nothing: there are none.
+        None = "none",
+        /// Each use of a name is checked.
+        #[default]
+        Reval = "reval",
+        /// As `Reval`, and the directories are watched.
+        Notify = "notify" | "fsnotify",
+    }
+}
+
+choice! {
+    /// When a new directory is made opaque.
+    Diropq, "a|always|w|whiteouted", "must be a, always, w or whiteouted" {
+        /// Always.
+        Always = "a" | "always",
+        /// When there was a whiteout of its name.
+        #[default]
+        Whiteouted = "w" | "whiteouted",
+    }
+}
+
+/// Where the table of inode numbers was asked to be. The union needs none; this is for display.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Udba {
-    /// Nothing: there are none.
-    None,
-    /// Each use of a name is checked.
+pub enum Xino {
+    /// Nothing was said.
     #[default]
-    Reval,
-    /// As `Reval`, and the directories are watched.
-    Notify,
-}
-
-/// When a new directory is made opaque.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Diropq {
-    /// Always.
-    Always,
-    /// When there was a whiteout of its name.
-    #[default]
-    Whiteouted,
-}
-
-/// An option that is on or off.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Flag {
-    /// `acl`.
-    Acl,
-    /// `claim`.
-    Claim,
-    /// `dio`; without effect.
-    Dio,
-    /// `dirperm1`.
-    DirPerm1,
-    /// `dirren`.
-    DirRen,
-    /// `plink`.
-    Plink,
-    /// `shwh`.
-    ShWh,
-    /// `sum`; `wsum` turns it off too.
-    Sum,
-    /// `trunc_xib`; for the present call only.
-    TruncXib,
-    /// `trunc_xino`.
-    TruncXino,
-    /// `verbose`.
-    Verbose,
-    /// `warn_perm`.
-    WarnPerm,
-}
-
-/// One option.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Opt {
-    /// `br=B[:B...]`, `dirs=`: add these in order, counting from index 0 in each call; never
-    /// empty.
-    Branches(KVec<BranchSpec>),
-    /// `add=N:B`, `ins=`: add this one so that it gets the index.
-    Add {
-        /// The index, not negative.
-        index: i32,
-        /// The branch.
-        spec: BranchSpec,
-    },
-    /// `append=B`: add this one at the bottom.
-    Append(BranchSpec),
-    /// `prepend=B`: add this one at the top.
-    Prepend(BranchSpec),
-    /// `del=PATH`: remove the branch.
-    Del(KVec<u8>),
-    /// `mod=PATH=PERM[+ATTR]`: change the access of the branch; it is always `Some`.
-    Mod(BranchSpec),
-    /// `xino=PATH`.
-    Xino(KVec<u8>),
+    Default,
+    /// At a path, which the caller keeps ([`Opt::Xino`]).
+    Given,
     /// `noxino`.
-    NoXino,
-    /// `trunc_xino=PATH`: truncate the table of this branch now.
-    TruncXinoBranch(KVec<u8>),
-    /// `itrunc_xino=N`: truncate the table of the branch with this index, not negative, now.
-    TruncXinoIndex(i32),
-    /// `create=`.
-    Create(CreatePolicy),
-    /// `cpup=`.
-    CopyUp(CopyUpPolicy),
-    /// `udba=`.
-    Udba(Udba),
-    /// `dirwh=N`.
-    Dirwh(u32),
-    /// `diropq=`.
-    Diropq(Diropq),
-    /// `rdcache=SEC`.
-    RdCache(u32),
-    /// `rdblk=BYTES`; 0 means "estimate".
-    RdBlk(u32),
-    /// `rdhash=N`; 0 means "estimate".
-    RdHash(u32),
-    /// `fhsm_sec=SEC`.
-    FhsmSec(u32),
-    /// `list_plink`: print the pseudo-links to the log.
-    ListPlink,
-    /// A word, or `no` and the word.
-    Flag(Flag, bool),
-    /// This word is accepted with a warning, and ignored.
-    Obsolete(&'static str),
-    /// Accepted and ignored: `si=`, `relatime`, `nodlgt`.
-    Silent,
+    None,
 }
 
 /// Why an option is refused.
@@ -181,51 +118,6 @@ impl From<AllocError> for Bad {
     }
 }
 
-/// What makes up a flag: a word and what it stands for.
-type FlagWord = (&'static [u8], Flag, bool);
-
-/// Options without a value that stand for a flag.
-const FLAGS: &[FlagWord] = &[
-    (b"acl", Flag::Acl, true),
-    (b"noacl", Flag::Acl, false),
-    (b"claim", Flag::Claim, true),
-    (b"noclaim", Flag::Claim, false),
-    (b"dio", Flag::Dio, true),
-    (b"nodio", Flag::Dio, false),
-    (b"dirperm1", Flag::DirPerm1, true),
-    (b"nodirperm1", Flag::DirPerm1, false),
-    (b"dirren", Flag::DirRen, true),
-    (b"nodirren", Flag::DirRen, false),
-    (b"plink", Flag::Plink, true),
-    (b"noplink", Flag::Plink, false),
-    (b"shwh", Flag::ShWh, true),
-    (b"noshwh", Flag::ShWh, false),
-    (b"sum", Flag::Sum, true),
-    (b"nosum", Flag::Sum, false),
-    (b"wsum", Flag::Sum, false),
-    (b"trunc_xib", Flag::TruncXib, true),
-    (b"notrunc_xib", Flag::TruncXib, false),
-    (b"trunc_xino", Flag::TruncXino, true),
-    (b"notrunc_xino", Flag::TruncXino, false),
-    (b"verbose", Flag::Verbose, true),
-    (b"v", Flag::Verbose, true),
-    (b"noverbose", Flag::Verbose, false),
-    (b"quiet", Flag::Verbose, false),
-    (b"q", Flag::Verbose, false),
-    (b"silent", Flag::Verbose, false),
-    (b"warn_perm", Flag::WarnPerm, true),
-    (b"nowarn_perm", Flag::WarnPerm, false),
-];
-
-/// The most bytes that `rdblk=` allows: what the kernel allocates at once.
-const RDBLK_MAX: u32 = 4 << 20;
-/// The least bytes that `rdblk=` allows: one name.
-const RDBLK_MIN: u32 = 255;
-/// The most buckets that `rdhash=` allows: as many pointers as fit into an allocation.
-const RDHASH_MAX: u32 = RDBLK_MAX / 8;
-/// The most seconds that `rdcache=` allows.
-const RDCACHE_MAX: u32 = 3600;
-
 /// Reads one option.
 ///
 /// # Errors
@@ -234,92 +126,49 @@ const RDCACHE_MAX: u32 = 3600;
 pub fn parse(key: &[u8], value: Option<&[u8]>) -> Result<Opt, Bad> {
     let (name, rest) = split_at_byte(key, b':');
     if let Some(rest) = rest {
-        return match (name, BranchOption::from_name(name)) {
-            (b"dirs", _) | (_, None) => Err(Bad::Unknown),
-            (_, Some(option)) => option.parse(&rejoin(rest, value)?),
+        return match table::branch_option(name).filter(|_| takes_colon(name)) {
+            Some(option) => option.parse(&rejoin(rest, value)?),
+            None => Err(Bad::Unknown),
         };
     }
-    if let Some(option) = BranchOption::from_name(key) {
+    if let Some(option) = table::branch_option(key) {
         return option.parse(value.ok_or(option.usage())?);
     }
-    if let Some(&(_, flag, on)) = FLAGS.iter().find(|(word, ..)| *word == key) {
-        return match (flag, on, value) {
-            (_, _, None) => Ok(Opt::Flag(flag, on)),
-            (Flag::TruncXino, true, Some(path)) => Ok(Opt::TruncXinoBranch(parse_path(path)?)),
-            _ => Err(Bad::invalid("takes no value")),
-        };
+    let Some((flag, on)) = table::flag(key) else {
+        return table::parse_other(key, value);
+    };
+    if value.is_none() {
+        return Ok(Opt::Flag(flag, on));
     }
-    parse_other(key, value)
+    // `trunc_xino=` is another option.
+    match table::parse_other(key, value) {
+        Err(Bad::Unknown) => Err(Bad::invalid("takes no value")),
+        other => other,
+    }
+}
+
+/// Returns the value of an option that needs one.
+fn text_of(value: Option<&[u8]>) -> Result<&[u8], Bad> {
+    value.ok_or(Bad::invalid("needs a value"))
+}
+
+/// Returns `opt` if there is no value.
+fn no_value(value: Option<&[u8]>, opt: Opt) -> Result<Opt, Bad> {
+    match value {
+        None => Ok(opt),
+        Some(_) => Err(Bad::invalid("takes no value")),
+    }
 }
 
 /// Tells whether an option may be written with a colon, `KEY:VALUE`.
-#[cfg(not(CONFIG_RUST))]
 pub fn takes_colon(key: &[u8]) -> bool {
-    key != b"dirs" && BranchOption::from_name(key).is_some()
+    key != b"dirs" && table::branch_option(key).is_some()
 }
 
 /// Tells whether the value of an option is a list of branches.
 #[cfg(not(CONFIG_RUST))]
 pub fn is_list(key: &[u8]) -> bool {
-    matches!(BranchOption::from_name(key), Some(BranchOption::List))
-}
-
-/// Reads an option that is neither about branches nor a flag.
-fn parse_other(key: &[u8], value: Option<&[u8]>) -> Result<Opt, Bad> {
-    let text = || value.ok_or(Bad::invalid("needs a value"));
-    match key {
-        b"si" | b"relatime" | b"nodlgt" => Ok(Opt::Silent),
-        b"clean_plink" => Ok(Opt::Obsolete("clean_plink")),
-        b"debug" => Ok(Opt::Obsolete("debug")),
-        b"delete" => Ok(Opt::Obsolete("delete")),
-        b"imap" => Ok(Opt::Obsolete("imap")),
-        b"noxino" | b"list_plink" if value.is_some() => Err(Bad::invalid("takes no value")),
-        b"noxino" => Ok(Opt::NoXino),
-        b"list_plink" => Ok(Opt::ListPlink),
-        b"xino" => Ok(Opt::Xino(parse_path(text()?)?)),
-        b"itrunc_xino" => Ok(Opt::TruncXinoIndex(parse_index(text()?)?)),
-        b"create" | b"create_policy" => Ok(Opt::Create(CreatePolicy::parse(text()?)?)),
-        b"cpup" | b"copyup" | b"copyup_policy" => Ok(Opt::CopyUp(CopyUpPolicy::parse(text()?)?)),
-        b"udba" => match text()? {
-            b"none" => Ok(Opt::Udba(Udba::None)),
-            b"reval" => Ok(Opt::Udba(Udba::Reval)),
-            b"notify" | b"fsnotify" => Ok(Opt::Udba(Udba::Notify)),
-            _ => Err(Bad::invalid("must be none, reval, notify or fsnotify")),
-        },
-        b"diropq" => match text()? {
-            b"a" | b"always" => Ok(Opt::Diropq(Diropq::Always)),
-            b"w" | b"whiteouted" => Ok(Opt::Diropq(Diropq::Whiteouted)),
-            _ => Err(Bad::invalid("must be a, always, w or whiteouted")),
-        },
-        b"dirwh" => number(text()?, |_| true)
-            .map(Opt::Dirwh)
-            .ok_or(Bad::invalid("must be a number from 0 to 2147483647")),
-        b"rdcache" => number(text()?, |n| n <= RDCACHE_MAX)
-            .map(Opt::RdCache)
-            .ok_or(Bad::invalid("must be a number of seconds from 0 to 3600")),
-        b"rdblk" => match text()? {
-            b"def" => Some(Settings::DEFAULT.rdblk),
-            text => number(text, |n| n == 0 || (RDBLK_MIN..=RDBLK_MAX).contains(&n)),
-        }
-        .map(Opt::RdBlk)
-        .ok_or(Bad::invalid(
-            "must be def, 0 (estimate) or a number of bytes from 255 to 4194304",
-        )),
-        b"rdhash" => match text()? {
-            b"def" => Some(Settings::DEFAULT.rdhash),
-            text => number(text, |n| n <= RDHASH_MAX),
-        }
-        .map(Opt::RdHash)
-        .ok_or(Bad::invalid(
-            "must be def, 0 (estimate) or a number of buckets up to 524288",
-        )),
-        b"fhsm_sec" => number(text()?, |_| true)
-            .map(Opt::FhsmSec)
-            .ok_or(Bad::invalid(
-                "must be a number of seconds from 0 to 2147483647",
-            )),
-        _ => Err(Bad::Unknown),
-    }
+    matches!(table::branch_option(key), Some(BranchOption::List))
 }
 
 /// An option about branches.
@@ -340,19 +189,6 @@ enum BranchOption {
 }
 
 impl BranchOption {
-    /// Finds the option of this name.
-    fn from_name(name: &[u8]) -> Option<Self> {
-        match name {
-            b"br" | b"dirs" => Some(BranchOption::List),
-            b"add" | b"ins" => Some(BranchOption::Add),
-            b"append" => Some(BranchOption::Append),
-            b"prepend" => Some(BranchOption::Prepend),
-            b"del" => Some(BranchOption::Del),
-            b"mod" => Some(BranchOption::Mod),
-            _ => None,
-        }
-    }
-
     /// Returns the error that tells what the value looks like.
     const fn usage(self) -> Bad {
         Bad::invalid(match self {
@@ -449,4 +285,12 @@ fn parse_index(text: &[u8]) -> Result<i32, Bad> {
 fn number(text: &[u8], fits: impl Fn(u32) -> bool) -> Option<u32> {
     let n = i32::try_from(num::parse_signed(text)?).ok()?;
     u32::try_from(n).ok().filter(|&n| fits(n))
+}
+
+/// Reads a number for which there are also `def`, the default, and 0, which means to estimate it.
+fn estimated(text: &[u8], default: u32, min: u32, max: u32) -> Option<u32> {
+    match text {
+        b"def" => Some(default),
+        text => number(text, |n| n == 0 || (min..=max).contains(&n)),
+    }
 }

@@ -9,6 +9,7 @@ use super::{
         branch_spec::split_at_byte,
         num, //
     },
+    choice::choice,
     Bad, //
 };
 
@@ -76,6 +77,11 @@ pub enum CreatePolicy {
 }
 
 impl CreatePolicy {
+    /// What the value looks like, for manuals.
+    #[cfg(not(CONFIG_RUST))]
+    pub(super) const SYNTAX: &'static str = "tdp|rr|mfs[:SEC]|pmfs[:SEC]|mfsrr:BYTES[:SEC]|\
+                                             tdmfs:BYTES[:SEC]|pmfsrr:BYTES[:SEC]";
+
     /// Reads the value of `create=`.
     pub(super) fn parse(text: &[u8]) -> Result<Self, Bad> {
         let (word, rest) = split_at_byte(text, b':');
@@ -170,35 +176,15 @@ impl Args<'_> {
     }
 }
 
-/// How the branch is chosen to which an entry is copied up.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum CopyUpPolicy {
-    /// `tdp`, top-down-parent: the topmost writable branch that has the parent.
-    #[default]
-    Tdp,
-    /// `bup`, bottom-up-parent: the nearest writable branch that has the parent.
-    Bup,
-    /// `bu`, bottom-up: the nearest writable branch.
-    Bu,
-}
-
-impl CopyUpPolicy {
-    /// Reads the value of `cpup=`.
-    pub(super) fn parse(text: &[u8]) -> Result<Self, Bad> {
-        match text {
-            b"tdp" | b"top-down-parent" => Ok(CopyUpPolicy::Tdp),
-            b"bup" | b"bottom-up-parent" => Ok(CopyUpPolicy::Bup),
-            b"bu" | b"bottom-up" => Ok(CopyUpPolicy::Bu),
-            _ => Err(Bad::invalid("must be tdp, bup or bu")),
-        }
-    }
-
-    /// Writes the policy.
-    pub fn write_to(&self, out: &mut dyn FnMut(&[u8])) {
-        out(match self {
-            CopyUpPolicy::Tdp => b"tdp",
-            CopyUpPolicy::Bup => b"bup",
-            CopyUpPolicy::Bu => b"bu",
-        });
+choice! {
+    /// How the branch is chosen to which an entry is copied up.
+    CopyUpPolicy, "tdp|bup|bu", "must be tdp, bup or bu" {
+        /// The topmost writable branch that has the parent.
+        #[default]
+        Tdp = "tdp" | "top-down-parent",
+        /// The nearest writable branch that has the parent.
+        Bup = "bup" | "bottom-up-parent",
+        /// The nearest writable branch.
+        Bu = "bu" | "bottom-up",
     }
 }

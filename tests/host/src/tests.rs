@@ -12,6 +12,7 @@ mod hash;
 mod index;
 mod ino;
 mod lookup;
+mod manual;
 mod merge;
 mod num;
 mod options;

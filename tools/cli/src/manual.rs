@@ -9,81 +9,20 @@ use anyhow::{Context, Result};
 use clap::Command;
 use clap_complete::{generate, Shell};
 use clap_mangen::Man;
+use logic::options::{
+    manual::{Group, Row},
+    ROWS,
+};
 use roff::{bold, italic, roman, Inline, Roff};
 use ruaufs_user::branch;
 
 use crate::tools;
 
-/// A group of mount options: its title, and spellings with what they do.
-type Group = (&'static str, &'static [(&'static str, &'static str)]);
-
-/// Mount options. The kernel is the judge of what it takes, and says what it refuses.
-const OPTIONS: &[Group] = &[
-    (
-        "Branches",
-        &[
-            ("br=B[:B...], br:B[:B...], dirs=B[:B...]", "Branches, topmost first. The option may be repeated: counting goes on. At a remount, branches that the union has already are left alone."),
-            ("add=N:B, ins=N:B", "One branch, at index N; the topmost is 0."),
-            ("append=B", "One branch, at the bottom."),
-            ("prepend=B", "One branch, at the top."),
-            ("del=PATH", "Remove a branch (remount only). Its directory stays as it is."),
-            ("mod=PATH=PERM[+ATTR...]", "Change permission and attributes of a branch (remount only)."),
-            ("claim, noclaim", "A directory is the writable branch of one union at a time (default); with noclaim this union does without, writes where others write, and cannot have udba=none."),
-        ],
-    ),
-    (
-        "Where changes go",
-        &[
-            ("create=P, create_policy=P", "The branch for a new object: tdp (default), rr, mfs[:SEC], mfsrr:LOW[:SEC], tdmfs:LOW[:SEC], pmfs[:SEC], pmfsrr:LOW[:SEC]. LOW is in bytes, SEC in seconds."),
-            ("cpup=P, copyup=P, copyup_policy=P", "The branch for a copy: tdp (default), bup, bu."),
-        ],
-    ),
-    (
-        "Changes behind the union's back",
-        &[
-            ("udba=none", "Nothing is looked for."),
-            ("udba=reval", "Names are checked when they are used (default)."),
-            ("udba=notify, udba=fsnotify", "As reval, and directories of branches are watched."),
-        ],
-    ),
-    (
-        "Whiteouts and directories",
-        &[
-            ("diropq=w, diropq=whiteouted", "A new directory is opaque where there was a whiteout of its name (default)."),
-            ("diropq=a, diropq=always", "Every new directory is opaque."),
-            ("dirren, nodirren", "Allow renaming directories that have contents on lower branches, or do not (default)."),
-            ("shwh, noshwh", "Show whiteouts, for a read-only union, or hide them (default)."),
-            ("dirwh=N", "Directories with more whiteouts than N are removed in the background by aufs."),
-            ("rdcache=SEC, rdblk=N, rdhash=N", "How aufs keeps directory listings."),
-        ],
-    ),
-    (
-        "Hard links",
-        &[
-            ("plink, noplink", "Keep the names of a file together when it is copied up by one of them (default), or do not. See auplink(8)."),
-        ],
-    ),
-    (
-        "Inode numbers",
-        &[
-            ("xino=PATH, noxino, trunc_xino, notrunc_xino, trunc_xib, notrunc_xib, trunc_xino=BRANCH, itrunc_xino=N", "aufs keeps tables of inode numbers in files; ruaufs computes the numbers and needs none."),
-        ],
-    ),
-    (
-        "Other",
-        &[
-            ("acl, noacl", "Honour POSIX ACLs. ruaufs always does."),
-            ("dio, nodio", "Direct I/O. The branch decides."),
-            ("dirperm1, nodirperm1", "Judge the permission of a directory by its top instance only. ruaufs always does."),
-            ("sum, nosum", "statfs(2) adds up the file systems of all branches, or shows that of the first (default)."),
-            ("warn_perm, nowarn_perm", "Warn if the owner or mode of an added branch differs from the first one's (default), or do not."),
-            ("verbose, v, noverbose, quiet, q, silent", "Log more about what is refused, or do not (default)."),
-            ("fhsm_sec=SEC", "Shortest time between two messages to a storage management daemon."),
-            ("si=ID", "Ignored; it is in the mount table, and remounts repeat it."),
-            ("droplvl=N, ephemeral", "Only with mount.ruaufs(8), which translates it."),
-        ],
-    ),
-];
+/// Options that are not the kernel's.
+const HELPER: (&str, &str) = (
+    "droplvl=N, ephemeral",
+    "Only with mount.ruaufs(8), which translates it.",
+);
 
 /// Writes `man/*.5`, `man/*.8` and `completions/{bash,zsh,fish}/*` below a directory.
 pub fn write_all(dir: &Path) -> Result<()> {
@@ -189,10 +128,13 @@ fn ruaufs_5() -> Roff {
     paragraph(&mut page, "Besides those of all file systems, see mount(8). br, add, ins, append, \
         prepend, del and mod may be followed by a colon instead of the equals sign. An option that the \
         kernel does not support is refused, and the message names it.");
-    for (title, options) in OPTIONS {
-        page.control("SS", [*title]);
-        for (spelling, meaning) in *options {
-            item(&mut page, spelling, meaning);
+    for group in Group::ALL {
+        page.control("SS", [group.title()]);
+        for row in ROWS.iter().filter(|row| row.group == group) {
+            item(&mut page, &spellings(row), &meaning(row));
+        }
+        if group == Group::Other {
+            item(&mut page, HELPER.0, HELPER.1);
         }
     }
     page.control("SH", ["FILES"]);
@@ -242,6 +184,27 @@ fn ruaufs_5() -> Roff {
         page.text(line.to_vec());
     }
     page
+}
+
+/// All ways to write an option.
+fn spellings(row: &Row) -> String {
+    let spelling = |(word, syntax): (&str, &str)| match syntax {
+        "" => word.to_owned(),
+        syntax => format!("{word}={syntax}"),
+    };
+    row.spellings().map(spelling).collect::<Vec<_>>().join(", ")
+}
+
+/// What an option does, and its default.
+fn meaning(row: &Row) -> String {
+    let words: Vec<_> = row.help.split_whitespace().collect();
+    let mut default = Vec::new();
+    row.write_default(&mut |part| default.extend_from_slice(part));
+    let default = match &default[..] {
+        [] => String::new(),
+        text => format!(" Default: {}.", String::from_utf8_lossy(text)),
+    };
+    words.join(" ").replace('`', "") + &default
 }
 
 fn section(page: &mut Roff, title: &str, text: &str) {
@@ -299,5 +262,7 @@ mod tests {
             );
         }
         assert!(read("completions/bash/ruaufs").contains("--remount"));
+        let options = read("man/ruaufs.5");
+        assert!(options.contains("udba=none|reval") && options.contains("Default: udba=reval."));
     }
 }
