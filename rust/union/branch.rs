@@ -129,6 +129,8 @@ pub(crate) struct Branch {
 pub(crate) struct Told {
     /// It cannot hold all attributes of what was copied to it.
     pub(crate) loss: Atomic<bool>,
+    /// It cannot hold the default ACL of a directory.
+    pub(crate) default_acl: Atomic<bool>,
     /// It has a directory that ignores the case of names.
     pub(crate) folding: Atomic<bool>,
 }
@@ -138,6 +140,7 @@ impl Told {
     pub(crate) fn new() -> Self {
         Told {
             loss: Atomic::new(false),
+            default_acl: Atomic::new(false),
             folding: Atomic::new(false),
         }
     }

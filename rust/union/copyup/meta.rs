@@ -64,6 +64,10 @@ pub(super) struct Tolerance {
 }
 
 /// Copies owner, mode, times, extended attributes and ACLs of `source` to `to`.
+///
+/// The copy may have a temporary name in a directory of users, so nobody may do more with it at any
+/// moment than in the end: what it inherited goes while its mode lets nobody in, and until it has
+/// its ACL its mode is the one for who has none.
 pub(super) fn copy(
     source: &Slot,
     target: &Branch,
@@ -76,61 +80,60 @@ pub(super) fn copy(
     let mut change = Change::new()
         .owner_of(inode, source.branch().root.mount.idmap())
         .times_of(inode);
-    if inode.kind() != Kind::Symlink {
-        change = change.mode(inode.mode());
+    let has_mode = inode.kind() != Kind::Symlink;
+    let access = match has_mode {
+        true => Acl::of(source.path(), Which::Access)?,
+        false => None,
+    };
+    if has_mode {
+        drop_inherited(target, to)?;
+        let mode = inode.mode();
+        change = change.mode(match &access {
+            Some(acl) => mode_without_acl(mode, acl.entries()),
+            None => mode,
+        });
     }
     change.apply(to)?;
     copy_xattrs(source, target, to, tolerance)?;
-    let acl = |which| {
-        copy_acl(
-            source,
-            target,
-            target.at(to.dentry()),
-            which,
-            tolerance,
-            write,
-        )
-    };
-    if inode.kind() != Kind::Symlink {
-        acl(Which::Access)?;
+    if let Some(acl) = access {
+        // The group's bits of the mode follow it.
+        let copied = set_acl(&acl, to, Which::Access);
+        tolerance.forgive(target, copied, ACCESS, Attrs::ICEX_SYS)?;
     }
     if inode.kind() == Kind::Dir {
-        acl(Which::Default)?;
+        if let Some(acl) = Acl::of(source.path(), Which::Default)? {
+            let copied = set_acl(&acl, to, Which::Default);
+            tolerance.forgive_default(target, copied)?;
+        }
     }
     Ok(())
 }
 
-/// Copies one ACL. On a branch without ACLs the mode is what is left of it.
-fn copy_acl(
-    source: &Slot,
-    target: &Branch,
-    at: PathRef<'_>,
-    which: Which,
-    tolerance: &Tolerance,
-    write: &WriteAccess<'_>,
-) -> Result {
-    let supported = acl::supported(at.dentry);
-    let Some(acl) = Acl::of(source.path(), which)? else {
-        // One that it inherited from the directory it was made in is not its own.
-        return match supported && Acl::of(at, which)?.is_some() {
-            true => acl::remove(write.to(at)?, which),
-            false => Ok(()),
-        };
-    };
-    let result = if supported {
-        acl.apply(write.to(at)?, which)
-    } else {
-        Err(EOPNOTSUPP)
-    };
-    if which == Which::Access && result.is_err_and(|error| error == EOPNOTSUPP) {
-        let mode = mode_without_acl(source.inode()?.mode(), acl.entries());
-        Change::new().mode(mode).apply(write.to(at)?)?;
+/// The name of the access ACL.
+const ACCESS: &CStr = c"system.posix_acl_access";
+/// The name of the default ACL.
+const DEFAULT: &CStr = c"system.posix_acl_default";
+
+/// Takes the ACLs away from `to` that it inherited from the directory it was made in.
+fn drop_inherited(target: &Branch, to: Writable<'_>) -> Result {
+    if !acl::supported(to.dentry()) {
+        return Ok(());
     }
-    let name = match which {
-        Which::Access => c"system.posix_acl_access",
-        Which::Default => c"system.posix_acl_default",
-    };
-    tolerance.forgive(target, result, name, Attrs::ICEX_SYS)
+    for which in [Which::Access, Which::Default] {
+        let applies = which == Which::Access || to.dentry().is_dir();
+        if applies && Acl::of(target.at(to.dentry()), which)?.is_some() {
+            acl::remove(to, which)?;
+        }
+    }
+    Ok(())
+}
+
+/// Sets an ACL; `EOPNOTSUPP` if the file system knows none.
+fn set_acl(acl: &Acl, to: Writable<'_>, which: Which) -> Result {
+    match acl::supported(to.dentry()) {
+        true => acl.apply(to, which),
+        false => Err(EOPNOTSUPP),
+    }
 }
 
 /// Capabilities of a program.
@@ -253,6 +256,29 @@ impl Tolerance {
             Err(error)
         }
     }
+
+    /// Ignores an error on a default ACL if it is to be ignored: no mode stands for one, and what is
+    /// made in the directory would be open to more users than the ACL lets in. The log tells of the
+    /// first on each branch.
+    fn forgive_default(&self, target: &Branch, result: Result) -> Result {
+        if result == Err(EOPNOTSUPP) && !self.ignored.contains(Attrs::ICEX_SYS) {
+            return Err(lacks_default_acl(target));
+        }
+        self.forgive(target, result, DEFAULT, Attrs::ICEX_SYS)
+    }
+}
+
+/// The error for a directory with a default ACL that `branch` cannot hold. The log tells of the
+/// first.
+fn lacks_default_acl(branch: &Branch) -> Error {
+    if !branch.told.default_acl.xchg(true, Full) {
+        pr_warn!(
+            "branch {}: cannot hold the default ACL of a directory, which is an error (+icexsys: \
+             goes without)\n",
+            text(&branch.shown.to_bytes().unwrap_or_default())
+        );
+    }
+    EOPNOTSUPP
 }
 
 /// Something is about to be made in `slot`, an instance of the directory `dir`: sees that it takes
@@ -278,10 +304,14 @@ fn copy_inherited(shown: &Slot, slot: &Slot, write: &WriteAccess<'_>) -> Result 
             .mode((to.mode() & !SET_GID) | bit)
             .apply(write.to(slot.path())?)?;
     }
-    if !acl::supported(slot.dentry()) {
-        return Ok(());
-    }
     let acl = |slot: &Slot| Acl::of(slot.path(), Which::Default);
+    if !acl::supported(slot.dentry()) {
+        let ignored = slot.branch().access.attrs.contains(Attrs::ICEX_SYS);
+        return match ignored || acl(shown)?.is_none() {
+            true => Ok(()),
+            false => Err(lacks_default_acl(slot.branch())),
+        };
+    }
     match (acl(shown)?, acl(slot)?) {
         (None, None) => Ok(()),
         (Some(new), Some(old)) if new.is(&old) => Ok(()),

@@ -2,8 +2,8 @@
 
 //! A FUSE file system served by this program, which may keep requests waiting.
 //!
-//! Its root holds one regular file, [`FILE`], of [`SIZE`] bytes; it cannot be written. The kernel
-//! is told to ask for each name anew.
+//! Its root holds one regular file, [`FILE`], of [`SIZE`] bytes, and one directory, [`DIR`], which is
+//! empty; it cannot be written. The kernel is told to ask for each name anew.
 
 use std::{
     ffi::CString,
@@ -24,7 +24,9 @@ use super::{context::Ctx, sys::Errno};
 
 /// The file.
 pub(crate) const FILE: &str = "f";
-/// Its size.
+/// The directory, of root, with the mode 0770.
+pub(crate) const DIR: &str = "d";
+/// The size of the file.
 pub(crate) const SIZE: u64 = 1 << 16;
 
 /// Requests that can be kept waiting.
@@ -34,6 +36,8 @@ pub(crate) enum Request {
     Lookup(String),
     /// For contents of the file.
     Read,
+    /// For the names of attributes.
+    ListXattr,
 }
 
 /// What the daemon does with a request before it answers.
@@ -70,6 +74,7 @@ const OPEN: u32 = 14;
 const READ: u32 = 15;
 const STATFS: u32 = 17;
 const RELEASE: u32 = 18;
+const LISTXATTR: u32 = 23;
 const FLUSH: u32 = 25;
 const INIT: u32 = 26;
 const OPENDIR: u32 = 27;
@@ -85,10 +90,12 @@ const HEAD: usize = 40;
 /// The numbers of the objects.
 const ROOT: u64 = 1;
 const NUMBER: u64 = 2;
+const DIR_NUMBER: u64 = 3;
 
 fn attributes(number: u64) -> Vec<u8> {
     let (mode, links, size) = match number {
-        ROOT => (0o040_755u32, 2u32, 0),
+        ROOT => (0o040_755u32, 3u32, 0),
+        DIR_NUMBER => (0o040_770, 2, 0),
         _ => (0o100_666, 1, SIZE),
     };
     let mut bytes = Vec::new();
@@ -118,6 +125,7 @@ fn request_of(request: &[u8]) -> Option<Request> {
     match half(request, 4) {
         LOOKUP => Some(Request::Lookup(name(request))),
         READ => Some(Request::Read),
+        LISTXATTR => Some(Request::ListXattr),
         _ => None,
     }
 }
@@ -134,12 +142,16 @@ fn answer(request: &[u8]) -> Option<Result<Vec<u8>, Errno>> {
             out.resize(64, 0);
             Ok(out)
         }
-        LOOKUP if name(request) == FILE => {
+        LOOKUP if [FILE, DIR].contains(&name(request).as_str()) => {
+            let number = match name(request) == FILE {
+                true => NUMBER,
+                false => DIR_NUMBER,
+            };
             let mut out = Vec::new();
-            for word in [NUMBER, 0, 0, 0, 0] {
+            for word in [number, 0, 0, 0, 0] {
                 out.extend(u64::to_ne_bytes(word));
             }
-            out.extend(attributes(NUMBER));
+            out.extend(attributes(number));
             Ok(out)
         }
         LOOKUP => Err(Errno::NOENT),
@@ -162,6 +174,8 @@ fn answer(request: &[u8]) -> Option<Result<Vec<u8>, Errno>> {
             out.resize(80, 0);
             Ok(out)
         }
+        // There are none.
+        LISTXATTR => Ok(vec![0; 8]),
         READDIR | RELEASEDIR | RELEASE | FLUSH => Ok(Vec::new()),
         FORGET | BATCH_FORGET | INTERRUPT => return None,
         _ => Err(Errno::NOSYS),

@@ -184,6 +184,20 @@ impl Private {
         Ok(Self { path, image: None })
     }
 
+    /// One that knows no ACLs.
+    pub(crate) fn without_acls(name: &str) -> Result<Self> {
+        let path = base().join("scratch").join(name);
+        fs::create_dir(&path)?;
+        let image = image(Kind::Btrfs, name, 192 << 20)?;
+        let (file, target) = (image.to_string_lossy(), path.to_string_lossy());
+        run(
+            "mount",
+            &["-t", "btrfs", "-o", "loop,noacl", &file, &target],
+        )?;
+        let image = Some(image.clone());
+        Ok(Self { path, image })
+    }
+
     pub(crate) fn disk(kind: Kind, name: &str, size: u64) -> Result<Self> {
         let path = base().join("scratch").join(name);
         fs::create_dir(&path)?;

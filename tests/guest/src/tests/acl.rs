@@ -7,13 +7,15 @@ use std::{fs, os::fd::OwnedFd, path::Path, time::SystemTime};
 use crate::harness::{
     acl::{acl, Entry},
     prelude::*,
+    scratch::Private,
 };
 
 cases! {
     BASIC: lower_ones_are_seen, set_and_removed, they_decide, default_is_inherited,
         chmod_changes_the_mask, copied_with_the_file, default_beats_umask, invalid_ones,
         only_owners_may_set, mode_follows_the_acl, set_by_hand_on_what_is_known,
-        set_by_hand_on_what_was_just_made, set_by_hand_before_a_change_through_a_descriptor;
+        set_by_hand_on_what_was_just_made, set_by_hand_before_a_change_through_a_descriptor,
+        default_is_not_lost, default_is_not_lost_below;
     WRITABLE: set_gid_goes_where_the_branch_says;
     EXT4: refused_one_keeps_set_gid;
 }
@@ -472,4 +474,76 @@ fn set_gid_goes_where_the_branch_says(cx: &Ctx) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Warnings that a branch cannot hold a default ACL.
+fn told(cx: &Ctx) -> usize {
+    let said = cx.klog();
+    said.iter()
+        .filter(|line| line.contains("cannot hold the default ACL"))
+        .count()
+}
+
+/// The default ACL of directories lets fewer in than the usual mask.
+fn strict() -> Vec<u8> {
+    acl(&[user_obj(7), group_obj(0), other(0)])
+}
+
+/// A copy on a branch without ACLs would let more users into what is made in it.
+fn default_is_not_lost(cx: &Ctx) -> Result<()> {
+    let plain = Private::without_acls("plain")?;
+    let low = Tree::new()
+        .dir("d")
+        .xattr(DEFAULT, strict())
+        .file("d/f", "low")
+        .dir("e")
+        .xattr(DEFAULT, strict());
+    let low = cx.branch(cx.next_lower(), "ro", &low)?;
+    let u = cx.union().at(plain.path(), "rw").at(&low, "ro").mount()?;
+    errno(sys::create(u.at("d/new")), Errno::OPNOTSUPP);
+    errno(sys::append(u.at("d/f"), "+"), Errno::OPNOTSUPP);
+    errno(sys::chmod(u.at("e"), 0o700), Errno::OPNOTSUPP);
+    assert!(!exists(plain.path().join("d")) && !exists(plain.path().join("e")));
+    assert_eq!(told(cx), 1, "{:?}", cx.klog());
+    u.umount()?;
+    let u = cx
+        .union()
+        .at(plain.path(), "rw+icexsys")
+        .at(&low, "ro")
+        .mount()?;
+    sys::create(u.at("d/new"))?;
+    sys::append(u.at("d/f"), "+")?;
+    assert_eq!(told(cx), 1, "{:?}", cx.klog());
+    u.umount()?;
+    plain.umount()
+}
+
+/// Nor may what is made on such a branch by a policy go without what the directory shows.
+fn default_is_not_lost_below(cx: &Ctx) -> Result<()> {
+    let plain = Private::without_acls("plain")?;
+    Tree::new().dir("d").file("d/f", "").build(plain.path())?;
+    let top = Tree::new().dir("d").xattr(DEFAULT, strict());
+    let u = cx
+        .union()
+        .rw(top)
+        .at(plain.path(), "rw")
+        .opt("create=rr")
+        .mount()?;
+    let (mut made, mut refused) = (0, 0);
+    for n in 0..4 {
+        let at = u.at(&format!("d/{n}"));
+        match sys::create(&at) {
+            Ok(_) => {
+                made += 1;
+                assert_eq!(sys::mode(&sys::lstat(&at)?), 0o600);
+            }
+            Err(error) => {
+                errno::<()>(Err(error), Errno::OPNOTSUPP);
+                refused += 1;
+            }
+        }
+    }
+    assert_eq!((made, refused), (2, 2), "by turns");
+    u.umount()?;
+    plain.umount()
 }

@@ -21,7 +21,7 @@ cases! {
     ONCE: project_ext4, project_in_a_project_ext4, orphans_without_a_project_ext4, project_xfs,
         project_in_a_project_xfs, encrypted, encrypted_and_locked, subvolume,
         leftovers_of_a_crash_go_with_their_directory, owner_of_the_directory_swaps_what_is_made;
-    BASIC: the_acl_of_the_directory_is_not_the_copys;
+    BASIC: the_acl_of_the_directory_is_not_the_copys, inherited_acl_lets_nobody_in;
     EXT4: flags_of_the_directory_are_not_the_copys;
 }
 
@@ -394,6 +394,44 @@ fn the_acl_of_the_directory_is_not_the_copys(cx: &Ctx) -> Result<()> {
     errno(sys::get_xattr(u.br(0, "d/sub"), DEFAULT), Errno::NODATA);
     assert_eq!(sys::mode(&sys::lstat(u.at("d/f"))?), 0o640);
     assert_eq!(sys::mode(&sys::lstat(u.br(0, "d/sub"))?), 0o700);
+    u.umount()
+}
+
+/// Nor is it for a moment: the copy, which has its mode already, is stopped on its way to the rest.
+fn inherited_acl_lets_nobody_in(cx: &Ctx) -> Result<()> {
+    use crate::harness::{
+        acl::acl,
+        fuse::{self, Fuse, Request},
+    };
+    const NONE: u32 = u32::MAX;
+    let default = acl(&[
+        (0x01, 7, NONE),
+        (0x02, 7, 1001),
+        (0x04, 5, NONE),
+        (0x10, 7, NONE),
+        (0x20, 5, NONE),
+    ]);
+    let fuse = Fuse::mount(cx)?;
+    let u = cx
+        .union()
+        .rw(Tree::new())
+        .at(fuse.path(), "ro")
+        .opt("acl")
+        .mount()?;
+    let nursery = u.br(0, ".wh..wh.orph");
+    sys::set_xattr(&nursery, "system.posix_acl_default", &default)?;
+    fuse.hold(Request::ListXattr);
+    let made = u.at(fuse::DIR).join("made");
+    let maker = thread::spawn(move || sys::mkdir(made));
+    fuse.wait_for(1)?;
+    let staged: Vec<_> = names(&nursery)?.into_iter().collect();
+    assert_eq!(staged.len(), 1, "{staged:?}");
+    let staged = nursery.join(&staged[0]);
+    let (mode, attributes) = (sys::mode(&sys::lstat(&staged)?), sys::list_xattr(&staged)?);
+    fuse.release();
+    maker.join().expect("no panic")?;
+    assert_eq!(mode, 0o770, "or this tests nothing");
+    assert_eq!(attributes, set([]));
     u.umount()
 }
 
