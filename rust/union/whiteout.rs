@@ -356,8 +356,15 @@ impl From<Error> for Refused {
     }
 }
 
+/// What a writable branch has at its root.
+const OBJECTS: [(&[u8], Kind); 3] = [
+    (whname::BASE, Kind::Regular),
+    (whname::PLINK_DIR, Kind::Dir),
+    (whname::ORPHAN_DIR, Kind::Dir),
+];
+
 /// Makes or finds what a writable branch has at its root, and removes what an interrupted
-/// operation left there.
+/// operation left there. If that fails, nothing is left that was not there.
 pub(crate) fn prepare(
     root: &Path,
     access: &Access,
@@ -368,12 +375,9 @@ pub(crate) fn prepare(
         mount: &root.mount,
         dentry: &root.dentry,
     };
+    let mut there = [false; OBJECTS.len()];
     // Before anything is made: the branch of a mount that fails for one of them stays as it is.
-    for (name, kind) in [
-        (whname::BASE, Kind::Regular),
-        (whname::PLINK_DIR, Kind::Dir),
-        (whname::ORPHAN_DIR, Kind::Dir),
-    ] {
+    for ((name, kind), there) in OBJECTS.into_iter().zip(&mut there) {
         let Some(found) = dirop::lookup_positive(&root.dentry, name)? else {
             continue;
         };
@@ -382,34 +386,58 @@ pub(crate) fn prepare(
         if inode.kind() != kind || (kind == Kind::Regular && inode.size() != 0) {
             return Err(Refused::Foreign(name));
         }
+        *there = true;
     }
-    let base = if access.makes_linked_whiteouts() {
-        Some(own_object(at, whname::BASE, Kind::Regular, &write)?)
-    } else {
-        match Removing::new(at, whname::BASE, &write).and_then(Removing::unlink) {
-            Err(error) if error != ENOENT => return Err(error.into()),
-            _ => None,
+    let work = work(at, access, alone, &write);
+    if work.is_err() {
+        for ((name, kind), _) in OBJECTS.into_iter().zip(there).filter(|(_, there)| !there) {
+            if let Err(error) = remove_object(at, name, kind, &write) {
+                cannot_give_up(error);
+            }
         }
-    };
+    }
+    Ok(work?)
+}
+
+/// The objects at the root `at`, made where there are none.
+fn work(at: PathRef<'_>, access: &Access, alone: bool, write: &WriteAccess<'_>) -> Result<Work> {
     let work = Work {
-        base,
-        plinks: own_object(at, whname::PLINK_DIR, Kind::Dir, &write)?,
-        orphans: own_object(at, whname::ORPHAN_DIR, Kind::Dir, &write)?,
+        base: match access.makes_linked_whiteouts() {
+            true => Some(own_object(at, whname::BASE, Kind::Regular, write)?),
+            false => None,
+        },
+        plinks: own_object(at, whname::PLINK_DIR, Kind::Dir, write)?,
+        orphans: own_object(at, whname::ORPHAN_DIR, Kind::Dir, write)?,
     };
     let orphans = PathRef {
-        mount: &root.mount,
+        mount: at.mount,
         dentry: &work.orphans,
     };
     if alone {
-        clean(orphans, &write)?;
+        clean(orphans, write)?;
+    }
+    if work.base.is_none() {
+        remove_object(at, whname::BASE, Kind::Regular, write)?;
     }
     Ok(work)
+}
+
+/// Removes an object at the root `at`. Fine if there is none, or if a directory is in use.
+fn remove_object(at: PathRef<'_>, name: &[u8], kind: Kind, write: &WriteAccess<'_>) -> Result {
+    let removed = Removing::new(at, name, write).and_then(|removing| match kind {
+        Kind::Dir => removing.rmdir(),
+        _ => removing.unlink(),
+    });
+    match removed {
+        Err(error) if [ENOENT, ENOTEMPTY, EEXIST].contains(&error) => Ok(()),
+        other => other,
+    }
 }
 
 /// Whether the branch at `root` has any bookkeeping object. The mounter's credentials are in
 /// force.
 pub(crate) fn has_work(root: &Path) -> Result<bool> {
-    for name in [whname::BASE, whname::PLINK_DIR, whname::ORPHAN_DIR] {
+    for (name, _) in OBJECTS {
         if dirop::lookup_positive(&root.dentry, name)?.is_some() {
             return Ok(true);
         }
@@ -427,33 +455,21 @@ pub(crate) fn give_up(root: &Path) {
     };
     let result = || -> Result {
         let write = root.mount.want_write()?;
-        for (name, kind) in [
-            (whname::BASE, Kind::Regular),
-            (whname::PLINK_DIR, Kind::Dir),
-            (whname::ORPHAN_DIR, Kind::Dir),
-        ] {
-            let removed = Removing::new(at, name, &write).and_then(|removing| {
-                if kind == Kind::Dir {
-                    removing.rmdir()
-                } else {
-                    removing.unlink()
-                }
-            });
-            match removed {
-                Err(error) if error != ENOENT && error != ENOTEMPTY && error != EEXIST => {
-                    return Err(error)
-                }
-                _ => {}
-            }
+        for (name, kind) in OBJECTS {
+            remove_object(at, name, kind, &write)?;
         }
         Ok(())
     };
     if let Err(error) = result() {
-        warn_limited!(
-            "cannot remove the bookkeeping objects (.wh..wh.*) of a branch: {:?}\n",
-            error
-        );
+        cannot_give_up(error);
     }
+}
+
+fn cannot_give_up(error: Error) {
+    warn_limited!(
+        "cannot remove the bookkeeping objects (.wh..wh.*) of a branch: {:?}\n",
+        error
+    );
 }
 
 /// Finds or makes one bookkeeping object.

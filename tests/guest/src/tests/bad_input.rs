@@ -28,7 +28,7 @@ cases! {
     ONCE: pseudo_file_systems, stacked_too_deep, too_many_branches, writable_on_read_only,
         writable_union, removed_directory, unprivileged_mount, too_many_options, in_a_user_namespace, wrong_kinds_of_values,
         contexts_that_are_given_up, nothing_is_pinned, again_and_again, unreadable_paths,
-        module_can_be_unloaded;
+        module_can_be_unloaded, full_before_all_is_made;
 }
 
 /// A writable tmpfs of the test's own with two directories, to see that nothing pins it.
@@ -294,6 +294,25 @@ fn foreign_object_with_a_base_name(cx: &Ctx) -> Result<()> {
             E::INVAL,
             &[&[&path], &[".wh..wh."]],
         );
+    }
+    Ok(())
+}
+
+/// The file system has room for one or two of the bookkeeping objects.
+fn full_before_all_is_made(cx: &Ctx) -> Result<()> {
+    for inodes in [3, 4] {
+        let name = format!("{}-{inodes}", cx.name());
+        let fs = Private::tmpfs(&name, &format!("nr_inodes={inodes}"))?;
+        sys::mkdir(fs.path().join("rw"))?;
+        let path = fs.path().join("rw").display().to_string();
+        refused(
+            cx,
+            &[&format!("br={path}=rw")],
+            E::NOSPC,
+            &[&[&path], &[".wh..wh."]],
+        );
+        assert_eq!(names(&path)?, set([]), "room for {}", inodes - 2);
+        fs.umount()?;
     }
     Ok(())
 }
