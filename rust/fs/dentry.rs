@@ -388,12 +388,32 @@ impl<T: FileSystem> Dentry<T> {
     /// Makes the positive dentry of a just created object. The parent is locked by the VFS.
     pub(crate) fn instantiate(&self, inode: ARef<Inode<T>>) {
         self.break_seal();
-        if inode.is_dir() {
-            self.hide_real();
-        }
+        self.settle_real(&inode);
         // SAFETY: `self` is the negative dentry that the VFS handed to a creating callback (see
         // `inode_ops`), and `d_instantiate()` consumes the inode reference.
         unsafe { bindings::d_instantiate(self.as_ptr(), ARef::into_raw(inode).as_ptr().cast()) };
+    }
+
+    /// It is about to lead to `inode`: sees that it has a `d_real()` or none.
+    #[inline]
+    pub(super) fn settle_real(&self, inode: &Inode<T>) {
+        if inode.is_dir() {
+            self.hide_real();
+        } else if !self.sb().shows_real() {
+            self.settle_file();
+        }
+    }
+
+    /// As [`Dentry::settle_real`], for a file of a union to which an overlayfs writes or wrote.
+    #[cold]
+    fn settle_file(&self) {
+        // SAFETY: The dentry is valid; parents are read under RCU.
+        unsafe {
+            match bindings::ruaufs_helper_is_below_overlay(self.as_ptr()) {
+                true => bindings::ruaufs_helper_clear_real(self.as_ptr()),
+                false => bindings::ruaufs_helper_set_real(self.as_ptr()),
+            }
+        }
     }
 
     /// As if it had no `d_real()`. The directory that an overlayfs writes to must have none.

@@ -105,8 +105,8 @@ pub(crate) struct Tied(*mut bindings::dentry);
 impl<T: super::FileSystem> Tie<'_, T> {
     /// Ties it to `inode`, or notes that it is absent. From here on others find it.
     pub(crate) fn to(self, inode: Option<ARef<Inode<T>>>) -> Tied {
-        if inode.as_ref().is_some_and(|inode| inode.is_dir()) {
-            self.0.hide_real();
+        if let Some(inode) = &inode {
+            self.0.settle_real(inode);
         }
         let inode = inode.map_or(ptr::null_mut(), |inode| {
             ARef::into_raw(inode).as_ptr().cast()

@@ -127,15 +127,23 @@ void ruaufs_helper_clear_real(struct dentry *dentry)
 	spin_unlock(&dentry->d_lock);
 }
 
-/* The same for all names of @inode. */
-void ruaufs_helper_clear_reals(struct inode *inode)
+/* @dentry, one of ours, has a d_real(), whatever its super block says of new ones. */
+void ruaufs_helper_set_real(struct dentry *dentry)
 {
-	struct dentry *alias;
+	spin_lock(&dentry->d_lock);
+	dentry->d_flags |= DCACHE_OP_REAL;
+	spin_unlock(&dentry->d_lock);
+}
 
-	spin_lock(&inode->i_lock);
-	hlist_for_each_entry(alias, &inode->i_dentry, d_alias)
-		ruaufs_helper_clear_real(alias);
-	spin_unlock(&inode->i_lock);
+/* Whether an overlayfs writes to the directory that @dentry is in. */
+bool ruaufs_helper_is_in_overlay(const struct dentry *dentry)
+{
+	bool found;
+
+	rcu_read_lock();
+	found = inode_state_read_once(d_inode_rcu(READ_ONCE(dentry->d_parent))) & I_OVL_INUSE;
+	rcu_read_unlock();
+	return found;
 }
 
 /* Whether @dentry is, or is below, a directory that an overlayfs writes to. */
@@ -154,6 +162,18 @@ bool ruaufs_helper_is_below_overlay(const struct dentry *dentry)
 	} while (!found && dir != child);
 	rcu_read_unlock();
 	return found;
+}
+
+/* As if the names of @inode below directories that an overlayfs writes to had no d_real(). */
+void ruaufs_helper_clear_reals(struct inode *inode)
+{
+	struct dentry *alias;
+
+	spin_lock(&inode->i_lock);
+	hlist_for_each_entry(alias, &inode->i_dentry, d_alias)
+		if (ruaufs_helper_is_below_overlay(alias))
+			ruaufs_helper_clear_real(alias);
+	spin_unlock(&inode->i_lock);
 }
 
 /* Whether names in the directory @inode are encrypted, and the key is not there. */

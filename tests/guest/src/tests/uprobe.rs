@@ -107,26 +107,48 @@ fn they_fire(cx: &Ctx) -> Result<()> {
 
 /// It wants a directory, and files, behind which there is nothing.
 fn an_overlay_writes_to_a_union(cx: &Ctx) -> Result<()> {
-    let low = Tree::new().file("u/cached", "low").dir("w").dir("l");
+    let low = Tree::new()
+        .file("u/cached", "low")
+        .file("u/later", CODE)
+        .dir("w")
+        .dir("l")
+        .file("seen", CODE)
+        .file("d/unseen", CODE);
     let u = cx.union().rw(Tree::new()).ro(low).mount()?;
+    sys::lstat(u.at("seen"))?;
     assert_eq!(text(u.at("u/cached"))?, "low");
     sys::write(u.at("u/new"), "new")?;
     let mnt = cx.mount_point()?;
     let root = u.root().display();
     let data = format!("lowerdir={root}/l,upperdir={root}/u,workdir={root}/w");
     scratch::mount("overlay", "overlay", &mnt, &data)?;
+    // Files elsewhere are as before.
+    let fires = |path: &str| -> Result<()> {
+        let probe = Probe::set("beside", &u.at(path))?;
+        call(u.at(path), 1)?;
+        assert_eq!(probe.hits()?, 1, "{path}");
+        Ok(())
+    };
     let used = || -> Result<()> {
-        assert_eq!(names(&mnt)?, set(["cached", "new"]));
+        assert_eq!(names(&mnt)?, set(["cached", "later", "new"]));
         assert_eq!(text(mnt.join("cached"))?, "low");
         sys::append(mnt.join("cached"), "+")?;
         assert_eq!(text(mnt.join("new"))?, "new");
         sys::write(mnt.join("d"), "")?;
         sys::rename(mnt.join("d"), mnt.join("new"))?;
+        fires("seen")?;
+        fires("d/unseen")?;
+        sys::write(u.at("made"), CODE)?;
+        fires("made")?;
+        assert_eq!(sys::read(mnt.join("later"))?, CODE);
         Ok(())
     };
     let result = used();
     scratch::umount(&mnt)?;
     result?;
+    // What it wrote to is as the rest, when it is looked up again.
+    sys::drop_caches();
+    fires("u/later")?;
     assert_eq!(text(u.at("u/cached"))?, "low+");
     u.umount()
 }
