@@ -45,6 +45,9 @@ pub(crate) fn plain_source(inode: &Inode) -> Result<Option<PathRef<'_>>> {
 /// stat(2).
 pub(crate) fn getattr(inode: &Inode, mut stat: Stat<'_>, idmap: IdMap<'_>) -> Result {
     let stack = inode.noticed()?;
+    if inode.is_dir() {
+        inode.show_links()?;
+    }
     // The size of a directory means nothing, and programs ask for the rest all the time.
     if inode.is_dir() && stat.is_basic() {
         stat.fill(inode, idmap);
@@ -75,6 +78,10 @@ pub(crate) fn setattr(dentry: &Dentry, mut request: Request<'_>, idmap: IdMap<'_
     if !stack.writable() && !request.changes(inode, stack.top_inode(), idmap) {
         return Ok(());
     }
+    let noticed = match inode.is_dir() {
+        true => Some(inode.notice_others()?),
+        false => None,
+    };
     let mut change = request.for_branch(inode, idmap);
     match request.size() {
         Some(size) => {
@@ -94,20 +101,16 @@ pub(crate) fn setattr(dentry: &Dentry, mut request: Request<'_>, idmap: IdMap<'_
         }
         None => copyup::promote(dentry, Data::All)?,
     }
-    let stack = inode.stack()?;
-    let top = stack.top();
     let access = match request.size() {
-        Some(_) => Some(stack.top_inode().write_access()?),
+        Some(_) => Some(inode.stack()?.top_inode().write_access()?),
         None => None,
     };
-    let write = top.branch().want_write()?;
-    let result = inode
-        .sb()
-        .data()
-        .cred
-        .scope(|| change.apply(write.to(top.path())?));
-    drop(write);
+    let result = inode.change_top(|top, write| change.apply(write.to(top.path())?));
     drop(access);
+    if let Some(noticed) = noticed {
+        // The modification time may be another one.
+        inode.counts_anew(inode.stack()?.top().branch().id, noticed)?;
+    }
     settle(&request, inode)?;
     result
 }
@@ -141,10 +144,7 @@ pub(crate) fn change_flags(
         return Ok(());
     }
     copyup::promote(dentry, Data::All)?;
-    let top = inode.stack()?.top();
-    let write = top.branch().want_write()?;
-    let result = cred.scope(|| f(write.to(top.path())?));
-    drop(write);
+    let result = inode.change_top(|top, write| f(write.to(top.path())?));
     inode.refresh()?;
     result
 }

@@ -111,6 +111,8 @@ use kernel::{
     prelude::*,
     sync::{
         aref::ARef,
+        atomic::Full,
+        barrier::smp_mb,
         Arc, //
     }, //
 };
@@ -422,6 +424,7 @@ impl CopyUp<'_> {
         } else {
             inode::Room::alone()?
         };
+        let changes = self.inode.changes();
         let copied = match self.make(parent, dir.as_deref(), Nursery::Orphans) {
             Err(error) if error == EXDEV && dir.is_some() => {
                 self.make(parent, dir.as_deref(), Nursery::Directory)?
@@ -442,9 +445,38 @@ impl CopyUp<'_> {
             plink::part::part(self.inode, self.dentry, original, parted);
         }
         if installed.is_ok() {
+            self.follow(&copy, changes);
             self.free_source(&copy);
         }
         installed
+    }
+
+    /// A directory on a branch that is written may have got and lost names while it was copied, when
+    /// the count of its changes was `changes`: its copy has the time of that.
+    fn follow(&self, copy: &LowerDentry, changes: u64) {
+        if !self.inode.is_dir() || self.goes_down() {
+            return;
+        }
+        // Who changes it counts that before he looks which instance is the top one, which has been
+        // published: one of the two sees the other.
+        smp_mb(Full);
+        if self.inode.changes() == changes {
+            return;
+        }
+        let touch = || -> Result {
+            let write = self.target.want_write()?;
+            attr::Change::new()
+                .modified()
+                .apply(write.to(self.target.at(copy))?)?;
+            drop(write);
+            self.inode.refresh()
+        };
+        if let Err(error) = touch() {
+            pr_debug!(
+                "a directory was changed, its copy has an older time: {:?}\n",
+                error
+            );
+        }
     }
 
     /// The instance of the directory `parent` on the target.

@@ -98,6 +98,7 @@ pub(crate) fn make(
     };
     let branch = branch_for(entry.parent, wanted).inspect_err(|&error| note_full(info, error))?;
     let slot = dir.slot_on(branch.id)?.ok_or(ESTALE)?;
+    let noticed = dir.notice_others()?;
     let write = branch.want_write()?;
     let made = with_name(dir, &entry, slot, &write, |whiteouted| {
         let at = slot.path();
@@ -129,7 +130,7 @@ pub(crate) fn make(
         take_back(dir, slot, entry.name, whiteouted);
         entry.dentry.unhash();
     })?;
-    dir.changed_on(slot.branch());
+    dir.changed_on(slot.branch(), noticed);
     Ok(inode)
 }
 
@@ -241,6 +242,7 @@ pub(crate) fn link(old: &Dentry, dir: &Inode, entry: Entry<'_, Union>) -> Result
         return Err(ESTALE);
     }
     let slot = dir.slot_on(branch.id)?.ok_or(ESTALE)?;
+    let noticed = dir.notice_others()?;
     let write = branch.want_write()?;
     let top: ARef<LowerDentry> = inode.stack()?.top().dentry().clone();
     let made = with_name(dir, &entry, slot, &write, |_| {
@@ -261,7 +263,7 @@ pub(crate) fn link(old: &Dentry, dir: &Inode, entry: Entry<'_, Union>) -> Result
     }
     drop(lock);
     inode.refresh()?;
-    dir.changed_on(&branch);
+    dir.changed_on(&branch, noticed);
     Ok(())
 }
 

@@ -450,6 +450,20 @@ impl InoTable {
         drop(old);
     }
 
+    /// As [`InoTable::retire`], for an object that is there; nothing if it has a number of its own.
+    pub(crate) fn part(&self, node: Reserved, lower: Lower) {
+        let mut exceptions = self.exceptions.lock();
+        if exceptions.numbers.get(&lower).is_some() {
+            return;
+        }
+        self.mark(lower, &mut exceptions);
+        let number = exceptions.fresh();
+        let node = node.into_reservation().into_node(lower, number);
+        let old = exceptions.numbers.insert(node);
+        drop(exceptions);
+        drop(old);
+    }
+
     /// The branch's object is gone; its number there may come again for another one.
     pub(crate) fn forget(&self, lower: Lower) {
         if !self.is_marked(lower) {

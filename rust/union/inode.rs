@@ -38,6 +38,7 @@ use super::{
         Known, //
     },
     shown::{
+        Noticed,
         Surplus,
         Veil, //
     },
@@ -61,6 +62,7 @@ use crate::fs::{
         Private, //
     },
     once::load_acquire,
+    path::WriteAccess,
     stack::{
         Chain,
         StackCell,
@@ -346,6 +348,21 @@ impl Inode {
         Ok(self.stack()?.on(id))
     }
 
+    /// Runs `f`, which changes attributes of the top instance, as the mounter. `f` gets the instance
+    /// and write access to its branch.
+    ///
+    /// What is changed of a directory that is being copied to a branch above its own would stay
+    /// below: the copy is waited for. Other objects are locked while they are copied.
+    pub(crate) fn change_top<R>(
+        &self,
+        f: impl FnOnce(&Slot, &WriteAccess<'_>) -> Result<R>,
+    ) -> Result<R> {
+        let _lock = self.is_dir().then(|| self.promotion_lock());
+        let top = self.stack()?.top();
+        let write = top.branch().want_write()?;
+        self.sb().data().cred.scope(|| f(top, &write))
+    }
+
     /// Copies the attributes of the top instance, after a change by us or behind our back.
     pub(crate) fn refresh(&self) -> Result {
         let stack = self.stack()?;
@@ -407,7 +424,7 @@ impl Inode {
     /// another one if a policy chose a lower branch: then it gets the time, too.
     ///
     /// The change is done and not undone for what comes after it: a failure is only logged.
-    pub(crate) fn changed_on(&self, branch: &Branch) {
+    pub(crate) fn changed_on(&self, branch: &Branch, noticed: Noticed) {
         // Ordered against the look at the veil: see `keep_change_time_of`.
         self.data().changes.fetch_add(1, Full);
         self.unveil();
@@ -425,7 +442,10 @@ impl Inode {
             drop(write);
             Ok(())
         };
-        if let Err(error) = touch().and(self.counts_anew(branch.id)).and(self.refresh()) {
+        if let Err(error) = touch()
+            .and(self.counts_anew(branch.id, noticed))
+            .and(self.refresh())
+        {
             warn_limited!("a directory was changed, its times were not: {:?}\n", error);
         }
     }
@@ -580,6 +600,7 @@ fn get_dir(sb: &SuperBlock, top: Slot, rest: KVec<Slot>) -> Result<ARef<Inode>> 
     let branch = top.branch().clone();
     let lower: ARef<LowerDentry> = top.dentry().clone();
     let lower_inode = lower.inode().ok_or(ESTALE)?;
+    plink::part_numbers(sb, &top)?;
     let number = sb.data().ino.number_of(&branch, &lower)?;
     let stack = StackSpace::new()?.fill(top, rest)?;
     let nlink = link_count(&stack)?;
@@ -651,6 +672,7 @@ fn get_other(sb: &SuperBlock, found: Slot) -> Result<ARef<Inode>> {
             None => (&found, None),
         };
         let lower_inode = slot.inode()?;
+        plink::part_numbers(sb, slot)?;
         let number = info.ino.number_of(slot.branch(), slot.dentry())?;
         let links = lower_inode.nlink();
         let nlink = names.map_or(links, |(_, count)| count.max(1));

@@ -244,16 +244,47 @@ pub(crate) fn adopt(info: &SbInfo) -> Result {
             if taken {
                 continue;
             }
-            let home = table
-                .order
-                .iter()
-                .find(|other| other.identity == Some(origin.fs));
-            if let Some(home) = home {
+            // An original is below its copy, where it is looked for.
+            let below = table.order.iter().skip(at.saturating_add(1));
+            let mut homes = below.filter(|other| other.identity == Some(origin.fs));
+            if let Some(home) = homes.next().filter(|home| !origin::has_twin(table, home)) {
                 let number = info.ino.number(numbered(info, home, origin.ino)?)?;
                 let copy = numbered(info, branch, *file)?;
                 info.ino.keep(InoTable::reserve()?, copy, number);
             }
         }
+    }
+    Ok(())
+}
+
+/// The object that was found as `found` gets a number of its own, unless it is in memory, if the one
+/// that it would have belongs to a copy which, for what is noted of it, is none of this object: that
+/// was changed, or has the number of the original by now, or the note is forged.
+pub(crate) fn part_numbers(sb: &SuperBlock, found: &Slot) -> Result {
+    let info = sb.data();
+    if !load_acquire(&info.plinks.noted) {
+        return Ok(());
+    }
+    let table = info.table();
+    let at = table.index_of(found.branch().id).ok_or(ESTALE)?;
+    let above = || {
+        let above = table.order.iter().take(at);
+        above.filter(|branch| branch.plinks.is_used())
+    };
+    if above().next().is_none() {
+        return Ok(());
+    }
+    let Some(origin) = origin::of(table, found)? else {
+        return Ok(());
+    };
+    if !above().any(|branch| branch.plinks.has_copy_of_other(&origin)) {
+        return Ok(());
+    }
+    let lower = info.ino.lower(found.branch(), found.dentry())?;
+    let cached = Inode::cached(sb, info.ino.number(lower)?);
+    let inode = found.inode()?;
+    if !cached.is_some_and(|cached| cached.ever_led_to(inode)) {
+        info.ino.part(InoTable::reserve()?, lower);
     }
     Ok(())
 }

@@ -247,7 +247,7 @@ fn listing(inode: &Inode) -> Result<Arc<Listing>> {
     }
     let read = Instant::now();
     let info = inode.sb().data();
-    let counted = (link_count(stack)?, Print::of(stack)?);
+    let counted = (link_count(stack)?, Print::lasting(stack)?);
     let layers = info.cred.scope(|| layers(info, stack))?;
     let made = Arc::new(
         Listing {
@@ -266,8 +266,9 @@ fn listing(inode: &Inode) -> Result<Arc<Listing>> {
         let (count, print) = counted;
         // If the instances are as they were before they were listed. Coarse times alone do not
         // tell.
-        let same = Print::of(stack)? == print && inode.changes() == changes;
-        if same && *stamps(stack)? == *made.stamps {
+        let now = Some(Print::of(stack)?);
+        let same = inode.changes() == changes && *stamps(stack)? == *made.stamps;
+        if let Some(print) = print.filter(|_| same && now == print) {
             inode.counted(stack, count, print, subdirs)?;
         }
     }
@@ -428,7 +429,8 @@ impl Operations for Union {
         let inode = file.inode();
         let cred = &inode.sb().data().cred;
         for slot in inode.stack()?.iter() {
-            if slot.branch().writable() {
+            // What was made before it became read-only may be on no disk yet.
+            if slot.branch().was_written {
                 f(cred.scope(|| KernelFile::dir(slot.path(), true))?)?;
             }
         }

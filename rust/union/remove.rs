@@ -113,6 +113,7 @@ pub(crate) fn unlink(dir: &Inode, entry: Entry<'_, Union>) -> Result {
     let inode = entry.dentry.object()?;
     plink::gather(entry.dentry, inode);
     let may_go = || Ok(());
+    let noticed = dir.notice_others()?;
     let (lock, removal) = with_whiteout(dir, &entry, may_go, |removal, slot, write| {
         let Some(instance) = &removal.instance else {
             return Ok(());
@@ -129,7 +130,7 @@ pub(crate) fn unlink(dir: &Inode, entry: Entry<'_, Union>) -> Result {
     gone(inode, &removal);
     drop(lock);
     inode.refresh()?;
-    dir.changed_on(&removal.branch);
+    dir.changed_on(&removal.branch, noticed);
     Ok(())
 }
 
@@ -168,6 +169,7 @@ pub(crate) fn rmdir(dir: &Inode, entry: Entry<'_, Union>) -> Result {
         true => readdir::check_empty(inode),
         false => Ok(()),
     };
+    let noticed = dir.notice_others()?;
     let (lock, removal) = with_whiteout(dir, &entry, may_go, |removal, slot, write| {
         let Some(instance) = &removal.instance else {
             return Ok(());
@@ -203,7 +205,7 @@ pub(crate) fn rmdir(dir: &Inode, entry: Entry<'_, Union>) -> Result {
             pr_debug!("the link count of a directory is too large: {:?}\n", error);
         }
     }
-    dir.changed_on(&removal.branch);
+    dir.changed_on(&removal.branch, noticed);
     Ok(())
 }
 

@@ -163,6 +163,7 @@ pub(crate) fn rename(
         Some(victim) => core::ptr::from_ref(victim.stack()?.top_inode()),
         None => core::ptr::null(),
     };
+    let noticed = (from.dir.notice_others()?, to.dir.notice_others()?);
     let write = branch.want_write()?;
     let old = from.dir.slot_on(branch.id)?.ok_or(ESTALE)?;
     let new = to.dir.slot_on(branch.id)?.ok_or(ESTALE)?;
@@ -246,9 +247,9 @@ pub(crate) fn rename(
         // What it had below is hidden, and counted there.
         log(to.dir.hides_one());
     }
-    from.dir.changed_on(&branch);
+    from.dir.changed_on(&branch, noticed.0);
     if !same_dir {
-        to.dir.changed_on(&branch);
+        to.dir.changed_on(&branch, noticed.1);
     }
     Ok(())
 }

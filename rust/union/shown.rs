@@ -15,9 +15,10 @@
 //!
 //! The sub-directories that the instances of a directory count are too many by the *surplus*: those
 //! that are hidden, and those that have several instances. It is known from a listing, and from what
-//! the union does: a copy-up of a sub-directory adds one, so does one that is hidden. What others do
-//! on branches can only make the count that is shown too large: what a branch counts less than
-//! it did may have been in the surplus.
+//! the union does: a copy-up of a sub-directory adds one, so does one that is hidden. It holds as
+//! long as the instances count what they did and were not modified but by us ([`Print`]): what others
+//! do on branches can only make the count that is shown too large. Who changes a directory looks at
+//! that before ([`Inode::notice_others`]), and takes the surplus over to what it looks like then.
 
 #![forbid(unsafe_code)]
 
@@ -98,27 +99,60 @@ impl Veil {
     }
 }
 
-/// The link counts of the instances of a directory, for comparison.
+/// What the instances of a directory count, and when their names were changed last, for comparison.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Print(u32);
+pub(crate) struct Print {
+    /// A sum of the link counts, of [`Print::BITS`] bits.
+    links: u32,
+    /// A hash of the modification times, as long.
+    times: u32,
+}
+
+/// Shows that what others did to a directory before a change by us was noticed.
+#[must_use]
+pub(crate) struct Noticed(());
 
 impl Print {
     /// A prime: what one instance counts more makes another difference than what others do.
     const BASE: u32 = 0x9e37_79b1;
+    /// The same for times.
+    const TIMES: u64 = 0x9e37_79b9_7f4a_7c15;
+    const BITS: u32 = 24;
+    const MASK: u32 = (1 << Self::BITS) - 1;
 
     /// Of the instances `stack`.
     pub(crate) fn of(stack: &Stack) -> Result<Self> {
-        let mut all = 0u32;
+        let (mut links, mut times) = (0u32, 0u64);
         let mut weight = 1u32;
         for slot in stack.iter() {
+            let inode = slot.inode()?;
             weight = weight.wrapping_mul(Self::BASE);
-            all = all.wrapping_add(slot.inode()?.nlink().wrapping_mul(weight));
+            links = links.wrapping_add(inode.nlink().wrapping_mul(weight));
+            let (seconds, nanoseconds) = inode.mtime();
+            // CAST: The bits matter, not the value.
+            let time = (seconds as u64).rotate_left(30) ^ u64::from(nanoseconds);
+            times = (times ^ time).wrapping_mul(Self::TIMES);
         }
-        Ok(Print(all))
+        Ok(Print {
+            links: links & Self::MASK,
+            // CAST: So many bits are left.
+            times: (times >> (u64::BITS - Self::BITS)) as u32,
+        })
+    }
+
+    /// The same, if each change of names from now on is sure to make another one.
+    pub(crate) fn lasting(stack: &Stack) -> Result<Option<Self>> {
+        for slot in stack.iter() {
+            let fixed = slot.branch().root.mount.sb_is_read_only();
+            if !slot.inode()?.watch() && !fixed {
+                return Ok(None);
+            }
+        }
+        Self::of(stack).map(Some)
     }
 
     /// Whether it was `before` until the instance on `branch` counted one more, or one less, or
-    /// nothing was changed.
+    /// just as many.
     fn follows(self, before: Self, stack: &Stack, branch: BranchId) -> bool {
         let mut weight = 1u32;
         for slot in stack.iter() {
@@ -127,13 +161,15 @@ impl Print {
                 break;
             }
         }
-        let changed = self.0.wrapping_sub(before.0);
-        changed == 0 || changed == weight || changed.wrapping_neg() == weight
+        let changed = self.links.wrapping_sub(before.links);
+        [0, weight, weight.wrapping_neg()]
+            .iter()
+            .any(|step| (changed ^ step) & Self::MASK == 0)
     }
 }
 
-/// How many sub-directories too many the instances of a directory count: that in the lower
-/// half, and in the upper half the [`Print`] of the instances.
+/// How many sub-directories too many the instances of a directory count, and the [`Print`] of the
+/// instances, in one word.
 pub(crate) struct Surplus(Atomic<u64>);
 
 /// What is known of a surplus.
@@ -141,17 +177,30 @@ pub(crate) struct Surplus(Atomic<u64>);
 pub(crate) struct Known(u64);
 
 impl Known {
+    const NOTHING: Self = Known(0);
+
+    /// More than can be noted is not.
     fn new(print: Print, surplus: u32) -> Self {
-        match surplus {
-            0 => Known(0),
-            _ => Known((u64::from(print.0) << 32) | u64::from(surplus)),
+        match u16::try_from(surplus) {
+            Ok(0) | Err(_) => Self::NOTHING,
+            Ok(surplus) => {
+                let print = (u64::from(print.times) << Print::BITS) | u64::from(print.links);
+                Known((print << u16::BITS) | u64::from(surplus))
+            }
         }
     }
 
     /// It, and for which instances; `None` if it is nothing.
     fn get(self) -> Option<(Print, u32)> {
-        // CAST: The halves.
-        (self.0 != 0).then_some((Print((self.0 >> 32) as u32), self.0 as u32))
+        let print = self.0 >> u16::BITS;
+        // CAST: The parts.
+        (self != Self::NOTHING).then_some((
+            Print {
+                links: print as u32 & Print::MASK,
+                times: (print >> Print::BITS) as u32,
+            },
+            u32::from(self.0 as u16),
+        ))
     }
 }
 
@@ -266,6 +315,40 @@ impl Inode {
         self.data().surplus.known()
     }
 
+    /// The directory is about to be changed by us. What others changed before must not be taken for
+    /// that: then nothing is known any more. The directory is locked.
+    pub(crate) fn notice_others(&self) -> Result<Noticed> {
+        let known = self.known_surplus();
+        if !self.is_surplus_of(known)? {
+            let _ = self.data().surplus.replace(known, Known::NOTHING);
+        }
+        Ok(Noticed(()))
+    }
+
+    /// The link count is about to be shown: it must not be too small for what others changed. What is
+    /// known stays, as it may be a change by us that is under way.
+    #[inline]
+    pub(crate) fn show_links(&self) -> Result {
+        match self.known_surplus() {
+            Known::NOTHING => Ok(()),
+            _ => self.update_links(),
+        }
+    }
+
+    #[cold]
+    fn update_links(&self) -> Result {
+        self.update_nlink(self.shown_links(self.stack()?)?);
+        Ok(())
+    }
+
+    /// Whether the instances are still those of which `known` is known.
+    fn is_surplus_of(&self, known: Known) -> Result<bool> {
+        match known.get() {
+            Some((print, _)) => Ok(Print::of(self.stack()?)? == print),
+            None => Ok(true),
+        }
+    }
+
     /// A sub-directory was hidden, which an instance counts. The directory is locked, and
     /// [`Inode::counts_anew`] comes next.
     pub(crate) fn hides_one(&self) -> Result {
@@ -277,33 +360,40 @@ impl Inode {
         Ok(())
     }
 
-    /// A sub-directory got another instance, on `branch`; before that `known` was known. A listing
-    /// may have seen both meanwhile.
+    /// A sub-directory got another instance, on `branch`, and the directory its times back; before
+    /// that `known` was known. A listing may have seen both meanwhile.
     pub(crate) fn counts_twice(&self, branch: BranchId, known: Known) -> Result {
         let stack = self.stack()?;
-        let now = Print::of(stack)?;
-        let new = match known.get() {
-            Some((print, _)) if !now.follows(print, stack, branch) => Known(0),
-            Some((_, surplus)) => Known::new(now, surplus.saturating_add(1)),
-            None => Known::new(now, 1),
+        let new = match (Print::lasting(stack)?, known.get()) {
+            (None, _) => Known::NOTHING,
+            (Some(now), None) => Known::new(now, 1),
+            (Some(now), Some((print, surplus)))
+                if now.times == print.times && now.follows(print, stack, branch) =>
+            {
+                Known::new(now, surplus.saturating_add(1))
+            }
+            _ => Known::NOTHING,
         };
         let _ = self.data().surplus.replace(known, new);
         self.update_nlink(self.shown_links(stack)?);
         Ok(())
     }
 
-    /// Sub-directories came or went on `branch` by what we did just now. What others did before, too,
-    /// may have been to those that are too many.
-    pub(crate) fn counts_anew(&self, branch: BranchId) -> Result {
-        if self.data().surplus.known().get().is_none() {
+    /// What we did just now changed the directory on `branch`; what others did before was noticed.
+    pub(crate) fn counts_anew(&self, branch: BranchId, _: Noticed) -> Result {
+        if self.known_surplus() == Known::NOTHING {
             return Ok(());
         }
         let stack = self.stack()?;
-        let now = Print::of(stack)?;
-        self.data().surplus.update(|known| match known.get() {
-            Some((print, surplus)) if now.follows(print, stack, branch) => Known::new(now, surplus),
-            _ => Known(0),
-        });
+        let now = Print::lasting(stack)?;
+        self.data()
+            .surplus
+            .update(|known| match (known.get(), now) {
+                (Some((print, surplus)), Some(now)) if now.follows(print, stack, branch) => {
+                    Known::new(now, surplus)
+                }
+                _ => Known::NOTHING,
+            });
         Ok(())
     }
 
@@ -324,13 +414,13 @@ impl Inode {
         let (now, then) = (Print::of(self.stack()?)?, Print::of(stack)?);
         self.data().surplus.update(|known| match known.get() {
             Some((print, surplus)) if print == now => Known::new(then, surplus),
-            _ => Known(0),
+            _ => Known::NOTHING,
         });
         Ok(())
     }
 
     /// The directory has other instances: nothing is known of them.
     pub(crate) fn forget_surplus(&self) {
-        self.data().surplus.update(|_| Known(0));
+        self.data().surplus.update(|_| Known::NOTHING);
     }
 }

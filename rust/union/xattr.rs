@@ -72,13 +72,10 @@ pub(crate) fn set(dentry: &Dentry, name: &CStr, setting: Setting<'_>) -> Result 
         return Ok(());
     }
     copyup::promote(dentry, Data::All)?;
-    let top = inode.stack()?.top();
-    let write = top.branch().want_write()?;
-    let result = cred.scope(|| match setting {
+    let result = inode.change_top(|top, write| match setting {
         Setting::Value(value, flags) => xattr::set(write.to(top.path())?, name, value, flags),
         Setting::Remove => xattr::remove(write.to(top.path())?, name),
     });
-    drop(write);
     inode.refresh()?;
     result
 }
@@ -153,16 +150,11 @@ pub(crate) fn set_acl(dentry: &Dentry, request: acl::Request, idmap: IdMap<'_>) 
         return Ok(());
     }
     copyup::promote(dentry, Data::All)?;
-    let top = inode.stack()?.top();
-    if !acl::supported(top.dentry()) {
-        return Err(EOPNOTSUPP);
-    }
-    let write = top.branch().want_write()?;
-    let result = inode.sb().data().cred.scope(|| match strip {
+    let result = inode.change_top(|top, write| match strip {
+        _ if !acl::supported(top.dentry()) => Err(EOPNOTSUPP),
         true => Cred::scope_outside_groups(|| request.apply(write.to(top.path())?)),
         false => request.apply(write.to(top.path())?),
     });
-    drop(write);
     inode.forget_acls();
     inode.refresh()?;
     result

@@ -177,6 +177,13 @@ impl Index {
                 .is_some_and(|entry| entry.note.what == What::Copy)
     }
 
+    /// Whether it has a copy of what has the number of `origin`, but is another object.
+    pub(super) fn has_copy_of_other(&self, origin: &Origin) -> bool {
+        let trees = self.trees.lock();
+        let entry = trees.origins.get(&key(origin));
+        entry.is_some_and(|entry| entry.note.what == What::Copy && !entry.note.is_of(origin))
+    }
+
     /// Whether it ever had an entry.
     pub(super) fn is_used(&self) -> bool {
         load_acquire(&self.used)

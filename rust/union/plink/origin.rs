@@ -78,14 +78,19 @@ pub(crate) fn identity(root: &Path) -> Result<Option<FsId>> {
     Ok(Some(id))
 }
 
+/// Whether another file system of the union looks the same as that of `branch`.
+pub(super) fn has_twin(table: &BranchTable, branch: &Branch) -> bool {
+    let twin = |other: &Arc<Branch>| other.fs != branch.fs && other.identity == branch.identity;
+    table.order.iter().any(twin)
+}
+
 /// What is noted of the instance `slot`, if it can be recognised later.
 pub(super) fn of(table: &BranchTable, slot: &Slot) -> Result<Option<Origin>> {
     let branch = slot.branch();
     let Some(fs) = branch.identity else {
         return Ok(None);
     };
-    let twin = |other: &Arc<Branch>| other.fs != branch.fs && other.identity == branch.identity;
-    if table.order.iter().any(twin) {
+    if has_twin(table, branch) {
         return Ok(None);
     }
     let inode = slot.inode()?;

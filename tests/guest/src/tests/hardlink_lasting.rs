@@ -2,7 +2,7 @@
 
 //! Several names of one lower file, when the union is unmounted and mounted again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::harness::{prelude::*, watchdog};
 
@@ -12,7 +12,7 @@ cases! {
     BASIC: notes_on_what_others_made, hidden_names_are_not_counted, hidden_names_of_a_file_that_is_written, each_order_of_removal, special_files,
         a_changed_original_is_another_file, other_branches, marks_of_others, through_two_copies,
         a_branch_that_is_read_only_now, a_removed_pseudo_link, without_attributes,
-        many_hard_links;
+        many_hard_links, numbers_of_forged_notes;
 }
 
 /// All of `names` are one file, with `links` links and `data`.
@@ -539,6 +539,40 @@ fn random_links(cx: &Ctx) -> Result<()> {
             sys::unlink(u.at(name))?;
         }
         assert_eq!(plinks(&u)?, 0, "SEED={seed}, round {round}: {log:?}");
+    }
+    Ok(())
+}
+
+/// A note that speaks of the number of another object, and not of that: no two have one number.
+fn numbers_of_forged_notes(cx: &Ctx) -> Result<()> {
+    let low = lower().file("victim", "v").file("dir/f", "f");
+    let u = cx.union().rw(Tree::new()).ro(low).mount()?;
+    sys::append(u.at("a"), "+")?;
+    let (top, low) = (u.br(0, ""), u.br(1, ""));
+    let plinks = top.join(".wh..wh.plnk");
+    u.umount()?;
+    let link = plinks.join(names(&plinks)?.pop_first().context("the pseudo-link")?);
+    let note = sys::get_xattr(&link, "trusted.ruaufs.plink")?;
+    for victim in ["victim", "dir"] {
+        let mut forged = note.clone();
+        forged[32..40].copy_from_slice(&sys::lstat(low.join(victim))?.st_ino.to_be_bytes());
+        sys::set_xattr(&link, "trusted.ruaufs.plink", &forged)?;
+        for first in ["a", victim] {
+            let u = cx.union().at(&top, "rw").at(&low, "ro").mount()?;
+            sys::lstat(u.at(first))?;
+            let number = |name| -> Result<u64> { Ok(sys::lstat(u.at(name))?.st_ino) };
+            let of = [number("a")?, number("victim")?, number("dir")?];
+            assert_eq!(
+                BTreeSet::from(of).len(),
+                3,
+                "{victim}, {first} first: {of:?}"
+            );
+            sys::drop_caches();
+            assert_eq!([number("a")?, number("victim")?, number("dir")?], of);
+            assert_eq!(text(u.at("victim"))?, "v");
+            assert_eq!(text(u.at("a"))?, "low+");
+            u.umount()?;
+        }
     }
     Ok(())
 }

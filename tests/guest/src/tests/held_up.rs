@@ -24,7 +24,8 @@ cases! {
     BASIC: copy_up, snapshot_beside_a_copy, listing_into_fuse, listing_into_userfaultfd,
         ioctl_into_fuse, look_up_in_silent_branch, killed_remount, daemon_uses_the_union,
         silent_branch_that_the_remount_asks, branch_of_a_listing_goes_later,
-        files_made_beside_snapshots, many_names_of_one_file;
+        files_made_beside_snapshots, many_names_of_one_file,
+        directory_changed_while_it_is_copied;
 }
 
 /// What takes at most a fraction of a second may take that long on a machine that is busy.
@@ -601,5 +602,68 @@ fn many_names_of_one_file(cx: &Ctx) -> Result<()> {
     }
     beside_others(&u, &[&further(cx)?])??;
     drop(held);
+    u.umount()
+}
+
+/// Whether the thread of this name waits for something that cannot be interrupted.
+fn sleeps_in_kernel(name: &str) -> Result<bool> {
+    for task in std::fs::read_dir("/proc/self/task")? {
+        // It may have ended.
+        let stat = std::fs::read_to_string(task?.path().join("stat")).unwrap_or_default();
+        if stat.contains(&format!("({name}) D")) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// A directory of a lower writable branch is copied, and the copy waits for its name; meanwhile it
+/// is changed: none of that is lost.
+fn directory_changed_while_it_is_copied(cx: &Ctx) -> Result<()> {
+    let fuse = Fuse::mount(cx)?;
+    let mapping = Mapping::new(&fuse)?;
+    let low = Tree::new().dir("p/d/e").mtime(MTIME.0, MTIME.1);
+    let u = cx
+        .union()
+        .rw(Tree::new().file("f", "f").file("p/other", ""))
+        .rw(low)
+        .mount()?;
+    sys::utimens(u.br(1, "p/d"), MTIME, MTIME)?;
+    fuse.hold(Request::Read);
+    let upper = dir::open_dir(u.br(0, "p"))?;
+    let address = mapping.address();
+    let reader = named("lister", move || list(&upper, address))?;
+    fuse.wait_for(1)?;
+    let (from, to) = (u.at("f"), u.at("p/d/e/f"));
+    let mover = named("mover", move || sys::rename(from, to))?;
+    // It is complete, and waits to be given its name.
+    let mut waiting = 0;
+    while waiting < 20 {
+        thread::sleep(Duration::from_millis(10));
+        waiting = if sleeps_in_kernel("mover")? {
+            waiting + 1
+        } else {
+            0
+        };
+    }
+    let d = u.at("p/d");
+    let changer = named("changer", move || -> Result<()> {
+        sys::create(d.join("new"))?;
+        sys::chmod(&d, 0o700)?;
+        sys::chown(&d, Some(1001), Some(1002))?;
+        sys::set_xattr(&d, "trusted.test", b"1")?;
+        Ok(())
+    })?;
+    thread::sleep(Duration::from_millis(500));
+    fuse.release();
+    assert!(reader.join().expect("no panic") > 0);
+    mover.join().expect("no panic")?;
+    changer.join().expect("no panic")?;
+    let stat = sys::lstat(u.at("p/d"))?;
+    assert!(exists(u.br(0, "p/d")), "or this tests nothing");
+    assert_eq!(sys::mode(&stat), 0o700);
+    assert_eq!((stat.st_uid, stat.st_gid), (1001, 1002));
+    assert_eq!(sys::get_xattr(u.at("p/d"), "trusted.test")?, b"1");
+    assert!(sys::mtime(&stat) > MTIME, "it got a name");
     u.umount()
 }

@@ -23,13 +23,14 @@ use crate::harness::{
     scratch,
     snapshot::{Scope, Snapshot},
     sys::{RenameFlags, Time},
+    union::reconfigure,
     watchdog,
     writelog::Recorded,
 };
 
 cases! {
     JOURNALS: old_or_new;
-    DISKS: moved_down, moved_up;
+    DISKS: moved_down, moved_up, made_before_it_was_read_only;
 }
 
 /// The file systems that keep the order of all changes. On btrfs what is synced by itself overtakes
@@ -342,9 +343,25 @@ fn contents(n: usize) -> String {
     format!("contents {n}").repeat(n * 700)
 }
 
-/// After each move the disk that got the file is cut off, as if nothing but what it was told to
-/// keep had arrived, or some of it. The file is there, as the original may be gone.
-fn cut_after_each(cx: &Ctx, disk: &Recorded, before: &Loop) -> Result<()> {
+/// After each move the file is there, as the original may be gone.
+fn has_moved(rw: &Path, n: usize) -> Result<()> {
+    let found = text(rw.join(moving(n)));
+    ensure!(
+        found.as_ref().is_ok_and(|found| *found == contents(n)),
+        "{}: {found:?}",
+        moving(n)
+    );
+    Ok(())
+}
+
+/// After each round the disk is cut off, as if nothing but what it was told to keep had arrived, or
+/// some of it. What `check` looks for in the branch is there, of all rounds up to that.
+fn cut_after_each(
+    cx: &Ctx,
+    disk: &Recorded,
+    before: &Loop,
+    check: fn(&Path, usize) -> Result<()>,
+) -> Result<()> {
     let kind = cx.layout.upper();
     let mnt = cx.mount_point()?;
     let log = disk.log()?;
@@ -369,12 +386,7 @@ fn cut_after_each(cx: &Ctx, disk: &Recorded, before: &Loop) -> Result<()> {
             drop(target);
             mount(kind, cut.device(), &mnt)?;
             for n in 0..=n {
-                let found = text(mnt.join("rw").join(moving(n)));
-                ensure!(
-                    found.as_ref().is_ok_and(|found| *found == contents(n)),
-                    "after {mark} moves, {}: {found:?}",
-                    moving(n)
-                );
+                check(&mnt.join("rw"), n).with_context(|| format!("after {mark} rounds"))?;
             }
             scratch::umount(&mnt)?;
             examine(kind, cut.device())?;
@@ -400,7 +412,7 @@ fn moved_down(cx: &Ctx) -> Result<()> {
     }
     u.umount()?;
     scratch::umount(&mnt)?;
-    cut_after_each(cx, &disk, &before)
+    cut_after_each(cx, &disk, &before, has_moved)
 }
 
 /// A branch with `moo`: what is read there moves up. Some files have another name.
@@ -427,5 +439,29 @@ fn moved_up(cx: &Ctx) -> Result<()> {
     }
     u.umount()?;
     scratch::umount(&mnt)?;
-    cut_after_each(cx, &disk, &before)
+    cut_after_each(cx, &disk, &before, has_moved)
+}
+
+/// A directory is synced when the branch that its names were made on is not written any more.
+fn made_before_it_was_read_only(cx: &Ctx) -> Result<()> {
+    let mnt = cx.mount_point()?;
+    let low = cx.branch(Kind::Tmpfs, "ro", &Tree::new().dir("d"))?;
+    let (disk, before) = recorded(cx, &mnt)?;
+    let rw = mnt.join("rw");
+    let u = cx.union().at(&rw, "rw").at(&low, "ro").mount()?;
+    for n in 0..ROUNDS {
+        sys::mkdir(u.at(&format!("d/made{n}")))?;
+        let d = dir::open_dir(u.at("d"))?;
+        reconfigure(u.root(), &[&format!("mod={}=ro", rw.display())])?;
+        sys::on_fd("fsync", rustix::fs::fsync(&d))?;
+        disk.mark(&(n + 1).to_string())?;
+        reconfigure(u.root(), &[&format!("mod={}=rw", rw.display())])?;
+    }
+    u.umount()?;
+    scratch::umount(&mnt)?;
+    cut_after_each(cx, &disk, &before, |rw, n| {
+        let name = format!("d/made{n}");
+        ensure!(exists(rw.join(&name)), "{name} is not there");
+        Ok(())
+    })
 }

@@ -11,6 +11,7 @@ cases! {
         subdirs_that_go, subdirs_that_are_replaced, subdirs_that_are_listed,
         subdirs_of_a_copied_directory;
     BASIC: a_hidden_name_on_a_writable_branch, the_last_name, long_ago, what_others_do_to_subdirs,
+        subdirs_that_others_swap, subdirs_beside_other_changes,
         subdirs_after_a_remount, copies_beside_changes,
         listings_beside_changes;
 }
@@ -287,6 +288,53 @@ fn what_others_do_to_subdirs(cx: &Ctx) -> Result<()> {
     assert!(links(&u, "p")? >= 5);
     sys::rmdir(u.at("p/made"))?;
     names(u.at("p"))?;
+    subdirs(&u, "p", 2)
+}
+
+/// One that is counted, and does not show, makes room for one that does.
+fn subdirs_that_others_swap(cx: &Ctx) -> Result<()> {
+    let u = cx.union().rw(Tree::new()).ro(dirs()).mount()?;
+    let known = |count| {
+        names(u.at("p"))?;
+        subdirs(&u, "p", count)
+    };
+    sys::rmdir(u.at("p/a"))?;
+    known(2)?;
+    std::fs::remove_dir(u.br(1, "p/a"))?;
+    std::fs::create_dir(u.br(1, "p/new"))?;
+    assert!(links(&u, "p")? >= 5, "below");
+    known(3)?;
+    sys::rmdir(u.at("p/new"))?;
+    known(2)?;
+    std::fs::rename(u.br(1, "p/new"), u.br(1, "p/newer"))?;
+    // A change by us does not hide that.
+    sys::mkdir(u.at("p/made"))?;
+    assert!(links(&u, "p")? >= 6, "before a change by us");
+    known(4)?;
+    sys::rmdir(u.at("p/b"))?;
+    known(3)?;
+    std::fs::remove_file(u.br(0, "p/.wh.b"))?;
+    assert!(links(&u, "p")? >= 6, "a whiteout that others removed");
+    cx.changed_by_hand(&u.br(1, ""))?;
+    known(4)
+}
+
+/// What is known is not forgotten for changes by us that count nothing.
+fn subdirs_beside_other_changes(cx: &Ctx) -> Result<()> {
+    let low = dirs().file("p/b/deep", "").file("p/g", "");
+    let u = cx.union().rw(Tree::new()).ro(low).mount()?;
+    sys::rmdir(u.at("p/a"))?;
+    sys::write(u.at("p/new"), "new")?;
+    subdirs(&u, "p", 2)?;
+    sys::append(u.at("p/b/deep"), "copied")?;
+    sys::append(u.at("p/g"), "copied")?;
+    subdirs(&u, "p", 2)?;
+    sys::utimens(u.at("p"), (1, 2), (3, 4))?;
+    subdirs(&u, "p", 2)?;
+    sys::rename(u.at("p/new"), u.at("p/newer"))?;
+    sys::unlink(u.at("p/g"))?;
+    sys::chmod(u.at("p"), 0o700)?;
+    sys::link(u.at("p/newer"), u.at("p/linked"))?;
     subdirs(&u, "p", 2)
 }
 
