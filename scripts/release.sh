@@ -38,7 +38,7 @@ heading=$(sed -n 's/^## //p' CHANGELOG.md | head -n 1)
 [[ $heading =~ ^"$version"\ -\ [0-9]{4}-[0-9]{2}-[0-9]{2}$ ]] ||
 	refuse "the first section of CHANGELOG.md is '$heading', not '$version - YYYY-MM-DD'"
 # The first section without its heading; git would take other headings for comments.
-notes=$(awk '/^## / { n++; next } n == 1' CHANGELOG.md | sed 's/^##* //')
+notes=$(awk '/^## / { n++; next } n == 1' CHANGELOG.md | sed 's/^##* //; /./,$!d')
 [[ -n ${notes//[[:space:]]/} ]] || refuse "the first section of CHANGELOG.md is empty"
 
 newest=$(git tag --list 'v*' --sort=-version:refname | head -n 1)

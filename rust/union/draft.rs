@@ -793,8 +793,8 @@ impl<'a> Draft<'a> {
         for branch in self.table.order.iter().filter(|branch| is_new(branch)) {
             if !branch.root_inode()?.looks_like(top.root_inode()?) {
                 self.context.warn(fmt!(
-                    "branch {}: owner or mode differs from the first branch's \
-                    (nowarn_perm hides this)",
+                    "branch {}: owner or mode differs from the first branch's, \
+                    which the union's root has (nowarn_perm hides this)",
                     text(&branch.shown.to_bytes()?)
                 ));
             }

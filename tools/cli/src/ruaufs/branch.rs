@@ -66,7 +66,8 @@ enum Command {
     Mod {
         /// The union: where it is mounted, or a path in it
         union: PathBuf,
-        /// PATH=PERM[+ATTR...]: all attributes are replaced
+        /// The branch, and what it is to be: all attributes are replaced
+        #[arg(value_name = "PATH=PERM[+ATTR...]")]
         branch: OsString,
     },
     /// Move a branch to another place in the order
