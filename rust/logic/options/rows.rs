@@ -36,6 +36,20 @@ macro_rules! number {
     };
 }
 
+/// Returns a sentence on the bounds of a row.
+#[cfg(not(CONFIG_RUST))]
+macro_rules! bounds {
+    (($what:literal from $min:literal to $max:literal)) => {
+        concat!(" From ", $min, " to ", $max, ".")
+    };
+    ((def or 0 or $what:literal from $min:literal to $max:literal)) => {
+        concat!(" From ", $min, " to ", $max, ", 0 (estimate) or `def`.")
+    };
+    ((def or 0 or $what:literal up to $max:literal)) => {
+        concat!(" At most ", $max, "; 0 (estimate) or `def`.")
+    };
+}
+
 /// Takes the table, and makes of it all that depends on it.
 macro_rules! options {
     (
@@ -329,7 +343,7 @@ macro_rules! options {
                     off: &[],
                     syntax: $number_syntax,
                     default: Shown::Value(|out| out(stringify!($number_default).as_bytes())),
-                    help: concat!($($number_help),+),
+                    help: concat!($($number_help,)+ bounds!($bounds)),
                 },)*
             )+
             $(Row {
@@ -365,6 +379,8 @@ pub(super) fn is(word: &[u8], words: &[&str]) -> bool {
     words.iter().any(|known| known.as_bytes() == word)
 }
 
+#[cfg(not(CONFIG_RUST))]
+pub(super) use bounds;
 pub(super) use {
     number,
     options, //

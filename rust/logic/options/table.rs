@@ -22,12 +22,6 @@
 
 #![forbid(unsafe_code)]
 
-#[cfg(not(CONFIG_RUST))]
-use super::manual::{
-    Group,
-    Row,
-    Shown, //
-};
 use super::{
     super::num,
     no_value,
@@ -48,6 +42,15 @@ use super::{
     KVec,
     Udba,
     Xino, //
+};
+#[cfg(not(CONFIG_RUST))]
+use super::{
+    manual::{
+        Group,
+        Row,
+        Shown, //
+    },
+    rows::bounds,
 };
 
 options! {
