@@ -21,12 +21,16 @@ use super::{
     gate::Doing,
     inode::{
         Inode,
-        Kind, //
+        Kind,
+        SeenInode, //
     },
     name,
     once::load_acquire,
     sb::SuperBlock,
-    stack::RcuStack,
+    stack::{
+        RcuStack,
+        StackCell, //
+    },
     FileSystem,
     Foreign,
     Mountable, //
@@ -316,7 +320,7 @@ impl<T: FileSystem> Dentry<T> {
 
     /// Whether the guard, if there is one, is still absent, or is what leads to `top`. Under RCU.
     #[inline]
-    fn guard_holds(&self, top: Option<&Inode>) -> bool {
+    fn guard_holds(&self, top: Option<SeenInode<'_>>) -> bool {
         let guard = load_acquire(self.guard_slot());
         if guard.is_null() {
             return true;
@@ -324,13 +328,13 @@ impl<T: FileSystem> Dentry<T> {
         // SAFETY: The reference owned by `d_fsdata` was there a moment ago, and dentries are freed
         // after a grace period (`fs/dcache.c`, `dentry_free()`), which the caller keeps from
         // ending.
-        let guard: &Dentry = unsafe { Dentry::from_raw(guard.cast()) };
+        let guard: SeenDentry<'_> = unsafe { SeenDentry::from_raw(guard.cast()) };
         if guard.is_unhashed() {
             return false;
         }
         match (guard.inode(), top) {
             (None, _) => true,
-            (Some(found), Some(top)) => ptr::eq(found, top),
+            (Some(found), Some(top)) => found.is_same(top),
             (Some(_), None) => false,
         }
     }
@@ -383,15 +387,6 @@ impl<T: FileSystem> Dentry<T> {
         let guard = from.guard_slot().xchg(ptr::null_mut(), Full);
         // SAFETY: By the type invariant `d_fsdata` owned a reference, which is ours now.
         self.set_guard(NonNull::new(guard).map(|guard| unsafe { ARef::from_raw(guard.cast()) }));
-    }
-
-    /// Makes the positive dentry of a just created object. The parent is locked by the VFS.
-    pub(crate) fn instantiate(&self, inode: ARef<Inode<T>>) {
-        self.break_seal();
-        self.settle_real(&inode);
-        // SAFETY: `self` is the negative dentry that the VFS handed to a creating callback (see
-        // `inode_ops`), and `d_instantiate()` consumes the inode reference.
-        unsafe { bindings::d_instantiate(self.as_ptr(), ARef::into_raw(inode).as_ptr().cast()) };
     }
 
     /// It is about to lead to `inode`: sees that it has a `d_real()` or none.
@@ -468,9 +463,104 @@ impl<T: FileSystem> Dentry<T> {
     }
 }
 
+/// A dentry that a walk looks at without a reference. It may be about to go, so it offers
+/// comparison and plain reads only.
+///
+/// # Invariants
+///
+/// The memory of the dentry stays for `'a`.
+pub(crate) struct SeenDentry<'a, T = Foreign>(&'a Dentry<T>);
+
+impl<'a, T> SeenDentry<'a, T> {
+    /// # Safety
+    ///
+    /// `ptr` must be a dentry of the file system that `T` says, whose memory stays for `'a`, as
+    /// does that of its inode.
+    #[inline]
+    pub(super) unsafe fn from_raw(ptr: *mut bindings::dentry) -> Self {
+        // INVARIANT: By the caller's contract.
+        // SAFETY: As above. The reference stays in here, so that nobody counts it.
+        SeenDentry(unsafe { Dentry::from_raw(ptr) })
+    }
+
+    /// The C object.
+    #[inline]
+    pub(super) fn as_ptr(&self) -> *mut bindings::dentry {
+        self.0.as_ptr()
+    }
+
+    /// As [`Dentry::is_unhashed`].
+    #[inline]
+    pub(crate) fn is_unhashed(&self) -> bool {
+        self.0.is_unhashed()
+    }
+
+    /// The inode, if it has one at the moment.
+    #[inline]
+    pub(super) fn inode(&self) -> Option<SeenInode<'a, T>> {
+        // SAFETY: A single word; the inode is freed after a grace period, as the dentry is.
+        unsafe {
+            let inode = (&raw const (*self.as_ptr()).d_inode).read_volatile();
+            (!inode.is_null()).then(|| SeenInode::from_raw(inode))
+        }
+    }
+
+    /// As [`Dentry::sequence`].
+    #[inline]
+    fn sequence(&self) -> u32 {
+        self.0.sequence()
+    }
+}
+
+/// A name that a creating callback is for, while the object has not got it.
+///
+/// # Invariants
+///
+/// The dentry is negative, and its parent is locked as long as the value lives.
+pub(super) struct Negative<'a, T: FileSystem>(&'a Dentry<T>);
+
+impl<'a, T: FileSystem> Negative<'a, T> {
+    /// `EEXIST` for a positive dentry.
+    ///
+    /// # Safety
+    ///
+    /// The parent must be locked exclusively by this task for `'a`.
+    pub(super) unsafe fn new(dentry: &'a Dentry<T>) -> Result<Self> {
+        if !dentry.is_negative() {
+            return Err(EEXIST);
+        }
+        // INVARIANT: Just seen, and the lock keeps it so.
+        Ok(Negative(dentry))
+    }
+
+    /// Makes it the name of `inode`.
+    ///
+    /// # Errors
+    ///
+    /// `EIO` for an inode of another super block.
+    pub(super) fn instantiate(self, inode: ARef<Inode<T>>) -> Result {
+        let dentry = self.0;
+        if !ptr::eq(inode.sb_ptr(), dentry.sb_ptr()) {
+            return Err(EIO);
+        }
+        dentry.break_seal();
+        dentry.settle_real(&inode);
+        // SAFETY: By the type invariant the dentry is negative, which is what `d_instantiate()`
+        // demands (`BUG_ON()`). The call consumes the inode reference.
+        unsafe { bindings::d_instantiate(dentry.as_ptr(), ARef::into_raw(inode).as_ptr().cast()) };
+        Ok(())
+    }
+}
+
 /// One of our dentries inside a walk, possibly under RCU.
 ///
-/// Only comparisons are offered; none of them takes a reference.
+/// Only comparisons are offered; none of them takes a reference. A walk that holds references has
+/// more to offer ([`Walk::held`]).
+///
+/// # Invariants
+///
+/// The walk is under RCU as `rcu` says, or else in a section of the gate, with references to all
+/// three objects.
 pub(crate) struct Walk<'a, T: FileSystem> {
     dir: &'a Inode<T>,
     dentry: &'a Dentry<T>,
@@ -479,6 +569,16 @@ pub(crate) struct Walk<'a, T: FileSystem> {
     rcu: bool,
     /// `d_time` before all checks.
     left: usize,
+}
+
+/// What a walk that is not under RCU holds references to.
+pub(crate) struct Held<'a, T: FileSystem> {
+    /// The directory that the name is in.
+    pub(crate) dir: &'a Inode<T>,
+    /// The dentry.
+    pub(crate) dentry: &'a Dentry<T>,
+    /// The inode that the name leads to.
+    pub(crate) inode: Option<&'a Inode<T>>,
 }
 
 /// A seal, see the module documentation.
@@ -523,15 +623,35 @@ impl Seal {
     }
 }
 
-impl<T: FileSystem> Walk<'_, T> {
-    /// Whether the walk must not sleep.
-    pub(crate) fn is_rcu(&self) -> bool {
-        self.rcu
+impl<T: Operations> Walk<'_, T> {
+    /// The stack of the inode that the name leads to.
+    #[inline]
+    pub(crate) fn stack(&self) -> Option<RcuStack<'_, T::Place>> {
+        // SAFETY: By the type invariant the caller is in a walk, which lasts as long as `self`.
+        unsafe { T::cell(self.inode?.data()).rcu() }
     }
 
-    /// The dentry.
-    pub(crate) fn dentry(&self) -> &Dentry<T> {
-        self.dentry
+    /// The stack of the directory that the name is in.
+    #[inline]
+    pub(crate) fn dir_stack(&self) -> Option<RcuStack<'_, T::Place>> {
+        // SAFETY: As above.
+        unsafe { T::cell(self.dir.data()).rcu() }
+    }
+}
+
+impl<T: FileSystem> Walk<'_, T> {
+    /// What the walk holds. `None` under RCU, where nothing may sleep.
+    pub(crate) fn held(&self) -> Option<Held<'_, T>> {
+        (!self.rcu).then_some(Held {
+            dir: self.dir,
+            dentry: self.dentry,
+            inode: self.inode,
+        })
+    }
+
+    /// As [`Dentry::seen`].
+    pub(crate) fn seen(&self) -> u64 {
+        self.dentry.seen()
     }
 
     /// The name that is walked.
@@ -541,8 +661,11 @@ impl<T: FileSystem> Walk<'_, T> {
     }
 
     /// The inode that the name leads to.
-    pub(crate) fn inode(&self) -> Option<&Inode<T>> {
+    #[inline]
+    pub(crate) fn inode(&self) -> Option<SeenInode<'_, T>> {
+        // SAFETY: By the type invariant its memory stays as long as the walk.
         self.inode
+            .map(|inode| unsafe { SeenInode::from_raw(inode.as_ptr()) })
     }
 
     /// Whether the name begins with `prefix`.
@@ -552,7 +675,7 @@ impl<T: FileSystem> Walk<'_, T> {
     }
 
     /// Whether the guard, if there is one, is still absent, or is what leads to `top`.
-    pub(crate) fn guard_holds(&self, top: Option<&Inode>) -> bool {
+    pub(crate) fn guard_holds(&self, top: Option<SeenInode<'_>>) -> bool {
         if load_acquire(self.dentry.guard_slot()).is_null() {
             return true;
         }
@@ -575,9 +698,10 @@ impl<T: FileSystem> Walk<'_, T> {
         }
     }
 
-    /// The instances of the directory that the name is in.
-    pub(crate) fn dir(&self) -> &Inode<T> {
-        self.dir
+    /// The directory that the name is in.
+    pub(crate) fn dir(&self) -> SeenInode<'_, T> {
+        // SAFETY: By the type invariant its memory stays as long as the walk.
+        unsafe { SeenInode::from_raw(self.dir.as_ptr()) }
     }
 
     /// Whether the top of `stack` still leads to its inode, and, if it is the only name of it, still
@@ -589,7 +713,7 @@ impl<T: FileSystem> Walk<'_, T> {
         alone: bool,
     ) -> bool {
         let (lower, inode) = (stack.top(), stack.top_inode());
-        if !lower.inode().is_some_and(|found| ptr::eq(found, inode)) {
+        if !lower.inode().is_some_and(|found| found.is_same(inode)) {
             return false;
         }
         if !alone {
@@ -625,11 +749,11 @@ pub(crate) trait Operations: FileSystem {
     /// Whether a cached name still holds; may run inside RCU walk.
     fn revalidate(walk: &Walk<'_, Self>) -> Validity;
 
-    /// The foreign dentries that the inode of a name stands for, for RCU walk.
+    /// Where an inode keeps the foreign dentries that it stands for.
     ///
     /// Those of a regular file keep their references as long as there is one to a name of it: a
     /// change of the file system's shape takes none away that a file in use ever had.
-    fn stack(inode: &Inode<Self>) -> Option<RcuStack<'_, Self::Place>>;
+    fn cell(data: &Self::Inode) -> &StackCell<Self::Place>;
 }
 
 /// `dentry_operations` of `T`.
@@ -667,13 +791,22 @@ impl<T: Mountable> Table<T> {
     }
 
     /// Whether a name holds by its seal, its guard and unchanged attributes. In RCU walk.
+    ///
+    /// # Safety
+    ///
+    /// The caller must be in a path walk under RCU.
     #[inline]
-    fn is_sealed(dir: &Inode<T>, dentry: &Dentry<T>) -> bool {
+    unsafe fn is_sealed(dir: &Inode<T>, dentry: &Dentry<T>) -> bool {
         let Some(inode) = dentry.inode() else {
             let absent = Seal(load_acquire(dentry.seal_slot())) == Seal::ABSENT;
             return absent && Seal::ABSENT.is_one() && dentry.guard_holds(None);
         };
-        let (Some(stack), Some(dirs)) = (T::stack(inode), T::stack(dir)) else {
+        // SAFETY: By the caller's contract; nothing of it leaves this function.
+        let (inode, stacks) = unsafe {
+            let stacks = (T::cell(inode.data()).rcu(), T::cell(dir.data()).rcu());
+            (SeenInode::<T>::from_raw(inode.as_ptr()), stacks)
+        };
+        let (Some(stack), Some(dirs)) = stacks else {
             return false;
         };
         let top = stack.top_inode();
@@ -716,8 +849,7 @@ impl<T: Mountable> Table<T> {
             Validity::Stale if !walk.rcu => return 0,
             Validity::Stale | Validity::NeedRef => return ECHILD.to_errno(),
         }
-        let stack = walk.inode.and_then(T::stack);
-        let Some(stack) = stack.filter(|stack| stack.is_remote()) else {
+        let Some(stack) = walk.stack().filter(|stack| stack.is_remote()) else {
             return 1;
         };
         for lower in stack.dentries() {
@@ -747,11 +879,13 @@ impl<T: Mountable> Table<T> {
             return dentry;
         };
         let _reading = ours.sb().read();
-        match T::stack(inode) {
-            // SAFETY: What is given outlives the reader's section: `Operations::stack` promises it
-            // for regular files that are in use, as the caller uses this one.
-            Some(stack) => unsafe { bindings::ruaufs_helper_d_real(stack.top().as_ptr(), wanted) },
-            None => dentry,
+        // SAFETY: The section ends with the call. What is given outlives it: `Operations::cell`
+        // promises it for regular files that are in use, as the caller uses this one.
+        unsafe {
+            match T::cell(inode.data()).rcu() {
+                Some(stack) => bindings::ruaufs_helper_d_real(stack.top().as_ptr(), wanted),
+                None => dentry,
+            }
         }
     }
 

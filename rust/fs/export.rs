@@ -10,7 +10,10 @@
 
 use super::{
     dentry::Dentry,
-    inode::Inode,
+    inode::{
+        Candidate,
+        Inode, //
+    },
     name,
     path::PathRef,
     sb::SuperBlock,
@@ -166,7 +169,7 @@ pub(crate) fn identity(dir: &Inode) -> [u8; 36] {
 impl<T: FileSystem> Inode<T> {
     /// The cached inode with the number `ino` for which `matches` holds. That runs under the lock
     /// of the inode hash: it does not sleep.
-    pub(crate) fn find_cached<F: Fn(&Inode<T>) -> bool>(
+    pub(crate) fn find_cached<F: Fn(Candidate<'_, T>) -> bool>(
         sb: &SuperBlock<T>,
         ino: u64,
         matches: F,
@@ -178,14 +181,15 @@ impl<T: FileSystem> Inode<T> {
         /// # Safety
         ///
         /// Called by `ilookup5()` with an inode of our super block and our key.
-        unsafe extern "C" fn test<T: FileSystem, F: Fn(&Inode<T>) -> bool>(
+        unsafe extern "C" fn test<T: FileSystem, F: Fn(Candidate<'_, T>) -> bool>(
             inode: *mut bindings::inode,
             key: *mut c_void,
         ) -> c_int {
-            // SAFETY: By the contract.
+            // SAFETY: By the contract. The inode may be about to go, but not as long as the lock
+            // of the hash is held.
             unsafe {
                 let key = &*key.cast::<Key<F>>();
-                c_int::from((*inode).i_ino == key.ino && (key.matches)(Inode::from_raw(inode)))
+                c_int::from((*inode).i_ino == key.ino && (key.matches)(Candidate::from_raw(inode)))
             }
         }
         let mut key = Key { ino, matches };

@@ -17,7 +17,7 @@
 //!
 //! Each non-bad inode of ours carries initialised data: made in `alloc_inode()`,
 //! references to other objects given up in `destroy_inode()`
-//! ([`Private::release`]), memory freed in `free_inode()`, a grace period later.
+//! ([`Dying`]), memory freed in `free_inode()`, a grace period later.
 
 use super::{
     dentry::Dentry,
@@ -32,7 +32,10 @@ use crate::mem_cache::InodeCell;
 use core::{
     convert::Infallible,
     marker::PhantomData,
-    ptr::NonNull, //
+    ptr::{
+        self,
+        NonNull, //
+    }, //
 };
 use kernel::{
     error::from_err_ptr,
@@ -52,11 +55,54 @@ pub(crate) trait Private: Send + Sync + Sized {
     /// Initialises the data of a fresh inode of a super block in which `depth` file systems are
     /// stacked.
     fn init(depth: i32) -> impl PinInit<Self, Infallible>;
+}
 
-    /// The last reference to the inode is gone (`destroy_inode()`): gives up references to other
-    /// objects. RCU walkers may still look at what is built for it; memory is freed by `Drop`,
-    /// after a grace period, in a context that must not sleep.
-    fn release(&self);
+/// An inode whose last reference is gone, shown to the callback of `destroy_inode()`: nobody
+/// looks at it any more but walks under RCU. It gives no [`Inode`], as no reference to it can be
+/// taken again.
+///
+/// # Invariants
+///
+/// `destroy_inode()` runs for the inode, and `free_inode()` does not before the value is dropped.
+pub(crate) struct Dying<'a, T: FileSystem>(&'a Inode<T>, NotThreadSafe);
+
+impl<'a, T: FileSystem> Dying<'a, T> {
+    /// # Safety
+    ///
+    /// `destroy_inode()` must run for `inode`, until the value is dropped.
+    pub(super) unsafe fn new(inode: &'a Inode<T>) -> Self {
+        // INVARIANT: By the caller's contract.
+        Dying(inode, NotThreadSafe)
+    }
+
+    /// The inode number.
+    pub(crate) fn ino(&self) -> u64 {
+        self.0.ino()
+    }
+
+    /// The link count.
+    pub(crate) fn nlink(&self) -> u32 {
+        self.0.nlink()
+    }
+
+    /// The data beside the inode.
+    pub(crate) fn data(&self) -> &'a T::Inode {
+        self.0.data()
+    }
+
+    /// The state of the super block.
+    pub(crate) fn state(&self) -> &'a T::Data {
+        self.0.sb().data()
+    }
+
+    /// Whether `part` lies in the data beside the inode.
+    pub(super) fn holds<X>(&self, part: &X) -> bool {
+        let data = ptr::from_ref(self.0.data());
+        let offset = ptr::from_ref(part).addr().wrapping_sub(data.addr());
+        offset
+            .checked_add(size_of::<X>())
+            .is_some_and(|end| end <= size_of::<T::Inode>())
+    }
 }
 
 /// The type of an inode (`S_IFMT`), as far as behaviour depends on it.
@@ -90,6 +136,130 @@ const NANOSECONDS: i64 = 1_000_000_000;
 /// Where an inode lies, for comparison with one that is held.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Address(pub(super) *mut bindings::inode);
+
+/// An inode that is looked at without a reference, in a walk under RCU. It may be about to go, so it
+/// offers comparison and plain reads only.
+///
+/// # Invariants
+///
+/// The memory of the inode stays for `'a`.
+pub(crate) struct SeenInode<'a, T = Foreign>(&'a Inode<T>);
+
+impl<T> Clone for SeenInode<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for SeenInode<'_, T> {}
+
+impl<'a, T> SeenInode<'a, T> {
+    /// # Safety
+    ///
+    /// `ptr` must be an inode of the file system that `T` says, whose memory stays for `'a`.
+    #[inline]
+    pub(super) unsafe fn from_raw(ptr: *mut bindings::inode) -> Self {
+        // INVARIANT: By the caller's contract.
+        // SAFETY: As above. The reference stays in here, so that nobody counts it.
+        SeenInode(unsafe { Inode::from_raw(ptr) })
+    }
+
+    /// Whether both are the same, by identity.
+    #[inline]
+    pub(super) fn is_same(self, other: Self) -> bool {
+        ptr::eq(self.0, other.0)
+    }
+
+    /// As [`Inode::nlink`].
+    pub(crate) fn nlink(self) -> u32 {
+        self.0.nlink()
+    }
+
+    /// As [`Inode::is_dir`].
+    pub(crate) fn is_dir(self) -> bool {
+        self.0.is_dir()
+    }
+}
+
+impl<'a, T: FileSystem> SeenInode<'a, T> {
+    /// The data beside the inode.
+    #[inline]
+    pub(crate) fn data(self) -> &'a T::Inode {
+        self.0.data()
+    }
+
+    /// The state of the super block.
+    #[inline]
+    pub(crate) fn state(self) -> &'a T::Data {
+        self.0.sb().data()
+    }
+
+    /// As [`Inode::attr_moved`].
+    #[inline]
+    pub(crate) fn attr_moved(self, from: SeenInode<'_>) -> bool {
+        self.0.attr_moved(from.0)
+    }
+
+    /// As [`Inode::confirm_attr`].
+    #[cold]
+    pub(crate) fn confirm_attr(self, from: SeenInode<'_>) -> bool {
+        self.0.confirm_attr(from.0)
+    }
+}
+
+/// An inode that is compared with what is looked for in the inode hash. It may be about to go, so no
+/// reference to it can be taken; what it refers to stays for `'a`.
+///
+/// # Invariants
+///
+/// The lock of the inode hash is held for `'a`, or the inode is referenced for as long.
+pub(crate) struct Candidate<'a, T: FileSystem>(&'a Inode<T>);
+
+impl<T: FileSystem> Clone for Candidate<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T: FileSystem> Copy for Candidate<'_, T> {}
+
+impl<'a, T: FileSystem> Candidate<'a, T> {
+    /// # Safety
+    ///
+    /// The type invariant must hold for the inode `ptr`.
+    pub(super) unsafe fn from_raw(ptr: *mut bindings::inode) -> Self {
+        // INVARIANT: By the caller's contract.
+        // SAFETY: As above. The reference stays in here, so that nobody counts it.
+        Candidate(unsafe { Inode::from_raw(ptr) })
+    }
+
+    /// The inode number.
+    pub(crate) fn ino(self) -> u64 {
+        self.0.ino()
+    }
+
+    /// The link count.
+    pub(crate) fn nlink(self) -> u32 {
+        self.0.nlink()
+    }
+
+    /// Whether it is a directory.
+    pub(crate) fn is_dir(self) -> bool {
+        self.0.is_dir()
+    }
+
+    /// The data beside the inode.
+    pub(crate) fn data(self) -> &'a T::Inode {
+        self.0.data()
+    }
+}
+
+impl<'a, T: FileSystem> From<&'a Inode<T>> for Candidate<'a, T> {
+    fn from(inode: &'a Inode<T>) -> Self {
+        // INVARIANT: It is referenced.
+        Candidate(inode)
+    }
+}
 
 /// `struct inode`.
 ///
@@ -639,7 +809,7 @@ impl<T: FileSystem> Inode<T> {
     /// which `fill` gives what `matches` looks at.
     ///
     /// Both run under the lock of the inode hash: they do not sleep.
-    pub(crate) fn get<F: Fn(&Inode<T>) -> bool, G: FnMut(&Inode<T>)>(
+    pub(crate) fn get<F: Fn(Candidate<'_, T>) -> bool, G: FnMut(&Inode<T>)>(
         sb: &SuperBlock<T>,
         ino: u64,
         matches: F,
@@ -653,14 +823,15 @@ impl<T: FileSystem> Inode<T> {
         /// # Safety
         ///
         /// Called by `iget5_locked()` with an inode of our super block and our key.
-        unsafe extern "C" fn test<T: FileSystem, F: Fn(&Inode<T>) -> bool, G>(
+        unsafe extern "C" fn test<T: FileSystem, F: Fn(Candidate<'_, T>) -> bool, G>(
             inode: *mut bindings::inode,
             key: *mut c_void,
         ) -> c_int {
-            // SAFETY: `iget5_locked()` passes an inode of our super block and our key.
+            // SAFETY: `iget5_locked()` passes an inode of our super block and our key. The inode
+            // may be about to go, but not as long as the lock of the hash is held.
             unsafe {
                 let key = &*key.cast::<Key<F, G>>();
-                c_int::from((*inode).i_ino == key.ino && (key.matches)(Inode::from_raw(inode)))
+                c_int::from((*inode).i_ino == key.ino && (key.matches)(Candidate::from_raw(inode)))
             }
         }
         /// # Safety

@@ -15,7 +15,8 @@ use super::{
     backing::OpenFile,
     dentry::{
         self,
-        Dentry, //
+        Dentry,
+        Negative, //
     },
     file,
     gate::{
@@ -105,6 +106,10 @@ pub(crate) struct Tied(*mut bindings::dentry);
 impl<T: super::FileSystem> Tie<'_, T> {
     /// Ties it to `inode`, or notes that it is absent. From here on others find it.
     pub(crate) fn to(self, inode: Option<ARef<Inode<T>>>) -> Tied {
+        let is_foreign = |inode: &ARef<Inode<T>>| !ptr::eq(inode.sb_ptr(), self.0.sb_ptr());
+        if inode.as_ref().is_some_and(is_foreign) {
+            return Tied(EIO.to_ptr());
+        }
         if let Some(inode) = &inode {
             self.0.settle_real(inode);
         }
@@ -348,8 +353,9 @@ impl<T: Mountable> Table<T> {
             let entry = Self::entry(dentry);
             let this = entry.dentry;
             Self::check_named(this)?;
+            let negative = Negative::new(this)?;
             let inode = T::make(dir, entry, make, mode, IdMap::from_raw(idmap))?;
-            this.instantiate(inode);
+            negative.instantiate(inode)?;
         }
         Ok(())
     }
@@ -434,10 +440,10 @@ impl<T: Mountable> Table<T> {
                 anew(|| {
                     let _entered = old.sb().enter(Doing::Make);
                     Self::check_named(Dentry::from_raw(dentry))?;
+                    let negative = Negative::new(Dentry::from_raw(dentry))?;
                     T::link(old, Inode::from_raw(dir), Self::entry(dentry))?;
-                    let (inode, dentry) = (old.positive()?.into(), Dentry::<T>::from_raw(dentry));
-                    if !dentry.is_unhashed() {
-                        dentry.instantiate(inode);
+                    if !Dentry::<T>::from_raw(dentry).is_unhashed() {
+                        negative.instantiate(old.positive()?.into())?;
                     }
                     Ok(0)
                 })
@@ -528,6 +534,9 @@ impl<T: Mountable> Table<T> {
                 let dir = Inode::<T>::from_raw(dir);
                 let reading = dir.sb().enter(Doing::Make);
                 let (inode, data) = T::tmpfile(dir, this, mode, IdMap::from_raw(idmap))?;
+                if !ptr::eq(inode.sb_ptr(), dir.sb_ptr()) {
+                    return Err(EIO);
+                }
                 // `d_tmpfile()` gives a name and drops the link count, which must not be 0 then.
                 bindings::set_nlink(inode.as_ptr(), 1);
                 bindings::d_tmpfile(file, ARef::into_raw(inode).as_ptr().cast());

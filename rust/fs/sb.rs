@@ -23,8 +23,8 @@ use super::{
         Sitting, //
     },
     inode::{
-        Inode,
-        Private, //
+        Dying,
+        Inode, //
     },
     path::Mount,
     seq::Seq,
@@ -268,8 +268,10 @@ pub(crate) trait Operations: FileSystem {
     /// The last mount is gone: gives up what refers to inodes of the super block itself.
     fn unmount(sb: &SuperBlock<Self>);
 
-    /// An inode without names is about to go.
-    fn gone(inode: &Inode<Self>);
+    /// The last reference to an inode is gone: gives up its references to other objects. Walks
+    /// under RCU may still look at what is built for them; memory is freed by `Drop` of the data
+    /// beside the inode, after a grace period, in a context that must not sleep.
+    fn dies(dying: &Dying<'_, Self>);
 
     /// The options of the mount, as `/proc/mounts` shows them, each with a leading comma.
     fn show_options(root: &Dentry<Self>, out: &Seq<'_>) -> Result;
@@ -323,6 +325,9 @@ impl<T: Mountable> Table<T> {
             // INVARIANT: Freed in `kill_sb` only.
             (*sb).s_fs_info = mounted.data.into_foreign().cast();
             let root = T::root(SuperBlock::from_raw(sb))?;
+            if !ptr::eq(root.sb_ptr(), sb) {
+                return Err(EIO);
+            }
             // `d_make_root()` consumes the inode, also when it fails.
             (*sb).s_root = bindings::d_make_root(ARef::into_raw(root).as_ptr().cast());
             if (*sb).s_root.is_null() {
@@ -366,12 +371,8 @@ impl<T: Mountable> Table<T> {
     ///
     /// Called by the VFS when the last reference to an inode of ours is gone.
     unsafe extern "C" fn destroy_inode(inode: *mut bindings::inode) {
-        // SAFETY: An inode of ours; its memory is still there.
-        let inode = unsafe { Inode::<T>::from_raw(inode) };
-        if inode.nlink() == 0 {
-            T::gone(inode);
-        }
-        inode.data().release();
+        // SAFETY: An inode of ours; its memory is still there until `free_inode()`.
+        T::dies(&unsafe { Dying::new(Inode::<T>::from_raw(inode)) });
     }
 
     /// # Safety

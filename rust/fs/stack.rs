@@ -26,16 +26,22 @@
 //! period later: [`StackCell::release`] and `Drop`.
 
 use super::{
-    dentry::Dentry,
+    dentry::{
+        Dentry,
+        SeenDentry, //
+    },
     gate::{
         Closed,
         Retired, //
     },
     inode::{
         Address,
-        Inode, //
+        Dying,
+        Inode,
+        SeenInode, //
     },
-    once::load_acquire, //
+    once::load_acquire,
+    FileSystem, //
 };
 use crate::bindings;
 use core::{
@@ -440,20 +446,30 @@ impl<P> StackCell<P> {
     }
 
     /// The current stack, for a walk under RCU that holds no reference.
+    ///
+    /// # Safety
+    ///
+    /// The caller must be in a path walk under RCU or in a section of the gate, and not leave it
+    /// before the last use of the value.
     #[inline]
-    pub(crate) fn rcu(&self) -> Option<RcuStack<'_, P>> {
+    pub(super) unsafe fn rcu(&self) -> Option<RcuStack<'_, P>> {
         // SAFETY: The memory of a stack lives until `free_inode()`, a grace period after the
         // inode could be found last, or until a grace period after it was replaced
         // (`Closed::free`). Fields that are read are never written after publication.
         unsafe { load_acquire(&self.current).as_ref() }.map(RcuStack)
     }
 
-    /// The last reference to the inode is gone: gives up what the stacks refer to.
-    pub(crate) fn release(&self) {
+    /// The last reference to the inode is gone: gives up what the stacks refer to. The cell must
+    /// be that inode's.
+    pub(crate) fn release<T: FileSystem>(&self, dying: &Dying<'_, T>) {
+        if !dying.holds(self) {
+            return;
+        }
         let mut next = self.current.load(Relaxed);
         while !next.is_null() {
-            // SAFETY: By the type invariant. Only RCU walkers may still read, and what they read
-            // is not written here.
+            // SAFETY: By the type invariant. `dying` shows that nobody has a reference to the
+            // inode, and with it a slot, any more. Only RCU walkers may still read, and what they
+            // read is not written here.
             unsafe {
                 (*next).release();
                 next = (*next).previous;
@@ -497,23 +513,24 @@ impl<P> Drop for Chain<P> {
     }
 }
 
-/// What RCU walk may see of a stack: pointers, whose references may have been given up.
+/// What RCU walk may see of a stack: pointers, whose references may have been given up. Made for
+/// a [`Walk`](super::dentry::Walk), and valid as long as that.
 pub(crate) struct RcuStack<'a, P>(&'a Stack<P>);
 
-impl<P> RcuStack<'_, P> {
-    /// The inode of the top slot, for comparison and plain reads.
+impl<'a, P> RcuStack<'a, P> {
+    /// The inode of the top slot.
     #[inline]
-    pub(crate) fn top_inode(&self) -> &Inode {
+    pub(crate) fn top_inode(&self) -> SeenInode<'a> {
         // SAFETY: Inodes are freed after a grace period, and the walk began before the stack's
         // references were given up, else it had not found our inode.
-        unsafe { Inode::from_raw(self.0.top.inode) }
+        unsafe { SeenInode::from_raw(self.0.top.inode) }
     }
 
-    /// The top dentry, for comparison and plain reads.
+    /// The top dentry.
     #[inline]
-    pub(crate) fn top(&self) -> &Dentry {
+    pub(crate) fn top(&self) -> SeenDentry<'a> {
         // SAFETY: As for `top_inode`: dentries are freed after a grace period.
-        unsafe { Dentry::from_raw(self.0.top.dentry.as_ptr()) }
+        unsafe { SeenDentry::from_raw(self.0.top.dentry.as_ptr()) }
     }
 
     /// As [`Stack::serial`].

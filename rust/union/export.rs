@@ -67,6 +67,7 @@ use crate::fs::{
         Operations, //
     },
     gate::Doing,
+    inode::Candidate,
     io::{
         self,
         KernelFile, //
@@ -216,11 +217,10 @@ impl Moves {
     }
 
     /// `inode`, which has no name, leaves the memory: nobody can ask for it any more.
-    pub(crate) fn forget(&self, inode: &Inode) {
+    pub(crate) fn forget(&self, number: u64) {
         if !load_acquire(&self.used) {
             return;
         }
-        let number = inode.ino();
         let mut moves = self.moves.lock();
         let old = match moves.get(&number) {
             Some(Move::Copied(..)) => moves.remove_node(&number),
@@ -429,12 +429,12 @@ impl<'a> Found<'a> {
     }
 
     /// Whether `inode` is the object.
-    fn is(&self, inode: &Inode) -> bool {
+    fn is(&self, inode: Candidate<'_, Union>) -> bool {
         let Some(lower) = self.lower.inode() else {
             return false;
         };
         if !inode.is_dir() {
-            return self.number == Some(inode.ino()) || inode.ever_led_to(lower);
+            return self.number == Some(inode.ino()) || inode.data().ever_led_to(lower);
         }
         leads_to(inode, lower)
     }
@@ -472,7 +472,7 @@ impl<'a> Found<'a> {
             match walk(dir, &names) {
                 Ok(dentry) => {
                     let _entered = self.sb.enter(Doing::LookUp);
-                    if dentry.inode().is_some_and(|inode| self.is(inode)) {
+                    if dentry.inode().is_some_and(|inode| self.is(inode.into())) {
                         return Ok(Some(dentry));
                     }
                 }
@@ -632,8 +632,8 @@ enum Place {
 }
 
 /// Whether `dir`, a directory of the union, has the instance `lower`. In a read section.
-fn leads_to(dir: &Inode, lower: &LowerInode) -> bool {
-    dir.stack().is_ok_and(|stack| {
+fn leads_to(dir: Candidate<'_, Union>, lower: &LowerInode) -> bool {
+    dir.data().stack_cell().get().is_some_and(|stack| {
         stack
             .iter()
             .any(|slot| dirop::same_inode(slot.dentry(), lower))

@@ -46,7 +46,8 @@ use super::{
     Inode,
     LowerDentry,
     LowerInode,
-    SuperBlock, //
+    SuperBlock,
+    Union, //
 };
 use crate::fs::{
     attr::Change,
@@ -58,6 +59,7 @@ use crate::fs::{
     },
     inode::{
         Address,
+        Dying,
         Got,
         Private, //
     },
@@ -175,20 +177,21 @@ impl Private for InodeInfo {
             known: Atomic::new(0),
         })
     }
-
-    fn release(&self) {
-        self.watches.end_last();
-        self.stack.release();
-        let names = core::mem::replace(&mut *self.dir.lock(), DirCache::new());
-        drop(names);
-    }
 }
 
 impl InodeInfo {
-    /// The stack, for a walk under RCU.
+    /// Gives up the references to objects of branches.
+    pub(super) fn release(&self, dying: &Dying<'_, Union>) {
+        self.watches.end_last();
+        self.stack.release(dying);
+        let names = core::mem::replace(&mut *self.dir.lock(), DirCache::new());
+        drop(names);
+    }
+
+    /// Where the stack is published.
     #[inline]
-    pub(crate) fn rcu_stack(&self) -> Option<crate::fs::stack::RcuStack<'_, Arc<Branch>>> {
-        self.stack.rcu()
+    pub(crate) fn stack_cell(&self) -> &StackCell<Arc<Branch>> {
+        &self.stack
     }
 
     /// Where the top instance lies.
@@ -200,6 +203,16 @@ impl InodeInfo {
     /// Whether a rename is under way.
     pub(crate) fn is_moving(&self) -> bool {
         load_acquire(&self.moving)
+    }
+
+    /// Whether `lower` is the inode's top instance, or was.
+    pub(crate) fn ever_led_to(&self, lower: &LowerInode) -> bool {
+        self.stack.ever_led_to(lower)
+    }
+
+    /// Whether the inode has a pseudo-link.
+    pub(crate) fn is_plinked(&self) -> bool {
+        load_acquire(&self.plinked)
     }
 }
 
@@ -252,7 +265,7 @@ impl Inode {
 
     /// Whether `lower` is its top instance, or was.
     pub(crate) fn ever_led_to(&self, lower: &LowerInode) -> bool {
-        self.data().stack.ever_led_to(lower)
+        self.data().ever_led_to(lower)
     }
 
     /// The stacks that it has and had, newest first.
@@ -325,7 +338,7 @@ impl Inode {
 
     /// Whether it has a pseudo-link.
     pub(crate) fn is_plinked(&self) -> bool {
-        load_acquire(&self.data().plinked)
+        self.data().is_plinked()
     }
 
     /// It has a pseudo-link from now on, or no longer.
@@ -608,7 +621,7 @@ fn get_dir(sb: &SuperBlock, top: Slot, rest: KVec<Slot>) -> Result<ARef<Inode>> 
     let found = Inode::get(
         sb,
         number,
-        |inode| inode.nlink() > 0 && inode.ever_led_to(lower_inode),
+        |inode| inode.nlink() > 0 && inode.data().ever_led_to(lower_inode),
         |inode| {
             if let Some(stack) = stack.take() {
                 inode.publish(stack);

@@ -24,7 +24,10 @@
 use super::{
     branch::Stack,
     index::View,
-    inode,
+    inode::{
+        self,
+        InodeInfo, //
+    },
     lookup::{
         self,
         Depth, //
@@ -32,10 +35,14 @@ use super::{
     plink,
     sb::SbInfo,
     Dentry,
-    Inode, //
+    Inode,
+    Union, //
 };
 use crate::fs::{
-    dentry::Validity,
+    dentry::{
+        Validity,
+        Walk, //
+    },
     notify::{
         Group,
         Pulse,
@@ -179,15 +186,16 @@ pub(crate) fn is_on(info: &SbInfo) -> bool {
 
 /// What a name of `dir` that leads to `inode` depends on. For a directory these are its own
 /// instances, too, since an opaque mark is inside one. Both only grow, so their sum tells.
-fn pulses(dir: &Inode, inode: Option<&Inode>) -> u64 {
-    let own = inode.map_or(0, |inode| inode.data().watches.count());
-    dir.data().watches.count().wrapping_add(own)
+fn pulses(dir: &InodeInfo, inode: Option<&InodeInfo>) -> u64 {
+    let own = inode.map_or(0, |inode| inode.watches.count());
+    dir.watches.count().wrapping_add(own)
 }
 
-/// Whether a name of `dir` that leads to `inode` must be looked at again, if the pulses were `seen`
-/// at the last look.
-pub(crate) fn has_moved(info: &SbInfo, dir: &Inode, inode: Option<&Inode>, seen: u64) -> bool {
-    is_on(info) && pulses(dir, inode) != seen
+/// Whether the name that is walked must be looked at again, as the pulses are not what they were at
+/// the last look.
+pub(crate) fn has_moved(info: &SbInfo, walk: &Walk<'_, Union>) -> bool {
+    let inode = walk.inode().map(|inode| inode.data());
+    is_on(info) && pulses(walk.dir().data(), inode) != walk.seen()
 }
 
 /// Looks at a cached name again: asks the branches, and compares.
@@ -201,7 +209,7 @@ pub(crate) fn look_again(dir: &Inode, dentry: &Dentry, name: &[u8]) -> Validity 
 
 fn same(dir: &Inode, dentry: &Dentry, name: &[u8]) -> Result<bool> {
     let info = dir.sb().data();
-    let seen = pulses(dir, dentry.inode());
+    let seen = pulses(dir.data(), dentry.inode().map(|inode| inode.data()));
     let answer = info.cred.scope(|| {
         lookup::probe(
             &View::plain(info, info.shape(), dir.stack()?),

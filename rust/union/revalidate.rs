@@ -14,8 +14,8 @@
 
 use super::{
     branch::Branch,
+    inode::InodeInfo,
     notify,
-    Inode,
     Union, //
 };
 use crate::fs::{
@@ -25,7 +25,7 @@ use crate::fs::{
         Validity,
         Walk, //
     },
-    stack::RcuStack, //
+    stack::StackCell, //
 };
 use crate::logic::whname;
 use kernel::sync::Arc;
@@ -41,15 +41,16 @@ impl Operations for Union {
                 Validity::Stale
             }
         };
-        let dir = walk.dir();
-        let moved = notify::has_moved(dir.sb().data(), dir, walk.inode(), walk.dentry().seen());
-        if moved && walk.is_rcu() {
-            return Validity::NeedRef;
+        let info = walk.dir().state();
+        if notify::has_moved(info, walk) {
+            let Some(held) = walk.held() else {
+                return Validity::NeedRef;
+            };
+            if notify::look_again(held.dir, held.dentry, walk.name()) == Validity::Stale {
+                return Validity::Stale;
+            }
         }
-        if moved && notify::look_again(dir, walk.dentry(), walk.name()) == Validity::Stale {
-            return Validity::Stale;
-        }
-        let by_itself = !notify::is_on(dir.sb().data());
+        let by_itself = !notify::is_on(info);
         let Some(inode) = walk.inode() else {
             let absent = walk.guard_holds(None);
             if absent && by_itself {
@@ -57,22 +58,21 @@ impl Operations for Union {
             }
             return holds(absent);
         };
-        let info = inode.data();
-        let Some(stack) = info.rcu_stack() else {
+        let Some(stack) = walk.stack() else {
             return Validity::NeedRef;
         };
-        if info.is_moving() {
+        if inode.data().is_moving() {
             return Validity::Valid;
         }
         let top = stack.top_inode();
         // With several names, the top instance may have been found under another one.
-        let alone = top.is_dir() || (top.nlink() <= 1 && !inode.is_plinked());
+        let alone = top.is_dir() || (top.nlink() <= 1 && !inode.data().is_plinked());
         if (!alone || stack.top().is_unhashed()) && walk.begins_with(whname::PREFIX) {
             // A whiteout that `shwh` shows: one of many names of the same file, which comes and
             // goes with what it hides.
             return Validity::Stale;
         }
-        let Some(dirs) = walk.dir().data().rcu_stack() else {
+        let Some(dirs) = walk.dir_stack() else {
             return Validity::NeedRef;
         };
         // From before all checks: what changes meanwhile breaks it.
@@ -81,9 +81,9 @@ impl Operations for Union {
             return Validity::Stale;
         }
         if inode.attr_moved(top) && !inode.confirm_attr(top) {
-            if walk.is_rcu() {
+            let Some(inode) = walk.held().and_then(|held| held.inode) else {
                 return Validity::NeedRef;
-            }
+            };
             // Without a stack there is nothing to refresh from; the next use says so.
             if inode.refresh_all().is_err() {
                 return Validity::Stale;
@@ -96,7 +96,7 @@ impl Operations for Union {
     }
 
     #[inline]
-    fn stack(inode: &Inode) -> Option<RcuStack<'_, Arc<Branch>>> {
-        inode.data().rcu_stack()
+    fn cell(data: &InodeInfo) -> &StackCell<Arc<Branch>> {
+        data.stack_cell()
     }
 }

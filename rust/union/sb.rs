@@ -40,6 +40,7 @@ use crate::fs::{
         Retired,
         Snapshot, //
     },
+    inode::Dying,
     io,
     notify::Group,
     once::load_acquire,
@@ -338,8 +339,11 @@ impl Operations for Union {
         info.maintenance.end();
     }
 
-    fn gone(inode: &Inode) {
-        inode.sb().data().moves.forget(inode);
+    fn dies(dying: &Dying<'_, Union>) {
+        if dying.nlink() == 0 {
+            dying.state().moves.forget(dying.ino());
+        }
+        dying.data().release(dying);
     }
 
     fn show_options(root: &Dentry, out: &Seq<'_>) -> Result {
