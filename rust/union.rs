@@ -138,11 +138,12 @@ impl fs::inode_ops::Operations for Union {
 
     fn tmpfile(
         dir: &Inode,
+        entry: Entry<'_, Union>,
         file: &File<Union>,
         mode: u16,
         idmap: IdMap<'_>,
     ) -> Result<(ARef<Inode>, fs::backing::OpenFile)> {
-        create::tmpfile(dir, file, mode, idmap)
+        create::tmpfile(dir, entry, file, mode, idmap)
     }
 
     fn link(old: &Dentry, dir: &Inode, entry: Entry<'_, Union>) -> Result {

@@ -151,7 +151,7 @@ impl Stat<'_> {
 
 /// The device that stat(2) shows for `path`, which differs between objects of some file systems.
 pub(crate) fn device(path: PathRef<'_>) -> Result<u32> {
-    path.dentry.positive()?;
+    path.dentry().positive()?;
     let raw = path.raw();
     let mut device = 0;
     // SAFETY: The path is valid; its dentry, to which there is a reference, is not negative and so
@@ -162,7 +162,7 @@ pub(crate) fn device(path: PathRef<'_>) -> Result<u32> {
 
 /// Sees that what is cached of the foreign object at `path` is what its file system says.
 pub(crate) fn sync(path: PathRef<'_>) -> Result {
-    path.dentry.positive()?;
+    path.dentry().positive()?;
     // SAFETY: As above.
     to_result(unsafe { bindings::ruaufs_helper_sync_attr(&path.raw()) })
 }

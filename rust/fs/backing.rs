@@ -89,12 +89,12 @@ impl BackingFile {
         cred: &Cred,
     ) -> Result<ARef<Self>> {
         let raw = path.raw();
-        let inode = path.dentry.positive()?;
+        let inode = path.dentry().positive()?;
         let file = cred.scope(|| {
             // SAFETY: All are valid.
             unsafe {
                 to_result(bindings::inode_permission(
-                    path.mount.idmap().as_ptr(),
+                    path.mount().idmap().as_ptr(),
                     inode.as_ptr(),
                     access_mode(flags),
                 ))?;

@@ -8,6 +8,7 @@
 use super::{
     dentry::Dentry,
     inode::Inode,
+    inode_ops::Entry,
     path::IdMap,
     FileSystem, //
 };
@@ -61,11 +62,12 @@ impl Cred {
     pub(crate) fn scope_for_creation<T: FileSystem, R>(
         &self,
         dir: &Inode<T>,
-        dentry: &Dentry<T>,
+        entry: &Entry<'_, T>,
         mode: u16,
         idmap: IdMap<'_>,
         f: impl FnOnce() -> Result<R>,
     ) -> Result<R> {
+        let dentry = entry.dentry;
         // SAFETY: `self` keeps the credentials alive; `caller` are reverted to below.
         let caller = unsafe { bindings::ruaufs_helper_override_creds(self.as_ptr()) };
         // SAFETY: `caller` are the task's own, so alive; `dir` is valid; the mounter's are in force.
@@ -76,7 +78,7 @@ impl Cred {
             // INVARIANT: A reference of our own, dropped at the end of this closure. The LSM may
             // still change it below, before it is used.
             let creator = Cred(creator);
-            // SAFETY: All are valid; the name is stable as the VFS holds the parent locked.
+            // SAFETY: All are valid; name and parent are stable as long as there is an `Entry`.
             to_result(unsafe {
                 bindings::security_dentry_create_files_as(
                     dentry.as_ptr(),
@@ -109,7 +111,8 @@ impl Cred {
         f: impl FnOnce() -> Result<R>,
     ) -> Result<R> {
         let mut new: *mut bindings::cred = core::ptr::null_mut();
-        // SAFETY: `source` is a valid dentry, `new` is valid for writes.
+        source.positive()?;
+        // SAFETY: `source` is a positive dentry, `new` is valid for writes.
         to_result(unsafe { bindings::security_inode_copy_up(source.as_ptr(), &mut new) })?;
         match NonNull::new(new) {
             None => f(),

@@ -139,6 +139,25 @@ impl<T> Dentry<T> {
         self.inode().is_some_and(Inode::is_dir)
     }
 
+    /// It as a directory in which names can be looked up.
+    ///
+    /// # Errors
+    ///
+    /// `ENOTDIR` if it is absent, something else, or a directory whose file system has no look-up
+    /// (`d_can_lookup()`).
+    #[inline]
+    pub(crate) fn dir(&self) -> Result<Dir<'_, T>> {
+        // SAFETY: The dentry is valid; a racy read of one word. The type of a positive dentry does
+        // not change, and it stays positive, see `inode()`.
+        let flags = unsafe { (&raw const (*self.as_ptr()).d_flags).read_volatile() };
+        let kind = flags & bindings::dentry_flags_DCACHE_ENTRY_TYPE;
+        if kind != bindings::dentry_flags_DCACHE_DIRECTORY_TYPE {
+            return Err(ENOTDIR);
+        }
+        // INVARIANT: Just seen.
+        Ok(Dir(self))
+    }
+
     /// Whether the name was removed (or never was in the cache).
     #[inline]
     pub(crate) fn is_unhashed(&self) -> bool {
@@ -278,6 +297,29 @@ impl<T> Dentry<T> {
     pub(super) unsafe fn name_unchecked<'a>(&self) -> &'a [u8] {
         // SAFETY: Stable by the caller's contract.
         unsafe { name::bytes(&(*self.as_ptr()).__bindgen_anon_1.d_name) }
+    }
+}
+
+/// A directory in which names can be looked up.
+///
+/// # Invariants
+///
+/// The dentry is positive, and its inode has a `->lookup()`.
+pub(crate) struct Dir<'a, T = Foreign>(&'a Dentry<T>);
+
+impl<T> Clone for Dir<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Dir<'_, T> {}
+
+impl<'a, T> Dir<'a, T> {
+    /// The dentry.
+    #[inline]
+    pub(crate) fn dentry(self) -> &'a Dentry<T> {
+        self.0
     }
 }
 

@@ -18,7 +18,10 @@
 //! and nothing is promoted while it is.
 
 use super::{
-    dentry::Dentry,
+    dentry::{
+        Dentry,
+        Dir, //
+    },
     inode::{
         Inode,
         Lifted, //
@@ -76,8 +79,10 @@ impl<'a> DirOp<'a> {
             *mut bindings::qstr,
         ) -> *mut bindings::dentry,
     ) -> Result<Self> {
+        // ENOTDIR: the call looks the name up.
+        parent.dentry().dir()?;
         let mut qstr = name::qstr(name);
-        // SAFETY: The parent is a valid directory, the name outlives the call.
+        // SAFETY: The parent is such a directory, the name outlives the call.
         let child = from_err_ptr(unsafe { start(parent.dentry().as_ptr(), &mut qstr) })?;
         // INVARIANT: The call succeeded.
         Ok(DirOp {
@@ -133,7 +138,7 @@ impl<'a> Creating<'a> {
     ///
     /// # Errors
     ///
-    /// `EEXIST` if the name is there, `ENAMETOOLONG`, `ENOENT` if the directory was removed, and
+    /// `EEXIST` if the name is there, `ENOTDIR` if there can be none, `ENAMETOOLONG`, `ENOENT` if the directory was removed, and
     /// what the look-up gives.
     pub(crate) fn new(
         parent: PathRef<'a>,
@@ -269,7 +274,8 @@ impl<'a> Removing<'a> {
     ///
     /// # Errors
     ///
-    /// `ENOENT` if the name is not there, and what the look-up gives.
+    /// `ENOENT` if the name is not there, `ENOTDIR` if there can be none, and what the look-up
+    /// gives.
     pub(crate) fn new(
         parent: PathRef<'a>,
         name: &[u8],
@@ -356,13 +362,17 @@ impl<'a> Renaming<'a> {
         write: &'a WriteAccess<'_>,
     ) -> Result<Self> {
         let parents = [write.to(from.0)?, write.to(to.0)?];
+        for parent in &parents {
+            parent.dentry().dir()?;
+        }
         let mut rd: bindings::renamedata = pin_init::zeroed();
         rd.mnt_idmap = parents[0].idmap();
         rd.old_parent = parents[0].dentry().as_ptr();
         rd.new_parent = parents[1].dentry().as_ptr();
         rd.flags = flags;
         let (mut old, mut new) = (name::qstr(from.1), name::qstr(to.1));
-        // SAFETY: Both are valid directories of one super block; the names outlive the call.
+        // SAFETY: Both are directories that names can be looked up in, of one mount; the names
+        // outlive the call.
         to_result(unsafe { bindings::start_renaming(&mut rd, 0, &mut old, &mut new) })?;
         // INVARIANT: The call succeeded.
         Ok(Renaming {
@@ -440,10 +450,11 @@ impl Drop for Renaming<'_> {
 /// # Errors
 ///
 /// What the file system gives: `EIO`, `ESTALE`, `EACCES`, `ENOMEM`, ...
-pub(crate) fn lookup(dir: &Dentry, name: &[u8]) -> Result<Option<ARef<Dentry>>> {
+pub(crate) fn lookup(dir: Dir<'_>, name: &[u8]) -> Result<Option<ARef<Dentry>>> {
     let mut qstr = name::qstr(name);
-    // SAFETY: `dir` is a valid directory, the name outlives the call.
-    let dentry = from_err_ptr(unsafe { bindings::lookup_noperm_unlocked(&mut qstr, dir.as_ptr()) });
+    // SAFETY: `dir` is a directory that names can be looked up in, the name outlives the call.
+    let dentry =
+        from_err_ptr(unsafe { bindings::lookup_noperm_unlocked(&mut qstr, dir.dentry().as_ptr()) });
     match dentry {
         // SAFETY: Never null; the reference is ours.
         Ok(dentry) => Ok(Some(unsafe {
@@ -455,7 +466,7 @@ pub(crate) fn lookup(dir: &Dentry, name: &[u8]) -> Result<Option<ARef<Dentry>>> 
 }
 
 /// Like [`lookup`], but `None` for a negative dentry, too.
-pub(crate) fn lookup_positive(dir: &Dentry, name: &[u8]) -> Result<Option<ARef<Dentry>>> {
+pub(crate) fn lookup_positive(dir: Dir<'_>, name: &[u8]) -> Result<Option<ARef<Dentry>>> {
     Ok(lookup(dir, name)?.filter(|dentry| !dentry.is_negative()))
 }
 

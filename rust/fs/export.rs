@@ -97,13 +97,13 @@ pub(crate) fn decode(root: PathRef<'_>, kind: u8, words: &[u32]) -> Result<ARef<
     // systems only read the words, whose number they check.
     let dentry = unsafe {
         bindings::exportfs_decode_fh_raw(
-            root.mount.as_ptr(),
+            root.mount().as_ptr(),
             words.as_ptr().cast_mut().cast(),
             len,
             c_int::from(kind),
             0,
             Some(acceptable),
-            root.dentry.as_ptr().cast(),
+            root.dentry().as_ptr().cast(),
         )
     };
     let dentry =
@@ -226,12 +226,13 @@ impl<T: FileSystem> Dentry<T> {
     ///
     /// # Errors
     ///
-    /// `ENOENT` if it is absent.
+    /// `ENOENT` if it is absent, `ENOTDIR` if this is no directory.
     pub(crate) fn child(&self, name: &[u8]) -> Result<ARef<Dentry<T>>> {
+        let dir = self.dir()?;
         let mut qstr = name::qstr(name);
-        // SAFETY: `self` is a valid directory, the name outlives the call.
+        // SAFETY: `dir` is a directory that names can be looked up in, the name outlives the call.
         let child = from_err_ptr(unsafe {
-            bindings::lookup_noperm_positive_unlocked(&mut qstr, self.as_ptr())
+            bindings::lookup_noperm_positive_unlocked(&mut qstr, dir.dentry().as_ptr())
         })?;
         let child = NonNull::new(child).ok_or(ENOENT)?;
         // SAFETY: The reference that the call returned is ours; nothing is mounted inside a file

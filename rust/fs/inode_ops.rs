@@ -51,6 +51,10 @@ use kernel::{
 };
 
 /// A dentry of ours together with its stable place.
+///
+/// # Invariants
+///
+/// The dentry has this name and this parent for `'a`. Only callbacks are given one.
 pub(crate) struct Entry<'a, T> {
     /// The dentry.
     pub(crate) dentry: &'a Dentry<T>,
@@ -58,6 +62,8 @@ pub(crate) struct Entry<'a, T> {
     pub(crate) parent: &'a Dentry<T>,
     /// Its name.
     pub(crate) name: &'a [u8],
+    /// Nobody else makes one.
+    _stable: PhantomData<&'a Dentry<T>>,
 }
 
 /// What to make.
@@ -145,9 +151,10 @@ pub(crate) trait Operations: dentry::Operations {
         idmap: IdMap<'_>,
     ) -> Result<ARef<Inode<Self>>>;
 
-    /// Makes an unnamed file and opens it.
+    /// Makes an unnamed file and opens it. `entry` is its dentry, which bears no real name.
     fn tmpfile(
         dir: &Inode<Self>,
+        entry: Entry<'_, Self>,
         file: &file::File<Self>,
         mode: u16,
         idmap: IdMap<'_>,
@@ -292,10 +299,12 @@ impl<T: Mountable> Table<T> {
         unsafe {
             let parent = Dentry::from_raw((*dentry).d_parent);
             let dentry = Dentry::from_raw(dentry);
+            // INVARIANT: By the caller's contract.
             Entry {
                 dentry,
                 parent,
                 name: dentry.name_unchecked(),
+                _stable: PhantomData,
             }
         }
     }
@@ -533,7 +542,9 @@ impl<T: Mountable> Table<T> {
                 let this = file::File::<T>::from_raw(file);
                 let dir = Inode::<T>::from_raw(dir);
                 let reading = dir.sb().enter(Doing::Make);
-                let (inode, data) = T::tmpfile(dir, this, mode, IdMap::from_raw(idmap))?;
+                // Nobody else knows the dentry, so it stays where it is.
+                let entry = Self::entry(this.dentry().as_ptr());
+                let (inode, data) = T::tmpfile(dir, entry, this, mode, IdMap::from_raw(idmap))?;
                 if !ptr::eq(inode.sb_ptr(), dir.sb_ptr()) {
                     return Err(EIO);
                 }

@@ -81,8 +81,8 @@ impl KernelFile {
     ///
     /// `EACCES` if the caller may not read it, `EPERM` for `O_NOATIME` on what is not the caller's.
     pub(crate) fn dir_for_user(path: PathRef<'_>, flags: u32) -> Result<Self> {
-        let inode = path.dentry.positive()?;
-        let idmap = path.mount.idmap();
+        let inode = path.dentry().positive()?;
+        let idmap = path.mount().idmap();
         // SAFETY: All are valid.
         unsafe {
             to_result(bindings::inode_permission(
@@ -344,5 +344,5 @@ pub(crate) fn on_worker<R: Send>(f: impl FnOnce() -> R + Send) -> Option<R> {
 pub(crate) fn sync_fs(path: PathRef<'_>) -> Result {
     // SAFETY: The mount is valid; ours is the only `s_umount` that a caller may hold, and super
     // blocks of a union rank above those of its branches.
-    unsafe { sb::sync_foreign(path.mount.sb_ptr()) }
+    unsafe { sb::sync_foreign(path.mount().sb_ptr()) }
 }

@@ -276,11 +276,13 @@ impl Drop for KeptWritable<'_> {
 ///
 /// Fields drop from top to bottom: the dentry must not outlive the mount.
 #[derive(Clone)]
+///
+/// # Invariants
+///
+/// The dentry is positive, and of the mount's super block.
 pub(crate) struct Path {
-    /// The dentry, of the mount's super block.
-    pub(crate) dentry: ARef<Dentry>,
-    /// The mount.
-    pub(crate) mount: ARef<Mount>,
+    dentry: ARef<Dentry>,
+    mount: ARef<Mount>,
 }
 
 impl Path {
@@ -313,10 +315,40 @@ impl Path {
         Ok(unsafe { Self::from_raw(path.assume_init()) })
     }
 
+    /// The dentry.
+    pub(crate) fn dentry(&self) -> &ARef<Dentry> {
+        &self.dentry
+    }
+
+    /// The mount.
+    pub(crate) fn mount(&self) -> &ARef<Mount> {
+        &self.mount
+    }
+
+    /// The path, borrowed.
+    pub(crate) fn here(&self) -> PathRef<'_> {
+        // INVARIANT: That of `Path`.
+        PathRef {
+            mount: &self.mount,
+            dentry: &self.dentry,
+        }
+    }
+
+    /// `dentry` as seen through the same mount.
+    ///
+    /// # Errors
+    ///
+    /// As for [`PathRef::new`].
+    #[inline]
+    pub(crate) fn at<'a>(&'a self, dentry: &'a Dentry) -> Result<PathRef<'a>> {
+        PathRef::new(&self.mount, dentry)
+    }
+
     /// # Safety
     ///
     /// `path` must be set, and the references the caller's to give.
     unsafe fn from_raw(path: bindings::path) -> Path {
+        // INVARIANT: The kernel makes no other paths.
         // SAFETY: By the caller's contract.
         unsafe {
             Path {
@@ -442,15 +474,60 @@ impl Drop for PrivatePath {
 }
 
 /// A dentry as seen through a mount, borrowed.
+///
+/// # Invariants
+///
+/// The dentry is positive, and of the mount's super block.
 #[derive(Clone, Copy)]
 pub(crate) struct PathRef<'a> {
-    /// The mount.
-    pub(crate) mount: &'a Mount,
-    /// The dentry, of the mount's super block.
-    pub(crate) dentry: &'a Dentry,
+    mount: &'a Mount,
+    dentry: &'a Dentry,
 }
 
-impl PathRef<'_> {
+impl<'a> PathRef<'a> {
+    /// `dentry` as seen through `mount`.
+    ///
+    /// # Errors
+    ///
+    /// `ESTALE` if it is of another super block, or negative.
+    #[inline]
+    pub(crate) fn new(mount: &'a Mount, dentry: &'a Dentry) -> Result<Self> {
+        if !ptr::eq(mount.sb_ptr(), dentry.sb_ptr()) || dentry.is_negative() {
+            return Err(ESTALE);
+        }
+        // INVARIANT: Just compared; neither ever changes. A positive dentry stays so, see
+        // `Dentry::inode()`.
+        Ok(PathRef { mount, dentry })
+    }
+
+    /// The mount.
+    pub(crate) fn mount(&self) -> &'a Mount {
+        self.mount
+    }
+
+    /// The dentry.
+    pub(crate) fn dentry(&self) -> &'a Dentry {
+        self.dentry
+    }
+
+    /// `dentry` as seen through the same mount.
+    ///
+    /// # Errors
+    ///
+    /// As for [`PathRef::new`].
+    pub(crate) fn at(&self, dentry: &'a Dentry) -> Result<Self> {
+        Self::new(self.mount, dentry)
+    }
+
+    /// An owned copy.
+    pub(crate) fn to_owned(self) -> Path {
+        // INVARIANT: That of `PathRef`.
+        Path {
+            dentry: self.dentry.into(),
+            mount: self.mount.into(),
+        }
+    }
+
     /// The C form, valid as long as `self`.
     pub(super) fn raw(&self) -> bindings::path {
         bindings::path {

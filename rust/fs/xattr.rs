@@ -47,8 +47,8 @@ pub(crate) fn get(path: PathRef<'_>, name: &CStr, value: &mut [u8]) -> Result<us
     // SAFETY: All are valid; the buffer has the given length or is null.
     count(unsafe {
         bindings::vfs_getxattr(
-            path.mount.idmap().as_ptr(),
-            path.dentry.as_ptr(),
+            path.mount().idmap().as_ptr(),
+            path.dentry().as_ptr(),
             name.as_char_ptr(),
             buffer(value).cast(),
             value.len(),
@@ -84,7 +84,8 @@ pub(crate) fn remove(path: Writable<'_>, name: &CStr) -> Result {
 /// Lists the names of a foreign object's attributes, each ended by NUL; with an empty buffer
 /// gives the size that is needed.
 pub(crate) fn list(dentry: &Dentry, names: &mut [u8]) -> Result<usize> {
-    // SAFETY: All are valid; the buffer has the given length.
+    dentry.positive()?;
+    // SAFETY: All are valid, the dentry is positive; the buffer has the given length.
     count(unsafe { bindings::vfs_listxattr(dentry.as_ptr(), buffer(names).cast(), names.len()) })
 }
 
@@ -99,7 +100,8 @@ pub(crate) enum CopyUp {
 
 /// Asks the LSM what is to happen with the attribute `name` of `source` at copy-up.
 pub(crate) fn copy_up_verdict(source: &Dentry, name: &CStr) -> Result<CopyUp> {
-    // SAFETY: All are valid.
+    source.positive()?;
+    // SAFETY: All are valid, the dentry is positive.
     let ret =
         unsafe { bindings::security_inode_copy_up_xattr(source.as_ptr(), name.as_char_ptr()) };
     match ret {

@@ -38,8 +38,10 @@ use kernel::prelude::*;
 #[inline]
 pub(crate) fn plain_source(inode: &Inode) -> Result<Option<PathRef<'_>>> {
     let stack = inode.noticed()?;
-    let plain = stack.is_plain() && !inode.data().veil.is_set();
-    Ok(plain.then(|| stack.top().path()))
+    if !stack.is_plain() || inode.data().veil.is_set() {
+        return Ok(None);
+    }
+    stack.top().path().map(Some)
 }
 
 /// stat(2).
@@ -55,7 +57,7 @@ pub(crate) fn getattr(inode: &Inode, mut stat: Stat<'_>, idmap: IdMap<'_>) -> Re
     } else {
         // Blocks and the time of birth are known to the branch alone. Local file systems do not
         // care who asks.
-        let mut fill = || stat.fill_from(stack.top().path(), inode, idmap);
+        let mut fill = || stat.fill_from(stack.top().path()?, inode, idmap);
         if stack.is_remote() {
             let _sitting = inode.sb().sit(Doing::Look);
             inode.sb().data().cred.scope(fill)?;
@@ -105,7 +107,7 @@ pub(crate) fn setattr(dentry: &Dentry, mut request: Request<'_>, idmap: IdMap<'_
         Some(_) => Some(inode.stack()?.top_inode().write_access()?),
         None => None,
     };
-    let result = inode.change_top(|top, write| change.apply(write.to(top.path())?));
+    let result = inode.change_top(|top, write| change.apply(write.to(top.path()?)?));
     drop(access);
     if let Some(noticed) = noticed {
         // The modification time may be another one.
@@ -127,7 +129,7 @@ fn settle(request: &Request<'_>, inode: &Inode) -> Result {
 pub(crate) fn show_flags(dentry: &Dentry, f: &mut dyn FnMut(PathRef<'_>) -> Result) -> Result {
     let inode = dentry.object()?;
     let cred = &inode.sb().data().cred;
-    cred.scope(|| f(inode.stack()?.top().path()))
+    cred.scope(|| f(inode.stack()?.top().path()?))
 }
 
 /// Runs `f`, which changes file flags of `dentry`, on a writable instance. `has` says whether one
@@ -140,11 +142,12 @@ pub(crate) fn change_flags(
     let inode = dentry.object()?;
     let cred = &inode.sb().data().cred;
     let stack = inode.noticed()?;
-    if !stack.writable() && cred.scope(|| has(stack.top().path())) {
+    let top = stack.top().path()?;
+    if !stack.writable() && cred.scope(|| has(top)) {
         return Ok(());
     }
     copyup::promote(dentry, Data::All)?;
-    let result = inode.change_top(|top, write| f(write.to(top.path())?));
+    let result = inode.change_top(|top, write| f(write.to(top.path()?)?));
     inode.refresh()?;
     result
 }

@@ -165,19 +165,19 @@ impl Branch {
 
     /// Whether the union may write to it now.
     pub(crate) fn writable(&self) -> bool {
-        self.work.is_some() && !self.root.mount.sb_is_read_only()
+        self.work.is_some() && !self.root.mount().sb_is_read_only()
     }
 
     /// Tells those who have files of `sb`, the union, of errors of writing back on the branch.
     pub(crate) fn tell_errors(&self, sb: &SuperBlock) {
-        if let Err(error) = self.errors.check(&self.root.mount) {
+        if let Err(error) = self.errors.check(self.root.mount()) {
             sb.tell_write_error(error);
         }
     }
 
     /// The inode of its root.
     pub(crate) fn root_inode(&self) -> Result<&LowerInode> {
-        self.root.dentry.positive()
+        self.root.dentry().positive()
     }
 
     /// Refuses `dir`, a directory of it, if names are looked up there without regard to case: the
@@ -193,13 +193,13 @@ impl Branch {
     #[cold]
     fn folds_case(&self, dir: &LowerDentry) -> Error {
         if !self.told.folding.xchg(true, Full) {
-            let path = Path {
-                mount: self.shown.mount.clone(),
-                dentry: dir.into(),
-            };
+            let path = self
+                .shown
+                .at(dir)
+                .and_then(|path| path.to_owned().to_bytes());
             pr_warn!(
                 "directory {:?} of a branch ignores the case of names, the union cannot show it\n",
-                BStr::from_bytes(&path.to_bytes().unwrap_or_default())
+                BStr::from_bytes(&path.unwrap_or_default())
             );
         }
         EOPNOTSUPP
@@ -210,12 +210,10 @@ impl Branch {
         self.work.as_ref().ok_or(EROFS)
     }
 
-    /// A dentry of the branch as seen through its mount.
-    pub(crate) fn at<'a>(&'a self, dentry: &'a LowerDentry) -> PathRef<'a> {
-        PathRef {
-            mount: &self.root.mount,
-            dentry,
-        }
+    /// A dentry of the branch as seen through its mount. `ESTALE` for one of another file system.
+    #[inline]
+    pub(crate) fn at<'a>(&'a self, dentry: &'a LowerDentry) -> Result<PathRef<'a>> {
+        self.root.at(dentry)
     }
 
     /// Keeps the branch writable until the guard is dropped.
@@ -227,7 +225,7 @@ impl Branch {
         if !self.writable() {
             return Err(EROFS);
         }
-        self.root.mount.want_write()
+        self.root.mount().want_write()
     }
 
     /// As [`Branch::want_write`], but `None` while its file system is frozen.
@@ -235,7 +233,7 @@ impl Branch {
         if !self.writable() {
             return Err(EROFS);
         }
-        self.root.mount.try_write()
+        self.root.mount().try_write()
     }
 }
 
@@ -254,11 +252,12 @@ impl Slot {
 
     /// Whether it is the root of the branch.
     pub(crate) fn is_root(&self) -> bool {
-        self.dentry().is(&*self.branch().root.dentry)
+        self.dentry().is(&*self.branch().root.dentry())
     }
 
     /// The instance as seen through the branch's mount.
-    pub(crate) fn path(&self) -> PathRef<'_> {
+    #[inline]
+    pub(crate) fn path(&self) -> Result<PathRef<'_>> {
         self.branch().at(self.dentry())
     }
 }
@@ -285,7 +284,9 @@ pub(crate) fn at_root<'a>(
     branches: &'a [Arc<Branch>],
     dentry: &LowerDentry,
 ) -> Option<&'a Arc<Branch>> {
-    branches.iter().find(|branch| branch.root.dentry.is(dentry))
+    branches
+        .iter()
+        .find(|branch| branch.root.dentry().is(dentry))
 }
 
 /// The branches of a union, topmost first. A remount makes another one.

@@ -113,12 +113,12 @@ struct Entry {
 impl Entry {
     /// Whether both are of one directory.
     fn is_at(&self, other: &Entry) -> bool {
-        self.path.dentry.is(&*other.path.dentry)
+        self.path.dentry().is(other.path.dentry())
     }
 
     /// Whether both are of different users whose directories overlap.
     fn is_near(&self, other: &Entry) -> bool {
-        !self.user.is_union_of(&other.user) && self.path.dentry.overlaps(&*other.path.dentry)
+        !self.user.is_union_of(&other.user) && self.path.dentry().overlaps(other.path.dentry())
     }
 
     /// Whether `self` may not be while `other` is.
@@ -295,7 +295,7 @@ impl Claim {
         };
         let entry = Arc::new(entry, GFP_KERNEL_ACCOUNT)?;
         let room = RBTreeNode::new(0, entry.clone(), GFP_KERNEL_ACCOUNT)?.into_reservation();
-        let inode = entry.path.dentry.positive()?;
+        let inode = entry.path.dentry().positive()?;
 
         let mut table = claims.all.lock();
         let refused = if let Some(other) = table.in_the_way(&entry) {
@@ -339,7 +339,7 @@ impl Drop for Claim {
         let tree = table.claims.get_mut(purpose.place());
         let node = tree.and_then(|tree| tree.remove_node(&self.number));
         if purpose != Purpose::Read && !table.marks(&self.entry) {
-            if let Some(inode) = self.entry.path.dentry.inode() {
+            if let Some(inode) = self.entry.path.dentry().inode() {
                 inode.clear_in_use();
             }
         }

@@ -190,7 +190,7 @@ pub(crate) fn give_name(dentry: &Dentry, top: &Slot) -> Result {
     let name = dentry.name()?;
     let dir = parent.object()?.slot_on(branch.id)?.ok_or(ESTALE)?;
     info.cred.scope(|| {
-        let found = dirop::lookup_positive(dir.dentry(), &name)?;
+        let found = dirop::lookup_positive(dir.dentry().dir()?, &name)?;
         let lower = top.inode()?;
         if lower.is_protected() || found.is_some_and(|found| dirop::same_inode(&found, lower)) {
             return Ok(());
@@ -198,7 +198,7 @@ pub(crate) fn give_name(dentry: &Dentry, top: &Slot) -> Result {
         let write = branch.want_write()?;
         dentry.set_guard(None);
         plink::count_all(inode, &write)?;
-        let new = match Creating::new(dir.path(), &name, &write) {
+        let new = match Creating::new(dir.path()?, &name, &write) {
             // A rename, or somebody behind our back, gave it to another object: `dentry` is the
             // name of this one no longer, and none is needed.
             Err(error) if error == EEXIST => return Ok(()),
@@ -467,7 +467,7 @@ impl CopyUp<'_> {
             let write = self.target.want_write()?;
             attr::Change::new()
                 .modified()
-                .apply(write.to(self.target.at(copy))?)?;
+                .apply(write.to(self.target.at(copy)?)?)?;
             drop(write);
             self.inode.refresh()
         };
@@ -541,7 +541,7 @@ impl CopyUp<'_> {
         let unnamed = if kind == Kind::Regular {
             // Where nothing can be made by a name, nothing can be made without one either.
             let dir = dir.filter(|dir| dir.inode().is_some_and(|dir| !dir.is_protected()));
-            let at = self.target.at(dir.unwrap_or(orphans));
+            let at = self.target.at(dir.unwrap_or(orphans))?;
             let write = self.target.want_write()?;
             let file = Cred::scope_for_copy_up(self.source.dentry(), || {
                 KernelFile::unnamed(write.to(at)?, 0o600)
@@ -569,7 +569,7 @@ impl CopyUp<'_> {
         let staged = self.begin(dir.filter(|_| nursery == Nursery::Directory))?;
         let fill = || -> Result {
             if kind == Kind::Regular {
-                let file = KernelFile::write(self.target.at(&staged.dentry))?;
+                let file = KernelFile::write(self.target.at(&staged.dentry)?)?;
                 self.copy_data(&file, &staged.dentry)?;
                 if staged.dentry.inode().is_some_and(|copy| copy.size() != 0) {
                     self.outside(|| file.sync())?;
@@ -608,7 +608,7 @@ impl CopyUp<'_> {
         let times = dir.map(meta::Times::of).transpose()?;
         let write = self.target.want_write()?;
         let dentry = Cred::scope_for_copy_up(self.source.dentry(), || {
-            let creating = Creating::new(self.target.at(&home), &name, &write)?;
+            let creating = Creating::new(self.target.at(&home)?, &name, &write)?;
             match source.kind() {
                 Kind::Regular => creating.create(0o600),
                 Kind::Dir => creating.mkdir(0o700),
@@ -679,7 +679,7 @@ impl CopyUp<'_> {
     ) -> Result<Published> {
         let name = self.dentry.name()?;
         let dir = parent.object()?.slot_on(self.target.id)?.ok_or(ESTALE)?;
-        let at = self.target.at(dir.dentry());
+        let at = self.target.at(dir.dentry())?;
         // A rename may have taken its place meanwhile; then the copy gets no name either.
         if self.dentry.is_unhashed() || self.inode.nlink() == 0 {
             return self.keep_links(staged, write).map(Published::Nameless);
@@ -704,7 +704,7 @@ impl CopyUp<'_> {
                 })
             }
             Some(temp) => {
-                let from = self.target.at(&temp.dir);
+                let from = self.target.at(&temp.dir)?;
                 // The name is absent, or it would be the top instance.
                 const NOREPLACE: u32 = 1;
                 Renaming::new((from, &temp.name), (at, &name), NOREPLACE, write)
@@ -741,10 +741,10 @@ impl CopyUp<'_> {
                 // A lower instance of a directory has none: they would outlive those that are shown.
                 if !self.goes_down() {
                     // Last of all, as an immutable object gets no name.
-                    let to = self.target.at(&published);
+                    let to = self.target.at(&published)?;
                     let copied = write
                         .to(to)
-                        .and_then(|to| attr::copy_flags(self.source.path(), to));
+                        .and_then(|to| attr::copy_flags(self.source.path()?, to));
                     if let Err(error) = copied {
                         warn_limited!("cannot copy the flags of an object: {:?}\n", error);
                     }
@@ -833,7 +833,7 @@ impl CopyUp<'_> {
     fn resize(&self, copy: &LowerDentry, write: &WriteAccess<'_>) -> Result {
         if let Data::Resized(resize) = self.wanted {
             let change = resize.change.clone();
-            change.apply(write.to(self.target.at(copy))?)?;
+            change.apply(write.to(self.target.at(copy)?)?)?;
             resize.made.set(true);
         }
         Ok(())
@@ -852,7 +852,7 @@ impl CopyUp<'_> {
             }
             OnDisk::bring(self.target, copy, &copy.parent())?;
             let write = branch.want_write()?;
-            attr::unbind(write.to(self.source.path())?)?;
+            attr::unbind(write.to(self.source.path()?)?)?;
             drop(write);
             Ok(())
         };

@@ -101,19 +101,17 @@ pub(crate) fn make(
     let noticed = dir.notice_others()?;
     let write = branch.want_write()?;
     let made = with_name(dir, &entry, slot, &write, |whiteouted| {
-        let at = slot.path();
+        let at = slot.path()?;
         copyup::share_inherited(dir, slot, &write)?;
-        let made = info
-            .cred
-            .scope_for_creation(dir, entry.dentry, mode, idmap, || {
-                let creating = Creating::new(at, entry.name, &write)?;
-                match make {
-                    Make::File => creating.create(mode),
-                    Make::Dir => creating.mkdir(mode),
-                    Make::Node(kind, rdev) => creating.mknod(kind, rdev),
-                    Make::Symlink(text) => creating.symlink(text),
-                }
-            })?;
+        let made = info.cred.scope_for_creation(dir, &entry, mode, idmap, || {
+            let creating = Creating::new(at, entry.name, &write)?;
+            match make {
+                Make::File => creating.create(mode),
+                Make::Dir => creating.mkdir(mode),
+                Make::Node(kind, rdev) => creating.mknod(kind, rdev),
+                Make::Symlink(text) => creating.symlink(text),
+            }
+        })?;
         if matches!(make, Make::Dir) && (whiteouted || info.settings().diropq == Diropq::Always) {
             info.cred.scope(|| {
                 whiteout::make_opaque(&branch, &made, &write)
@@ -197,18 +195,18 @@ where
 /// Removes what was just made.
 fn unmake(slot: &Slot, name: &[u8], write: &WriteAccess<'_>) {
     let result = || -> Result {
-        let removing = Removing::new(slot.path(), name, write)?;
+        let removing = Removing::new(slot.path()?, name, write)?;
         if removing.child().is_dir() {
             // It holds an opaque mark at most.
             let child: ARef<LowerDentry> = removing.child().into();
             drop(removing);
-            match Removing::new(slot.branch().at(&child), whname::OPAQUE, write)
+            match Removing::new(slot.branch().at(&child)?, whname::OPAQUE, write)
                 .and_then(Removing::unlink)
             {
                 Err(error) if error != ENOENT => return Err(error),
                 _ => {}
             }
-            Removing::new(slot.path(), name, write)?.rmdir()
+            Removing::new(slot.path()?, name, write)?.rmdir()
         } else {
             removing.unlink_regardless()
         }
@@ -248,7 +246,7 @@ pub(crate) fn link(old: &Dentry, dir: &Inode, entry: Entry<'_, Union>) -> Result
     let made = with_name(dir, &entry, slot, &write, |_| {
         info.cred.scope(|| {
             plink::count_beside(inode, &write)?;
-            Creating::new(slot.path(), entry.name, &write)?.link(&top)
+            Creating::new(slot.path()?, entry.name, &write)?.link(&top)
         })
     })?;
     drop(write);
@@ -270,6 +268,7 @@ pub(crate) fn link(old: &Dentry, dir: &Inode, entry: Entry<'_, Union>) -> Result
 /// Makes an unnamed file and opens it.
 pub(crate) fn tmpfile(
     dir: &Inode,
+    entry: Entry<'_, Union>,
     file: &File<Union>,
     mode: u16,
     idmap: IdMap<'_>,
@@ -277,7 +276,7 @@ pub(crate) fn tmpfile(
     let sb = dir.sb();
     let info = sb.data();
     // It is not looked up.
-    file.dentry().set_seen(0);
+    entry.dentry.set_seen(0);
     let wanted = NewEntry {
         name: None,
         is_dir: false,
@@ -286,11 +285,9 @@ pub(crate) fn tmpfile(
     let slot = dir.slot_on(branch.id)?.ok_or(ESTALE)?;
     let write = branch.want_write()?;
     copyup::share_inherited(dir, slot, &write)?;
-    let real = info
-        .cred
-        .scope_for_creation(dir, file.dentry(), mode, idmap, || {
-            BackingFile::tmpfile(file, file.flags(), write.to(slot.path())?, mode)
-        })?;
+    let real = info.cred.scope_for_creation(dir, &entry, mode, idmap, || {
+        BackingFile::tmpfile(file, file.flags(), write.to(slot.path()?)?, mode)
+    })?;
     drop(write);
     let slot = Slot::new(branch, ARef::from(real.dentry()));
     let inode = inode::get(sb, Slots::one(slot))?;

@@ -65,10 +65,7 @@ use crate::fs::{
         KernelFile, //
     },
     once::load_acquire,
-    path::{
-        Path,
-        PathRef, //
-    },
+    path::Path,
     statfs::Statfs,
     xattr, //
 };
@@ -131,12 +128,9 @@ struct Numbers {
 impl Renamed {
     /// Those of the branch with the root `root`. The mounter's credentials are in force.
     pub(crate) fn new(root: &Path) -> Result<Renamed> {
-        let at = PathRef {
-            mount: &root.mount,
-            dentry: &root.dentry,
-        };
-        let ino = root.dentry.positive()?.ino();
-        let record_name = stored::record_name(Statfs::of(at)?.fsid, root.mount.device(), ino)?;
+        let ino = root.dentry().positive()?.ino();
+        let record_name =
+            stored::record_name(Statfs::of(root.here())?.fsid, root.mount().device(), ino)?;
         let numbers = Numbers {
             set: RBTree::new(),
             stale: false,
@@ -161,7 +155,7 @@ impl Renamed {
             return Ok(());
         }
         let mut set = RBTree::new();
-        let found = match dirop::lookup_positive(&root.dentry, stored::LIST) {
+        let found = match dirop::lookup_positive(root.dentry().dir()?, stored::LIST) {
             // A union has no such names.
             Err(error) if error == EPERM => None,
             other => other?,
@@ -210,11 +204,7 @@ fn read(root: &Path, file: &LowerDentry, max: usize) -> Result<KVVec<u8>> {
     }
     let mut bytes = KVVec::new();
     bytes.resize(size, 0u8, GFP_KERNEL_ACCOUNT)?;
-    let path = PathRef {
-        mount: &root.mount,
-        dentry: file,
-    };
-    let len = KernelFile::read(path)?.read_start(&mut bytes)?;
+    let len = KernelFile::read(root.at(file)?)?.read_start(&mut bytes)?;
     bytes.truncate(len);
     Ok(bytes)
 }
@@ -257,12 +247,12 @@ impl Known {
         };
         let dir = match &self.parent {
             None => parent.on(branch.id).map(|slot| slot.dentry().clone()),
-            Some(path) => walk(&branch.root.dentry, path)?,
+            Some(path) => walk(branch.root.dentry(), path)?,
         };
         let Some(dir) = dir else {
             return Ok(None);
         };
-        let part = dirop::lookup_positive(&dir, record.name)?;
+        let part = dirop::lookup_positive(dir.dir()?, record.name)?;
         let part = part.filter(|part| {
             part.is_dir() && part.inode().is_some_and(|inode| inode.ino() == record.ino)
         });
@@ -283,7 +273,7 @@ fn walk(root: &ARef<LowerDentry>, path: &[u8]) -> Result<Option<ARef<LowerDentry
         if name == b"." || name == b".." || whname::is_reserved(name) {
             return Ok(None);
         }
-        match dirop::lookup_positive(&dir, name)?.filter(|found| found.is_dir()) {
+        match dirop::lookup_positive(dir.dir()?, name)?.filter(|found| found.is_dir()) {
             Some(found) => dir = found,
             None => return Ok(None),
         }
@@ -318,7 +308,7 @@ fn path_of(root: &LowerDentry, dir: &ARef<LowerDentry>) -> Result<KVec<u8>> {
 
 /// What is recorded in `dir`, on `branch`, of the part on the branch `other`.
 fn stored_record(branch: &Branch, dir: &LowerDentry, other: &Branch) -> Result<Option<Known>> {
-    let Some(file) = dirop::lookup_positive(dir, &other.renamed.record_name)? else {
+    let Some(file) = dirop::lookup_positive(dir.dir()?, &other.renamed.record_name)? else {
         return Ok(None);
     };
     let record = match is_foreign(branch, file.positive()?)? {
@@ -335,7 +325,7 @@ fn stored_record(branch: &Branch, dir: &LowerDentry, other: &Branch) -> Result<O
     }
     let mut path = KVec::new();
     path.resize(PATH_MAX, 0u8, GFP_KERNEL)?;
-    let parent = match xattr::get(branch.at(&file), PARENT, &mut path) {
+    let parent = match xattr::get(branch.at(&file)?, PARENT, &mut path) {
         Ok(len) => {
             path.truncate(len);
             Some(path)
@@ -353,7 +343,7 @@ fn is_foreign(branch: &Branch, record: &LowerInode) -> Result<bool> {
     if record.kind() != Kind::Regular {
         return Ok(false);
     }
-    let list = dirop::lookup_positive(&branch.root.dentry, stored::LIST)?;
+    let list = dirop::lookup_positive(branch.root.dentry().dir()?, stored::LIST)?;
     let own = match &list {
         Some(list) => record.has_user_of(list.positive()?),
         None => false,
@@ -393,12 +383,12 @@ pub(crate) fn prepare(object: &Inode, branch: &Branch, dir: &Inode, name: &[u8])
             return Ok(false);
         }
         let ino = top.inode()?.ino();
-        let root = Slot::new(top.branch().clone(), branch.root.dentry.clone());
+        let root = Slot::new(top.branch().clone(), branch.root.dentry().clone());
         let times = (DirTimes::of(object, top)?, DirTimes::of_slot(&root)?);
         let mut all = true;
         for part in stack.rest() {
             let name = &part.branch().renamed.record_name;
-            all = all && dirop::lookup_positive(top.dentry(), name)?.is_some();
+            all = all && dirop::lookup_positive(top.dentry().dir()?, name)?.is_some();
         }
         if !all || !branch.renamed.has(ino) {
             // What it has of records is of no use.
@@ -432,7 +422,7 @@ fn record(cred: &Cred, dir: &Slot, part: &Slot, parent: &Stack) -> Result {
         // A path there may change.
         return Err(EXDEV);
     } else {
-        Some(path_of(&other.root.dentry, &home)?)
+        Some(path_of(other.root.dentry(), &home)?)
     };
     let name = part.dentry().name()?;
     let bytes = Record {
@@ -444,7 +434,7 @@ fn record(cred: &Cred, dir: &Slot, part: &Slot, parent: &Stack) -> Result {
     let known = stored_record(branch, dir.dentry(), other)?;
     let file = match &known {
         Some(known) if *known.record == *bytes => {
-            dirop::lookup_positive(dir.dentry(), record_name)?.ok_or(ESTALE)?
+            dirop::lookup_positive(dir.dentry().dir()?, record_name)?.ok_or(ESTALE)?
         }
         _ => {
             remove(branch, dir.dentry(), record_name)?;
@@ -458,10 +448,10 @@ fn record(cred: &Cred, dir: &Slot, part: &Slot, parent: &Stack) -> Result {
         return Ok(());
     }
     let write = branch.want_write()?;
-    let noted = xattr::set(write.to(branch.at(&file))?, PARENT, &path, 0);
+    let noted = xattr::set(write.to(branch.at(&file)?)?, PARENT, &path, 0);
     drop(write);
     match noted {
-        Ok(()) => KernelFile::read(branch.at(&file))?.sync(),
+        Ok(()) => KernelFile::read(branch.at(&file)?)?.sync(),
         Err(error) if error == ENOSPC || error == EDQUOT || error == ENOMEM => Err(error),
         // There is no such attribute, or none of this size.
         Err(_) => Err(EXDEV),
@@ -477,7 +467,7 @@ fn store(
     bytes: &[u8],
 ) -> Result<ARef<LowerDentry>> {
     let write = branch.want_write()?;
-    let made = Creating::new(branch.at(dir), name, &write)?.create(MODE)?;
+    let made = Creating::new(branch.at(dir)?, name, &write)?.create(MODE)?;
     drop(write);
     append(cred, branch, &made, bytes)?;
     Ok(made)
@@ -487,7 +477,7 @@ fn store(
 fn append(cred: &Cred, branch: &Branch, file: &LowerDentry, bytes: &[u8]) -> Result {
     let size = file.positive()?.size();
     let put = || {
-        let file = KernelFile::write(branch.at(file))?;
+        let file = KernelFile::write(branch.at(file)?)?;
         file.write_at(bytes, size)?;
         file.sync()
     };
@@ -501,11 +491,11 @@ fn append(cred: &Cred, branch: &Branch, file: &LowerDentry, bytes: &[u8]) -> Res
 
 /// Removes the file `name` from `dir`. `false` if there is none.
 fn remove(branch: &Branch, dir: &LowerDentry, name: &[u8]) -> Result<bool> {
-    if dirop::lookup_positive(dir, name)?.is_none() {
+    if dirop::lookup_positive(dir.dir()?, name)?.is_none() {
         return Ok(false);
     }
     let write = branch.want_write()?;
-    match Removing::new(branch.at(dir), name, &write).and_then(Removing::unlink) {
+    match Removing::new(branch.at(dir)?, name, &write).and_then(Removing::unlink) {
         Err(error) if error == ENOENT => Ok(false),
         other => other.map(|()| true),
     }
@@ -518,12 +508,12 @@ fn list(cred: &Cred, branch: &Branch, ino: u64) -> Result {
         return Ok(());
     }
     let node = RBTreeNode::new(ino, (), GFP_KERNEL_ACCOUNT)?;
-    let root = &branch.root.dentry;
+    let root = branch.root.dentry();
     let bytes = ino.to_be_bytes();
     let has_room = |list: &LowerDentry| -> Result<bool> {
         Ok(list.positive()?.size() <= i64::try_from(LIST_MAX - stored::NUMBER)?)
     };
-    match dirop::lookup_positive(root, stored::LIST)? {
+    match dirop::lookup_positive(root.dir()?, stored::LIST)? {
         Some(list) if has_room(&list)? => append(cred, branch, &list, &bytes)?,
         // Too many that are not forgotten.
         Some(_) => return Err(EXDEV),
@@ -567,7 +557,7 @@ fn remove_records(info: &SbInfo, dir: &Slot) -> Result {
         any |= remove(dir.branch(), dir.dentry(), &other.renamed.record_name)?;
     }
     match any {
-        true => durable::sync_dir(dir.path()),
+        true => durable::sync_dir(dir.path()?),
         false => Ok(()),
     }
 }
@@ -599,21 +589,21 @@ fn flush(cred: &Cred, branch: &Branch) -> Result {
         numbers.stale = false;
         stored::list(numbers.set.keys().copied())?
     };
-    let root = &branch.root.dentry;
+    let root = branch.root.dentry();
     cred.scope(|| {
         if bytes.is_empty() {
             return remove(branch, root, stored::LIST).map(drop);
         }
-        let Some(list) = dirop::lookup_positive(root, stored::LIST)? else {
+        let Some(list) = dirop::lookup_positive(root.dir()?, stored::LIST)? else {
             return store(cred, branch, root, stored::LIST, &bytes).map(drop);
         };
         // It has more than these: at each moment none is missing.
-        let file = KernelFile::write(branch.at(&list))?;
+        let file = KernelFile::write(branch.at(&list)?)?;
         file.write_at(&bytes, 0)?;
         let write = branch.want_write()?;
         Change::new()
             .size(i64::try_from(bytes.len())?)
-            .apply(write.to(branch.at(&list))?)?;
+            .apply(write.to(branch.at(&list)?)?)?;
         drop(write);
         file.sync()
     })

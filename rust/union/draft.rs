@@ -113,7 +113,7 @@ fn bottom(changes: &[Change]) -> Result<Option<&Wanted>> {
                 order.insert_within_capacity(at, wanted).map_err(|_| EIO)?;
             }
             Change::Remove(wanted) => {
-                order.retain(|other| !other.path.dentry.is(&*wanted.path.dentry));
+                order.retain(|other| !other.path.dentry().is(wanted.path.dentry()));
             }
             _ => {}
         }
@@ -276,7 +276,7 @@ impl<'a> Draft<'a> {
     /// Adds a branch. One that is a member of a mounted union is left as it is.
     pub(crate) fn add(&mut self, wanted: &Wanted, place: Place) -> Result {
         let at = self.position(wanted, place)?;
-        if let Some(member) = self.table.at_root(&wanted.path.dentry) {
+        if let Some(member) = self.table.at_root(wanted.path.dentry()) {
             if !self.remount() {
                 return Err(self.refuse(
                     wanted,
@@ -303,7 +303,7 @@ impl<'a> Draft<'a> {
         let moved = self
             .removed
             .iter()
-            .position(|branch| branch.root.dentry.is(&*wanted.path.dentry));
+            .position(|branch| branch.root.dentry().is(wanted.path.dentry()));
         let branch = match moved {
             Some(n) => {
                 let old = self.removed.get(n).ok_or(EIO)?.clone();
@@ -373,7 +373,7 @@ impl<'a> Draft<'a> {
             .table
             .order
             .iter()
-            .position(|branch| branch.root.dentry.is(&*wanted.path.dentry));
+            .position(|branch| branch.root.dentry().is(wanted.path.dentry()));
         if found.is_none() {
             if !self.remount() {
                 return Err(self.refuse(wanted, EINVAL, fmt!("is no branch")));
@@ -518,21 +518,21 @@ impl<'a> Draft<'a> {
         if !access.may_write() {
             return Ok(());
         }
-        if path.mount.sb_is_read_only() {
+        if path.mount().sb_is_read_only() {
             return Err(self.refuse(
                 wanted,
                 EINVAL,
                 fmt!("write permission for a read-only file system; use =ro"),
             ));
         }
-        if UNION_TYPES.contains(&path.mount.type_name().to_bytes()) {
+        if UNION_TYPES.contains(&path.mount().type_name().to_bytes()) {
             return Err(self.refuse(
                 wanted,
                 EINVAL,
                 fmt!("a union cannot be a writable branch, it has no names for whiteouts; use =ro"),
             ));
         }
-        path.mount
+        path.mount()
             .want_write()
             .map(drop)
             .map_err(|error| self.refuse(wanted, error, fmt!("its mount is read-only; use =ro")))
@@ -620,7 +620,7 @@ impl<'a> Draft<'a> {
             ));
         }
         self.check_directory(wanted)?;
-        let read_only_type = READ_ONLY_TYPES.contains(&path.mount.type_name().to_bytes());
+        let read_only_type = READ_ONLY_TYPES.contains(&path.mount().type_name().to_bytes());
         let access = wanted.spec.access.unwrap_or_else(|| {
             branch_spec::default_access(first, self.context.read_only(), read_only_type)
         });
@@ -636,12 +636,12 @@ impl<'a> Draft<'a> {
             work,
             plinks,
             renamed: Arc::new(renamed, GFP_KERNEL)?,
-            errors: Arc::new(WriteErrors::of(&path.mount), GFP_KERNEL_ACCOUNT)?,
+            errors: Arc::new(WriteErrors::of(path.mount()), GFP_KERNEL_ACCOUNT)?,
             identity: plink::identity(&root)?,
             id: self.new_id(),
             shown: path.clone(),
             fs: self.fs_of(wanted)?,
-            has_spaces: HAS_SPACES.contains(&path.mount.type_name().to_bytes()),
+            has_spaces: HAS_SPACES.contains(&path.mount().type_name().to_bytes()),
             root,
             access,
             told: Told::new(),
@@ -654,7 +654,7 @@ impl<'a> Draft<'a> {
     /// Refuses a directory that cannot be a branch of any kind.
     fn check_directory(&self, wanted: &Wanted) -> Result {
         let path = &wanted.path;
-        let fs_type = path.mount.type_name().to_bytes();
+        let fs_type = path.mount().type_name().to_bytes();
         if REFUSED_TYPES.contains(&fs_type) {
             return Err(self.refuse(
                 wanted,
@@ -664,7 +664,7 @@ impl<'a> Draft<'a> {
         }
         if self
             .mounted
-            .is_some_and(|sb| core::ptr::eq(sb.as_ptr(), path.mount.sb_ptr()))
+            .is_some_and(|sb| core::ptr::eq(sb.as_ptr(), path.mount().sb_ptr()))
         {
             return Err(self.refuse(
                 wanted,
@@ -672,7 +672,7 @@ impl<'a> Draft<'a> {
                 fmt!("is part of the union itself, it must be outside"),
             ));
         }
-        let depth = path.mount.stack_depth();
+        let depth = path.mount().stack_depth();
         if depth
             >= self
                 .mounted
@@ -694,13 +694,13 @@ impl<'a> Draft<'a> {
                 ),
             ));
         }
-        if path.dentry.is_unhashed() && !path.dentry.is_root() {
+        if path.dentry().is_unhashed() && !path.dentry().is_root() {
             return Err(self.refuse(wanted, EINVAL, fmt!("the directory was removed")));
         }
-        if path.mount.is_idmapped() {
+        if path.mount().is_idmapped() {
             return Err(self.refuse(wanted, EINVAL, fmt!("the mount is idmapped")));
         }
-        if path.dentry.folds_case() {
+        if path.dentry().folds_case() {
             return Err(self.refuse(
                 wanted,
                 EINVAL,
@@ -711,7 +711,7 @@ impl<'a> Draft<'a> {
             ));
         }
         for other in self.table.order.iter() {
-            let (a, b) = (&*path.dentry, &*other.root.dentry);
+            let (a, b) = (path.dentry(), other.root.dentry());
             if a.is_below(b) || b.is_below(a) {
                 return Err(self.refuse(
                     wanted,
@@ -739,11 +739,12 @@ impl<'a> Draft<'a> {
     fn fs_of(&mut self, wanted: &Wanted) -> Result<u16> {
         let path = &wanted.path;
         let known = Iterator::chain(self.table.order.iter(), self.removed.iter())
-            .find(|branch| core::ptr::eq(branch.root.mount.sb_ptr(), path.mount.sb_ptr()));
+            .find(|branch| core::ptr::eq(branch.root.mount().sb_ptr(), path.mount().sb_ptr()));
         if let Some(other) = known {
             return Ok(other.fs);
         }
-        let is_same = |home: &Wanted| core::ptr::eq(home.path.mount.sb_ptr(), path.mount.sb_ptr());
+        let is_same =
+            |home: &Wanted| core::ptr::eq(home.path.mount().sb_ptr(), path.mount().sb_ptr());
         if self.home.is_some_and(is_same) {
             return Ok(ino::HOME);
         }

@@ -55,7 +55,7 @@ impl OnDisk {
         match each(branch, object, dir) {
             // It cannot be synced by itself, or not opened for that.
             Err(error) if [EINVAL, EOPNOTSUPP, EACCES, EPERM].contains(&error) => {
-                io::sync_fs(branch.at(object))?;
+                io::sync_fs(branch.at(object)?)?;
             }
             other => other?,
         }
@@ -66,19 +66,19 @@ impl OnDisk {
 /// Syncs `object` and the directories on the way to it, one by one.
 fn each(branch: &Branch, object: &LowerDentry, dir: &ARef<LowerDentry>) -> Result {
     match object.positive()?.kind() {
-        Kind::Regular => KernelFile::read(branch.at(object))?.sync()?,
-        Kind::Dir => sync_dir(branch.at(object))?,
+        Kind::Regular => KernelFile::read(branch.at(object)?)?.sync()?,
+        Kind::Dir => sync_dir(branch.at(object)?)?,
         Kind::Special | Kind::Symlink => return Err(EINVAL),
     }
     let link = object.parent();
     if !link.is(&**dir) {
         // It is a pseudo-link, and the name in `dir` another one.
-        sync_dir(branch.at(&link))?;
+        sync_dir(branch.at(&link)?)?;
     }
     // The directory of the branch may be as new as all in it.
     let mut next = dir.clone();
     loop {
-        sync_dir(branch.at(&next))?;
+        sync_dir(branch.at(&next)?)?;
         if next.is_root() {
             return Ok(());
         }
@@ -95,7 +95,7 @@ pub(crate) fn sync_dir(dir: PathRef<'_>) -> Result {
 pub(crate) fn in_order(branch: &Branch, dir: &LowerDentry) -> Result {
     // btrfs, and overlayfs, which may lie on it.
     if branch.has_spaces {
-        sync_dir(branch.at(dir))?;
+        sync_dir(branch.at(dir)?)?;
     }
     Ok(())
 }

@@ -401,7 +401,7 @@ impl<'a> Found<'a> {
             let branch = branch_of(info.table(), object)?;
             (branch.clone(), Trust::of(info, branch, object))
         };
-        let root = branch.at(&branch.root.dentry);
+        let root = branch.root.here();
         let Part { kind, words } = object.object;
         let lower = export::decode(root, kind, words)?;
         let hint = match &object.dir {
@@ -489,7 +489,7 @@ impl<'a> Found<'a> {
     fn way(&self, name: &LowerDentry) -> Result<(ARef<Dentry>, KVec<KVec<u8>>)> {
         let mut names = KVec::new();
         let mut here: ARef<LowerDentry> = name.into();
-        while !here.is(&*self.branch.root.dentry) {
+        while !here.is(self.branch.root.dentry()) {
             if here.is_root() || io::killed() {
                 return Err(if here.is_root() { ESTALE } else { EINTR });
             }
@@ -546,7 +546,7 @@ impl<'a> Found<'a> {
 
     /// Where `name` is; `None` if that says nothing about where the object is.
     fn place_of(&self, name: &LowerDentry) -> Option<Place> {
-        let root = &self.branch.root.dentry;
+        let root = self.branch.root.dentry();
         if name.is_below(&**root) {
             let work = self.branch.work.as_ref();
             // Names of the object may be on other branches.
@@ -670,7 +670,7 @@ fn named(
     })?;
     let mut differs = false;
     for (name, number) in Iterator::chain(matches.iter(), samples.iter()) {
-        let Some(found) = dirop::lookup_positive(dir, name)? else {
+        let Some(found) = dirop::lookup_positive(dir.dir()?, name)? else {
             continue;
         };
         if dirop::same_inode(&found, inode) {
@@ -693,7 +693,7 @@ fn named(
         if io::killed() {
             return Err(EINTR);
         }
-        if let Some(found) = dirop::lookup_positive(dir, name)? {
+        if let Some(found) = dirop::lookup_positive(dir.dir()?, name)? {
             if dirop::same_inode(&found, inode) {
                 return Ok(Some(found));
             }
@@ -720,7 +720,7 @@ fn search(
     let mut left = most;
     let mut found = KVVec::new();
     let mut dirs = KVVec::new();
-    dirs.push(branch.root.dentry.clone(), GFP_KERNEL_ACCOUNT)?;
+    dirs.push(branch.root.dentry().clone(), GFP_KERNEL_ACCOUNT)?;
     while let Some(dir) = dirs.pop() {
         let mut wanted = KVVec::new();
         let mut full = false;
@@ -741,7 +741,7 @@ fn search(
             if io::killed() {
                 return Err(EINTR);
             }
-            let Some(child) = dirop::lookup_positive(&dir, name)? else {
+            let Some(child) = dirop::lookup_positive(dir.dir()?, name)? else {
                 continue;
             };
             if dirop::same_inode(&child, inode) {
@@ -766,7 +766,7 @@ fn each_child(
     dir: &LowerDentry,
     f: &mut dyn FnMut(&[u8], u64, u8) -> Result,
 ) -> Result {
-    KernelFile::dir(branch.at(dir), true)?.each_entry(&mut |name, number, kind| {
+    KernelFile::dir(branch.at(dir)?, true)?.each_entry(&mut |name, number, kind| {
         if io::killed() {
             return Err(EINTR);
         }
@@ -824,7 +824,7 @@ fn resolve(sb: &SuperBlock, object: &Object<'_>) -> Result<ARef<Dentry>> {
     let info = sb.data();
     info.moves.used.store(true, Release);
     let found = info.cred.scope(|| Found::new(sb, object))?;
-    if found.lower.is(&*found.branch.root.dentry) {
+    if found.lower.is(found.branch.root.dentry()) {
         return sb.root().ok_or(ESTALE);
     }
     if let Some(dentry) = found.cached()? {

@@ -129,7 +129,7 @@ fn watched(table: &BranchTable) -> Result<KVec<Watched>> {
 
 /// What is told about a branch.
 fn ask(branch: &Branch, index: i16) -> Result<Stbr> {
-    let stat = Statfs::of(branch.at(&branch.root.dentry))?;
+    let stat = Statfs::of(branch.root.here())?;
     Ok(Stbr {
         id: i16::try_from(branch.id.number())?,
         index,

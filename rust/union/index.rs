@@ -188,7 +188,7 @@ impl DirIndex {
                     entries: cover == Cover::All,
                     whiteouts: access.honours_whiteouts(),
                 };
-                KernelFile::dir(slot.path(), true)?.each_entry(&mut |name, _, _| match name {
+                KernelFile::dir(slot.path()?, true)?.each_entry(&mut |name, _, _| match name {
                     b"." | b".." => Ok(()),
                     _ => names.push(i, name, wanted),
                 })?;

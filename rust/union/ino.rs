@@ -265,7 +265,7 @@ impl InoTable {
     #[cold]
     fn further_space(&self, branch: &Branch, lower: &LowerDentry) -> Result<u16> {
         let fs = branch.fs;
-        let device = attr::device(branch.at(lower))?;
+        let device = attr::device(branch.at(lower)?)?;
         let mut spaces = self.spaces.lock();
         let found = Iterator::find(&mut spaces.known.iter(), |known| {
             known.fs == fs && known.device == device
@@ -289,7 +289,7 @@ impl InoTable {
     /// asked for may be no object of the union.
     pub(crate) fn known(&self, branch: &Branch, lower: &LowerDentry) -> Result<Option<u64>> {
         let space = if branch.has_spaces {
-            let device = attr::device(branch.at(lower))?;
+            let device = attr::device(branch.at(lower)?)?;
             let spaces = self.spaces.lock();
             let seen = |space: &&Space| space.fs == branch.fs && space.device == device;
             match spaces.known.iter().find(seen) {
@@ -339,7 +339,7 @@ impl InoTable {
     pub(crate) fn begin(&self, table: &BranchTable) -> Result {
         for branch in table.order.iter().rev() {
             self.claim(branch.fs);
-            self.space(branch, &branch.root.dentry)?;
+            self.space(branch, branch.root.dentry())?;
         }
         Ok(())
     }

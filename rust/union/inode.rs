@@ -382,7 +382,7 @@ impl Inode {
         let top = stack.top();
         // Where times are coarse, two changes within one tick may look like one.
         stack.top_inode().watch();
-        self.copy_attr(stack.top_inode(), top.branch().root.mount.idmap());
+        self.copy_attr(stack.top_inode(), top.branch().root.mount().idmap());
         self.copy_flags(stack.top_inode());
         if !self.is_plinked() {
             let hidden = self.data().hidden.load(Relaxed);
@@ -397,7 +397,7 @@ impl Inode {
         let stack = self.stack()?;
         let lower = stack.top_inode();
         if self.differs_by_write(lower) {
-            self.copy_changed_attr(lower, stack.top().branch().root.mount.idmap());
+            self.copy_changed_attr(lower, stack.top().branch().root.mount().idmap());
         }
         Ok(())
     }
@@ -451,7 +451,7 @@ impl Inode {
             self.sb()
                 .data()
                 .cred
-                .scope(|| Change::new().modified().apply(write.to(top.path())?))?;
+                .scope(|| Change::new().modified().apply(write.to(top.path()?)?))?;
             drop(write);
             Ok(())
         };
@@ -534,7 +534,7 @@ impl Inode {
             self.sb()
                 .data()
                 .cred
-                .scope(|| Change::new().changed().apply(write.to(top.path())?))?;
+                .scope(|| Change::new().changed().apply(write.to(top.path()?)?))?;
             drop(write);
             // A server need not do what it is told.
             Ok(top.inode()?.change_time() != before)
@@ -630,7 +630,7 @@ fn get_dir(sb: &SuperBlock, top: Slot, rest: KVec<Slot>) -> Result<ARef<Inode>> 
     )?;
     match (found, stack) {
         (Got::New(new), _) => {
-            let inode = new.finish(lower_inode, branch.root.mount.idmap(), nlink);
+            let inode = new.finish(lower_inode, branch.root.mount().idmap(), nlink);
             notify::watch(&inode)?;
             Ok(inode)
         }
@@ -725,7 +725,7 @@ fn get_other(sb: &SuperBlock, found: Slot) -> Result<ARef<Inode>> {
                 let now = plink::resolve(info, &found)?;
                 let now = now.as_ref().map_or(&found, |known| &known.slot);
                 if now.dentry().is(&**slot.dentry()) {
-                    let idmap = slot.branch().root.mount.idmap();
+                    let idmap = slot.branch().root.mount().idmap();
                     return Ok(new.finish(lower_inode, idmap, nlink));
                 }
             }
@@ -790,7 +790,7 @@ pub(crate) fn get_root(sb: &SuperBlock, slots: Slots) -> Result<ARef<Inode>> {
     };
     match Inode::get(sb, ino::ROOT, |_| false, fill)? {
         Got::New(new) => {
-            let inode = new.finish(lower_inode, branch.root.mount.idmap(), nlink);
+            let inode = new.finish(lower_inode, branch.root.mount().idmap(), nlink);
             notify::watch(&inode)?;
             Ok(inode)
         }

@@ -57,7 +57,7 @@ fn open_slot(file: &File<Union>, slot: &Slot) -> Result<ARef<BackingFile>> {
         // A branch that is not ours to write keeps its access times, too.
         flags |= O_NOATIME;
     }
-    BackingFile::open(file, flags, slot.path(), &file.inode().sb().data().cred)
+    BackingFile::open(file, flags, slot.path()?, &file.inode().sb().data().cred)
 }
 
 /// How often the copy may be another one by the time that it is open.
@@ -108,7 +108,7 @@ fn is_cut_first(file: &File<Union>, stack: &Stack) -> Result<bool> {
 /// a file that is cut first. The next use finds the copy on top, and opens that.
 fn open_original(file: &File<Union>, slot: &Slot) -> Result<ARef<BackingFile>> {
     let flags = file.open_flags() & !O_ACCMODE | O_NOATIME;
-    BackingFile::open(file, flags, slot.path(), &file.inode().sb().data().cred)
+    BackingFile::open(file, flags, slot.path()?, &file.inode().sb().data().cred)
 }
 
 impl Operations for Union {

@@ -206,12 +206,12 @@ fn open_branch(file: &File<Union>, arg: usize) -> Result<isize> {
         return Err(EINVAL);
     }
     let branch = writable_branch(file.inode(), id)?;
-    if !file.allows_all_of(&branch.root.mount) {
+    if !file.allows_all_of(branch.root.mount()) {
         return Err(EPERM);
     }
     // The private mount ends at the branch's root: `..` leads nowhere, not even for somebody who
     // has nothing but this union.
     ioctl::give(flags, || {
-        KernelFile::dir_for_user(branch.at(&branch.root.dentry), flags)
+        KernelFile::dir_for_user(branch.root.here(), flags)
     })
 }

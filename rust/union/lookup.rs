@@ -119,7 +119,7 @@ pub(crate) fn probe_known(
                 let dentry = if is_mark && !slot.branch().access.honours_whiteouts() {
                     None
                 } else {
-                    dirop::lookup(slot.dentry(), name)?
+                    dirop::lookup(slot.dentry().dir()?, name)?
                 };
                 let what = match &dentry {
                     Some(dentry) if dentry.is_dir() => {
@@ -201,7 +201,7 @@ pub(crate) fn probe_known(
 
 /// Whether `dir` has the mark `name`. `EIO` if it is not a regular file.
 fn mark(dir: &LowerDentry, name: &[u8]) -> Result<Marks> {
-    match dirop::lookup_positive(dir, name)? {
+    match dirop::lookup_positive(dir.dir()?, name)? {
         None => Ok(Marks::Absent),
         Some(found)
             if found

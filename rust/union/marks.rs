@@ -100,7 +100,7 @@ impl Marks {
             return Ok(true);
         }
         let mut marked = false;
-        KernelFile::dir(slot.path(), true)?.each_entry(&mut |name, _, _| {
+        KernelFile::dir(slot.path()?, true)?.each_entry(&mut |name, _, _| {
             marked |= whname::is_reserved(name);
             Ok(())
         })?;

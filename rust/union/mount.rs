@@ -229,7 +229,7 @@ impl Draft<'_> {
     /// `trunc_xino=`: there is no table, but the branch must be one.
     fn truncate(&self, wanted: &Wanted) -> Result {
         self.only_mounted("trunc_xino")?;
-        if self.table.at_root(&wanted.path.dentry).is_none() {
+        if self.table.at_root(wanted.path.dentry()).is_none() {
             return Err(self.refuse(wanted, EINVAL, fmt!("is no branch")));
         }
         Ok(())
@@ -320,11 +320,11 @@ impl Operations for Union {
         let top = order.first().ok_or(EINVAL)?;
         let depth = order
             .iter()
-            .map(|branch| branch.root.mount.stack_depth())
+            .map(|branch| branch.root.mount().stack_depth())
             .max()
             .unwrap_or(0)
             .saturating_add(1);
-        let limits = top.root.mount.limits();
+        let limits = top.root.mount().limits();
         let revalidate = outcome.shape.settings.udba != Udba::None;
         let as_aufs = context.type_name().to_bytes() == b"aufs";
         let maintenance = Registered::new(global, si)?;

@@ -137,7 +137,7 @@ fn remove(dentry: &Dentry, inode: &Inode, source: &Slot) -> Result {
         .scope(|| OnDisk::bring(copy.branch(), copy.dentry(), home.dentry()))?;
     let write = branch.want_write()?;
     info.cred.scope(|| {
-        let removing = match Removing::new(dir.path(), &name, &write) {
+        let removing = match Removing::new(dir.path()?, &name, &write) {
             // Somebody else who opened it was first.
             Err(error) if error == ENOENT => return Ok(()),
             other => other?,

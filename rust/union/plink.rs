@@ -292,7 +292,7 @@ pub(crate) fn part_numbers(sb: &SuperBlock, found: &Slot) -> Result {
 /// The object with the number `ino` of a branch, in the number space of the branch's root.
 fn numbered(info: &SbInfo, branch: &Branch, ino: u64) -> Result<Lower> {
     Ok(Lower {
-        space: info.ino.space(branch, &branch.root.dentry)?,
+        space: info.ino.space(branch, branch.root.dentry())?,
         number: ino,
     })
 }
@@ -372,7 +372,7 @@ fn noted<'a>(info: &'a SbInfo, slot: &Slot) -> Result<Option<(&'a Arc<Branch>, E
 fn file_of(branch: &Branch, entry: &Entry) -> Result<Option<ARef<LowerDentry>>> {
     let dir = branch.plinks.dir.as_ref().ok_or(EIO)?;
     let name = whname::plink(entry.number, entry.file.ino)?;
-    let found = dirop::lookup_positive(dir, &name)?;
+    let found = dirop::lookup_positive(dir.dir()?, &name)?;
     Ok(found.filter(|found| found.inode().is_some_and(|inode| entry.is(inode))))
 }
 
@@ -402,7 +402,7 @@ pub(crate) fn add(
     let room = Room::new()?;
     let note = match origin::of(info.table(), source)? {
         Some(origin) => put(
-            write.to(branch.at(copy))?,
+            write.to(branch.at(copy)?)?,
             Note {
                 what: What::Copy,
                 origin,
@@ -416,7 +416,7 @@ pub(crate) fn add(
         info.plinks.keep(inode)?;
     }
     let name = whname::plink(inode.ino(), file.ino)?;
-    let dir = branch.at(&branch.work()?.plinks);
+    let dir = branch.at(&branch.work()?.plinks)?;
     let make = || -> Result<Option<ARef<LowerDentry>>> {
         let creating = match Creating::new(dir, name.as_bytes(), write) {
             // The numbers were used before, by a union that is unmounted.
@@ -430,7 +430,7 @@ pub(crate) fn add(
             Ok(_) => {
                 Removing::new(dir, name.as_bytes(), write)?.unlink()?;
                 // The copy's object has counted it.
-                attr::sync(branch.at(copy))?;
+                attr::sync(branch.at(copy)?)?;
                 Ok(None)
             }
             Err(error) if NO_LINKS.contains(&error) => Ok(None),
@@ -443,7 +443,7 @@ pub(crate) fn add(
     }
     let Some(link) = made? else {
         if note.is_some() {
-            xattr::remove(write.to(branch.at(copy))?, XATTR)?;
+            xattr::remove(write.to(branch.at(copy)?)?, XATTR)?;
         }
         return Ok(None);
     };
@@ -511,7 +511,7 @@ fn drop_file(branch: &Branch, entry: &Entry, write: &WriteAccess<'_>) {
 fn drop_name(branch: &Branch, number: u64, file: u64, write: &WriteAccess<'_>) {
     let result = || -> Result {
         let name = whname::plink(number, file)?;
-        let dir = branch.at(&branch.work()?.plinks);
+        let dir = branch.at(&branch.work()?.plinks)?;
         match Removing::new(dir, name.as_bytes(), write).and_then(Removing::unlink) {
             // A tool was faster.
             Err(error) if error == ENOENT => Ok(()),
@@ -582,7 +582,7 @@ fn set_names(inode: &Inode, names: Names, write: &WriteAccess<'_>) -> Result {
         names,
         ..entry.note
     };
-    xattr::set(write.to(top.path())?, XATTR, &note.encode(), 0)?;
+    xattr::set(write.to(top.path()?)?, XATTR, &note.encode(), 0)?;
     plinks.set_names(&note.origin, names, true);
     Ok(())
 }
@@ -641,7 +641,7 @@ fn flush(cred: &Cred, branch: &Branch) -> Result {
         while let Some(entry) = plinks.next_unstored() {
             let note = &entry.note;
             if let Some(file) = file_of(branch, &entry)? {
-                xattr::set(write.to(branch.at(&file))?, XATTR, &note.encode(), 0)?;
+                xattr::set(write.to(branch.at(&file)?)?, XATTR, &note.encode(), 0)?;
             }
             plinks.set_names(&note.origin, note.names, true);
         }
@@ -666,7 +666,7 @@ pub(crate) fn hide(inode: &Inode, left: u32, branch: &Branch) -> Result<bool> {
                     ..entry.note
                 };
                 let done = match branch.try_write() {
-                    Ok(Some(write)) => put(write.to(branch.at(&file))?, note)?.is_some(),
+                    Ok(Some(write)) => put(write.to(branch.at(&file)?)?, note)?.is_some(),
                     // As in `settle`.
                     Ok(None) => false,
                     Err(error) if error == EROFS => false,
@@ -690,17 +690,17 @@ pub(crate) fn hide(inode: &Inode, left: u32, branch: &Branch) -> Result<bool> {
         };
         let room = Room::new()?;
         let work = branch.work()?;
-        let orphans = branch.at(&work.orphans);
+        let orphans = branch.at(&work.orphans)?;
         let temp = info.temp_name(b"plink")?;
         let write = branch.want_write()?;
         let made = Creating::new(orphans, &temp, &write)?.create(0o600)?;
         let publish = || -> Result<Option<File>> {
-            if put(write.to(branch.at(&made))?, note)?.is_none() {
+            if put(write.to(branch.at(&made)?)?, note)?.is_none() {
                 return Ok(None);
             }
             let file = File::of(made.inode().ok_or(EIO)?);
             let name = whname::plink(inode.ino(), file.ino)?;
-            let links = branch.at(&work.plinks);
+            let links = branch.at(&work.plinks)?;
             Renaming::new((orphans, &temp), (links, &name), 0, &write)?.commit()?;
             Ok(Some(file))
         };

@@ -105,7 +105,7 @@ impl Instance {
             let index = i16::try_from(index)?;
             if index >= from {
                 return Ok(Some(Instance {
-                    file: info.cred.scope(|| KernelFile::dir(slot.path(), true))?,
+                    file: info.cred.scope(|| KernelFile::dir(slot.path()?, true))?,
                     index,
                     marks: slot.branch().access.honours_whiteouts(),
                 }));
@@ -241,7 +241,7 @@ fn number(file: &File<Union>, entry: &RduEntry, at: usize) -> Result<u64> {
             return Ok(file.dentry().parent().object()?.ino());
         }
         let instance = dir.slot_on(branch.id)?;
-        let place = instance.map_or(&branch.root.dentry, |slot| slot.dentry());
+        let place = instance.map_or(branch.root.dentry(), |slot| slot.dentry());
         let lower = Lower {
             space: info.ino.space(branch, place)?,
             number: entry.ino,
@@ -261,7 +261,7 @@ fn number(file: &File<Union>, entry: &RduEntry, at: usize) -> Result<u64> {
     };
     let found = info
         .cred
-        .scope(|| dirop::lookup_positive(slot.dentry(), &name))?;
+        .scope(|| dirop::lookup_positive(slot.dentry().dir()?, &name))?;
     match found.as_ref().and_then(|found| found.inode()) {
         Some(found) if found.ino() == entry.ino => info.ino.number(lower),
         _ => Ok(0),

@@ -136,7 +136,7 @@ const DOTS: i64 = 2;
 /// Opens the instance `slot` for listing.
 fn open_slot(slot: &Slot) -> Result<KernelFile> {
     let keep_atime = slot.branch().access.perm != Perm::Rw;
-    KernelFile::dir(slot.path(), keep_atime)
+    KernelFile::dir(slot.path()?, keep_atime)
 }
 
 /// Reads the names in all instances. The mounter's credentials are in force.
@@ -149,7 +149,7 @@ fn layers(info: &SbInfo, stack: &Stack) -> Result<KVec<Layer>> {
             return Err(ENOKEY);
         }
         let mut listing = Names::new();
-        let read = KernelFile::dir(slot.path(), true).and_then(|dir| {
+        let read = KernelFile::dir(slot.path()?, true).and_then(|dir| {
             dir.each_entry(&mut |name, ino, dtype| {
                 if name == b"." || name == b".." {
                     Ok(())
@@ -224,7 +224,7 @@ fn believed(inode: &Inode, stack: &Stack, read: Instant<Monotonic>) -> bool {
     let seconds = inode.sb().data().settings().rdcache;
     let fixed = |slot: &Slot| {
         let branch = slot.branch();
-        branch.access.perm == Perm::Rr || branch.root.mount.sb_is_read_only()
+        branch.access.perm == Perm::Rr || branch.root.mount().sb_is_read_only()
     };
     seconds != 0
         && (stack.iter().all(fixed) || read.elapsed() < Delta::from_secs(i64::from(seconds)))
@@ -431,7 +431,7 @@ impl Operations for Union {
         for slot in inode.stack()?.iter() {
             // What was made before it became read-only may be on no disk yet.
             if slot.branch().was_written {
-                f(cred.scope(|| KernelFile::dir(slot.path(), true))?)?;
+                f(cred.scope(|| KernelFile::dir(slot.path()?, true))?)?;
             }
         }
         Ok(())

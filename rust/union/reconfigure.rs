@@ -662,7 +662,7 @@ impl Found<'_> {
         } = outcome;
         made.keep();
         if let Some(top) = shape.table.order.first() {
-            sb.set_limits(top.root.mount.limits());
+            sb.set_limits(top.root.mount().limits());
         }
         let checked = shape.settings.udba != Udba::None;
         let rewatch = shape.settings.udba != info.settings().udba;

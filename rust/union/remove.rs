@@ -121,7 +121,7 @@ pub(crate) fn unlink(dir: &Inode, entry: Entry<'_, Union>) -> Result {
         plink::goes(inode, write);
         // One reference is the plan's.
         let_go(inode, slot.branch(), instance, 1);
-        let removing = Removing::new(slot.path(), entry.name, write)?;
+        let removing = Removing::new(slot.path()?, entry.name, write)?;
         same(&removing, instance)?;
         removing.unlink()
     })?;
@@ -144,7 +144,7 @@ const STATELESS: [&[u8]; 3] = [b"nfs", b"nfs4", b"afs"];
 ///
 /// `inode` goes on with an instance without a name, as on other file systems.
 pub(crate) fn let_go(inode: &Inode, branch: &Branch, instance: &LowerDentry, held: usize) {
-    if !instance.is_remote() || !STATELESS.contains(&branch.root.mount.type_name().to_bytes()) {
+    if !instance.is_remote() || !STATELESS.contains(&branch.root.mount().type_name().to_bytes()) {
         return;
     }
     let own = inode
@@ -174,7 +174,7 @@ pub(crate) fn rmdir(dir: &Inode, entry: Entry<'_, Union>) -> Result {
         let Some(instance) = &removal.instance else {
             return Ok(());
         };
-        let removing = Removing::new(slot.path(), entry.name, write)?;
+        let removing = Removing::new(slot.path()?, entry.name, write)?;
         same(&removing, instance)?;
         match removing.rmdir() {
             // It holds marks, or names after all.

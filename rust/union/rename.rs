@@ -79,6 +79,7 @@ struct End<'a> {
     parent: &'a Dentry,
     dentry: &'a Dentry,
     name: &'a [u8],
+    entry: Entry<'a, Union>,
 }
 
 impl<'a> End<'a> {
@@ -88,6 +89,7 @@ impl<'a> End<'a> {
             parent: entry.parent,
             dentry: entry.dentry,
             name: entry.name,
+            entry,
         }
     }
 }
@@ -197,7 +199,7 @@ pub(crate) fn rename(
         // The device node that is left belongs to the caller.
         copyup::share_inherited(from.dir, old, &write)?;
         info.cred
-            .scope_for_creation(from.dir, from.dentry, DEVICE, idmap, work)
+            .scope_for_creation(from.dir, &from.entry, DEVICE, idmap, work)
     } else {
         info.cred.scope(work)
     }?;
@@ -460,8 +462,8 @@ impl Job<'_> {
     ) -> Result {
         let go = || -> Result {
             let renaming = Renaming::new(
-                (self.old.path(), self.from.name),
-                (self.new.path(), self.to.name),
+                (self.old.path()?, self.from.name),
+                (self.new.path()?, self.to.name),
                 self.flags & WHITEOUT,
                 self.write,
             )?;
@@ -498,7 +500,7 @@ impl Job<'_> {
         }
         let slot = self.instance(victim)?;
         settle(victim, slot.branch(), room);
-        let result = whiteout::remove_marks(slot.path(), self.write).and_then(|()| go());
+        let result = whiteout::remove_marks(slot.path()?, self.write).and_then(|()| go());
         let undo = || -> Result {
             // A mark for all that are gone.
             if result.is_err() {
@@ -548,8 +550,8 @@ impl Job<'_> {
             }
         }
         let renaming = Renaming::new(
-            (self.old.path(), self.from.name),
-            (self.new.path(), self.to.name),
+            (self.old.path()?, self.from.name),
+            (self.new.path()?, self.to.name),
             EXCHANGE,
             self.write,
         )?;

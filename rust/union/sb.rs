@@ -152,7 +152,7 @@ impl Shape {
     /// that are not local.
     pub(crate) fn is_remote(&self) -> bool {
         let mut branches = self.table.order.iter();
-        branches.any(|branch| branch.root.dentry.is_remote())
+        branches.any(|branch| branch.root.dentry().is_remote())
     }
 
     /// Whether a branch wants its objects copied when they are opened.
@@ -258,7 +258,7 @@ impl SbInfo {
 pub(crate) fn root_slots(table: &BranchTable) -> Result<Slots> {
     let mut slots = Slots::new();
     for branch in table.order.iter() {
-        let root = &branch.root.dentry;
+        let root = branch.root.dentry();
         slots.push(Slot::new(branch.clone(), root.clone()))?;
         if whiteout::hides_below(branch, root, whname::OPAQUE)? {
             break;
@@ -278,7 +278,7 @@ impl Operations for Union {
         let info = dentry.sb().data();
         let order = &info.table().order;
         let top = order.first().ok_or(EIO)?;
-        let mut total = Statfs::of(top.at(&top.root.dentry))?;
+        let mut total = Statfs::of(top.root.here())?;
         if info.settings().sum {
             for (i, branch) in order.iter().enumerate() {
                 // Each file system counts once.
@@ -287,7 +287,7 @@ impl Operations for Union {
                     .take(i.max(1))
                     .any(|other| other.fs == branch.fs)
                 {
-                    total.add(&Statfs::of(branch.at(&branch.root.dentry))?);
+                    total.add(&Statfs::of(branch.root.here())?);
                 }
             }
         }
@@ -313,7 +313,7 @@ impl Operations for Union {
         let mut result = Ok(());
         for branch in written {
             // One that fails does not keep the others from being written.
-            if let Err(error) = io::sync_fs(branch.at(&branch.root.dentry)) {
+            if let Err(error) = io::sync_fs(branch.root.here()) {
                 result = Err(error);
             }
         }

@@ -18,10 +18,7 @@ use super::branch::{
 };
 use crate::fs::{
     once::load_acquire,
-    path::{
-        Path,
-        PathRef, //
-    },
+    path::Path,
     sb::random_id,
     xattr, //
 };
@@ -59,12 +56,8 @@ impl BranchKey {
     /// The key of the branch at `root`; `None` if it has none and is not written. The mounter's
     /// credentials are in force.
     pub(crate) fn load(root: &Path, access: &Access) -> Result<Option<Arc<Self>>> {
-        let at = PathRef {
-            mount: &root.mount,
-            dentry: &root.dentry,
-        };
         let mut value = [0; 16];
-        let (key, stored) = match xattr::get(at, XATTR, &mut value) {
+        let (key, stored) = match xattr::get(root.here(), XATTR, &mut value) {
             Ok(16) => {
                 let [low, high] = [0, 8].map(|at| {
                     let half = value.get(at..).and_then(|rest| rest.first_chunk());
@@ -97,7 +90,7 @@ impl BranchKey {
         for (to, from) in value.iter_mut().zip(halves.iter().flatten()) {
             *to = *from;
         }
-        let root = branch.at(&branch.root.dentry);
+        let root = branch.root.here();
         let stored = branch
             .want_write()
             .and_then(|write| xattr::set(write.to(root)?, XATTR, &value, 0));

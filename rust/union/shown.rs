@@ -143,7 +143,7 @@ impl Print {
     /// The same, if each change of names from now on is sure to make another one.
     pub(crate) fn lasting(stack: &Stack) -> Result<Option<Self>> {
         for slot in stack.iter() {
-            let fixed = slot.branch().root.mount.sb_is_read_only();
+            let fixed = slot.branch().root.mount().sb_is_read_only();
             if !slot.inode()?.watch() && !fixed {
                 return Ok(None);
             }

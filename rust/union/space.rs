@@ -125,7 +125,7 @@ impl Space {
 
 /// The bytes that are free on `branch` for everybody; none if it cannot tell.
 fn free_bytes(branch: &Branch) -> u64 {
-    match Statfs::of(branch.at(&branch.root.dentry)) {
+    match Statfs::of(branch.root.here()) {
         Ok(stat) => stat.blocks_available.saturating_mul(stat.block_size),
         Err(error) => {
             warn_limited!("cannot measure the free space of a branch: {:?}\n", error);

@@ -84,7 +84,7 @@ fn bounds(dir: &Dentry, name: Option<&[u8]>, facts: &[create::Branch]) -> Result
     };
     let opaque = |inode: &Inode| {
         topmost(inode, |slot| {
-            Ok(dirop::lookup_positive(slot.dentry(), whname::OPAQUE)?.is_some())
+            Ok(dirop::lookup_positive(slot.dentry().dir()?, whname::OPAQUE)?.is_some())
         })
     };
     let mut bounds = create::Bounds {
@@ -283,7 +283,7 @@ fn fits(dir: &Dentry, branch: &Branch) -> Result<bool> {
             return Ok(false);
         }
         if let Some(slot) = parent.object()?.slot_on(branch.id)? {
-            let found = dirop::lookup_positive(slot.dentry(), &missing.name()?)?;
+            let found = dirop::lookup_positive(slot.dentry().dir()?, &missing.name()?)?;
             // A directory is its own instance, which somebody promotes at this very moment.
             return Ok(found.is_none_or(|found| found.is_dir()));
         }

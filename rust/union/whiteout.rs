@@ -57,7 +57,7 @@ const DIR_MODE: u16 = 0o700;
 
 /// Makes the mark `name` in `dir`.
 fn make_mark(branch: &Branch, dir: &LowerDentry, name: &[u8], write: &WriteAccess<'_>) -> Result {
-    let at = branch.at(dir);
+    let at = branch.at(dir)?;
     if let Some(base) = &branch.work()?.base {
         match Creating::new(at, name, write)?.link(base) {
             Ok(_) => return Ok(()),
@@ -87,12 +87,12 @@ pub(crate) fn create(
 
 /// Whether `dir` has a whiteout of `name`.
 pub(crate) fn exists(dir: &LowerDentry, name: &[u8]) -> Result<bool> {
-    Ok(dirop::lookup_positive(dir, &whname::whiteout(name)?)?.is_some())
+    Ok(dirop::lookup_positive(dir.dir()?, &whname::whiteout(name)?)?.is_some())
 }
 
 /// Whether `dir` has the mark `name`, and the branch is one whose marks count.
 pub(crate) fn hides_below(branch: &Branch, dir: &LowerDentry, name: &[u8]) -> Result<bool> {
-    Ok(branch.access.honours_whiteouts() && dirop::lookup_positive(dir, name)?.is_some())
+    Ok(branch.access.honours_whiteouts() && dirop::lookup_positive(dir.dir()?, name)?.is_some())
 }
 
 /// Removes the whiteout of `name` from `dir`. Fine if there is none.
@@ -103,7 +103,7 @@ pub(crate) fn remove(
     write: &WriteAccess<'_>,
 ) -> Result {
     let whiteout = whname::whiteout(name)?;
-    let removing = Removing::new(branch.at(dir), &whiteout, write);
+    let removing = Removing::new(branch.at(dir)?, &whiteout, write);
     match removing.and_then(Removing::unlink_regardless) {
         Err(error) if error == ENOENT => Ok(()),
         other => other,
@@ -134,7 +134,7 @@ pub(crate) fn remove_dir(
     let temp = info.temp_name(name)?;
     let orphans = &branch.work()?.orphans;
     let move_to = |home: &LowerDentry| {
-        Renaming::new((branch.at(dir), name), (branch.at(home), &temp), 0, write)?
+        Renaming::new((branch.at(dir)?, name), (branch.at(home)?, &temp), 0, write)?
             .of(object)?
             .commit()
     };
@@ -144,11 +144,11 @@ pub(crate) fn remove_dir(
     };
     let home = if in_place { dir } else { orphans };
     // The kernel thread opens no file: it would be closed some time after the work is done.
-    match names(branch.at(&moved)) {
+    match names(branch.at(&moved)?) {
         Ok(marks) if !marks.iter().all(|mark| whname::is_reserved(mark)) => {
             // Somebody put a name there while it was still in its place.
             const NOREPLACE: u32 = 1;
-            let (from, to) = ((branch.at(home), &*temp), (branch.at(dir), name));
+            let (from, to) = ((branch.at(home)?, &*temp), (branch.at(dir)?, name));
             Renaming::new(from, to, NOREPLACE, write)?
                 .of(object)?
                 .commit()?;
@@ -212,11 +212,11 @@ impl Aside {
     /// Removes it, in this task.
     fn remove_now(&self, write: &WriteAccess<'_>) {
         let result = || -> Result {
-            let at = self.branch.at(&self.dir);
+            let at = self.branch.at(&self.dir)?;
             for mark in self.marks.iter() {
                 remove_mark(at, mark, DEPTH, write)?;
             }
-            Removing::new(self.branch.at(&self.home), &self.temp, write)?.rmdir()
+            Removing::new(self.branch.at(&self.home)?, &self.temp, write)?.rmdir()
         };
         if let Err(error) = result() {
             cannot_remove(&self.temp, error);
@@ -244,10 +244,10 @@ pub(crate) fn purge(
 ) {
     let result = || -> Result {
         if object.is_dir() {
-            remove_marks(branch.at(object), write)?;
-            Removing::new(branch.at(home), name, write)?.rmdir()
+            remove_marks(branch.at(object)?, write)?;
+            Removing::new(branch.at(home)?, name, write)?.rmdir()
         } else {
-            Removing::new(branch.at(home), name, write)?.unlink()
+            Removing::new(branch.at(home)?, name, write)?.unlink()
         }
     };
     if let Err(error) = result() {
@@ -329,10 +329,7 @@ fn remove_mark(dir: PathRef<'_>, name: &[u8], depth: usize, write: &WriteAccess<
     let left: ARef<LowerDentry> = child.into();
     drop(removing);
     let depth = depth.checked_sub(1).ok_or(ENOTEMPTY)?;
-    let inside = PathRef {
-        mount: dir.mount,
-        dentry: &left,
-    };
+    let inside = dir.at(&left)?;
     for name in names(inside)?.iter() {
         if !whname::is_reserved(name) {
             return Err(ENOTEMPTY);
@@ -370,15 +367,12 @@ pub(crate) fn prepare(
     access: &Access,
     alone: bool,
 ) -> core::result::Result<Work, Refused> {
-    let write = root.mount.want_write()?;
-    let at = PathRef {
-        mount: &root.mount,
-        dentry: &root.dentry,
-    };
+    let write = root.mount().want_write()?;
+    let at = root.here();
     let mut there = [false; OBJECTS.len()];
     // Before anything is made: the branch of a mount that fails for one of them stays as it is.
     for ((name, kind), there) in OBJECTS.into_iter().zip(&mut there) {
-        let Some(found) = dirop::lookup_positive(&root.dentry, name)? else {
+        let Some(found) = dirop::lookup_positive(root.dentry().dir()?, name)? else {
             continue;
         };
         let inode = found.positive()?;
@@ -409,12 +403,8 @@ fn work(at: PathRef<'_>, access: &Access, alone: bool, write: &WriteAccess<'_>) 
         plinks: own_object(at, whname::PLINK_DIR, Kind::Dir, write)?,
         orphans: own_object(at, whname::ORPHAN_DIR, Kind::Dir, write)?,
     };
-    let orphans = PathRef {
-        mount: at.mount,
-        dentry: &work.orphans,
-    };
     if alone {
-        clean(orphans, write)?;
+        clean(at.at(&work.orphans)?, write)?;
     }
     if work.base.is_none() {
         remove_object(at, whname::BASE, Kind::Regular, write)?;
@@ -438,7 +428,7 @@ fn remove_object(at: PathRef<'_>, name: &[u8], kind: Kind, write: &WriteAccess<'
 /// force.
 pub(crate) fn has_work(root: &Path) -> Result<bool> {
     for (name, _) in OBJECTS {
-        if dirop::lookup_positive(&root.dentry, name)?.is_some() {
+        if dirop::lookup_positive(root.dentry().dir()?, name)?.is_some() {
             return Ok(true);
         }
     }
@@ -449,12 +439,9 @@ pub(crate) fn has_work(root: &Path) -> Result<bool> {
 /// whiteouts are links of the base, but do not need it; pseudo-links that nobody flushed are kept.
 /// The mounter's credentials are in force.
 pub(crate) fn give_up(root: &Path) {
-    let at = PathRef {
-        mount: &root.mount,
-        dentry: &root.dentry,
-    };
+    let at = root.here();
     let result = || -> Result {
-        let write = root.mount.want_write()?;
+        let write = root.mount().want_write()?;
         for (name, kind) in OBJECTS {
             remove_object(at, name, kind, &write)?;
         }
@@ -479,7 +466,7 @@ fn own_object(
     kind: Kind,
     write: &WriteAccess<'_>,
 ) -> Result<ARef<LowerDentry>> {
-    if let Some(found) = dirop::lookup_positive(root.dentry, name)? {
+    if let Some(found) = dirop::lookup_positive(root.dentry().dir()?, name)? {
         return Ok(found);
     }
     let creating = Creating::new(root, name, write)?;
@@ -489,11 +476,7 @@ fn own_object(
         (creating.create(MARK_MODE)?, MARK_MODE)
     };
     // Whatever the umask of whoever mounts.
-    let path = PathRef {
-        mount: root.mount,
-        dentry: &made,
-    };
-    Change::new().mode(mode).apply(write.to(path)?)?;
+    Change::new().mode(mode).apply(write.to(root.at(&made)?)?)?;
     Ok(made)
 }
 
@@ -520,16 +503,12 @@ fn clean(dir: PathRef<'_>, write: &WriteAccess<'_>) -> Result {
 
 /// Removes `name` from the directory of orphans.
 fn clean_one(dir: PathRef<'_>, name: &[u8], write: &WriteAccess<'_>) -> Result {
-    let Some(found) = dirop::lookup_positive(dir.dentry, name)? else {
+    let Some(found) = dirop::lookup_positive(dir.dentry().dir()?, name)? else {
         return Ok(());
     };
     if !found.is_dir() {
         return Removing::new(dir, name, write)?.unlink();
     }
-    let inside = PathRef {
-        mount: dir.mount,
-        dentry: &found,
-    };
-    remove_marks(inside, write)?;
+    remove_marks(dir.at(&found)?, write)?;
     Removing::new(dir, name, write)?.rmdir()
 }

@@ -57,7 +57,7 @@ pub(crate) fn get(dentry: &Dentry, name: &CStr, value: &mut [u8]) -> Result<usiz
         .sb()
         .data()
         .cred
-        .scope(|| xattr::get(top.path(), name, value))
+        .scope(|| xattr::get(top.path()?, name, value))
 }
 
 /// Sets or removes an attribute.
@@ -73,8 +73,8 @@ pub(crate) fn set(dentry: &Dentry, name: &CStr, setting: Setting<'_>) -> Result 
     }
     copyup::promote(dentry, Data::All)?;
     let result = inode.change_top(|top, write| match setting {
-        Setting::Value(value, flags) => xattr::set(write.to(top.path())?, name, value, flags),
-        Setting::Remove => xattr::remove(write.to(top.path())?, name),
+        Setting::Value(value, flags) => xattr::set(write.to(top.path()?)?, name, value, flags),
+        Setting::Remove => xattr::remove(write.to(top.path()?)?, name),
     });
     inode.refresh()?;
     result
@@ -83,7 +83,7 @@ pub(crate) fn set(dentry: &Dentry, name: &CStr, setting: Setting<'_>) -> Result 
 /// Whether `setting` of the attribute `name` changes the instance `slot`, on a branch that is not
 /// written: else no copy is needed. The mounter's credentials are in force.
 fn changes(slot: &Slot, name: &CStr, setting: &Setting<'_>) -> Result<bool> {
-    let present = match copyup::xattr_value(slot.path(), name) {
+    let present = match copyup::xattr_value(slot.path()?, name) {
         Err(error) if error == ENODATA || error == EOPNOTSUPP => None,
         other => Some(other?),
     };
@@ -124,7 +124,7 @@ pub(crate) fn list(dentry: &Dentry, names: &mut [u8]) -> Result<usize> {
 /// The ACL of the top instance.
 pub(crate) fn get_acl(inode: &Inode, which: Which) -> Result<Option<Acl>> {
     let top = inode.stack()?.top();
-    inode.sb().data().cred.scope(|| Acl::of(top.path(), which))
+    inode.sb().data().cred.scope(|| Acl::of(top.path()?, which))
 }
 
 /// Changes an ACL.
@@ -152,8 +152,8 @@ pub(crate) fn set_acl(dentry: &Dentry, request: acl::Request, idmap: IdMap<'_>) 
     copyup::promote(dentry, Data::All)?;
     let result = inode.change_top(|top, write| match strip {
         _ if !acl::supported(top.dentry()) => Err(EOPNOTSUPP),
-        true => Cred::scope_outside_groups(|| request.apply(write.to(top.path())?)),
-        false => request.apply(write.to(top.path())?),
+        true => Cred::scope_outside_groups(|| request.apply(write.to(top.path()?)?)),
+        false => request.apply(write.to(top.path()?)?),
     });
     inode.forget_acls();
     inode.refresh()?;

@@ -72,7 +72,7 @@ pub(super) fn copy(
     if size == 0 {
         return Ok(());
     }
-    let from = KernelFile::read(source.path())?;
+    let from = KernelFile::read(source.path()?)?;
     let place = match io::over_size_limit(size) {
         true => Place::Worker,
         false => Place::Here,
@@ -114,7 +114,7 @@ pub(super) fn copy(
         let lengthen = || {
             Change::new()
                 .size(size)
-                .apply(write.to(target.at(to_dentry))?)
+                .apply(write.to(target.at(to_dentry)?)?)
         };
         place.run(cred, lengthen)?;
         drop(write);

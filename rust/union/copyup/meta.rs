@@ -76,13 +76,13 @@ pub(super) fn copy(
     write: &WriteAccess<'_>,
 ) -> Result {
     let inode = source.inode()?;
-    let to = write.to(target.at(to))?;
+    let to = write.to(target.at(to)?)?;
     let mut change = Change::new()
-        .owner_of(inode, source.branch().root.mount.idmap())
+        .owner_of(inode, source.branch().root.mount().idmap())
         .times_of(inode);
     let has_mode = inode.kind() != Kind::Symlink;
     let access = match has_mode {
-        true => Acl::of(source.path(), Which::Access)?,
+        true => Acl::of(source.path()?, Which::Access)?,
         false => None,
     };
     if has_mode {
@@ -101,7 +101,7 @@ pub(super) fn copy(
         tolerance.forgive(target, copied, ACCESS, Attrs::ICEX_SYS)?;
     }
     if inode.kind() == Kind::Dir {
-        if let Some(acl) = Acl::of(source.path(), Which::Default)? {
+        if let Some(acl) = Acl::of(source.path()?, Which::Default)? {
             let copied = set_acl(&acl, to, Which::Default);
             tolerance.forgive_default(target, copied)?;
         }
@@ -121,7 +121,7 @@ fn drop_inherited(target: &Branch, to: Writable<'_>) -> Result {
     }
     for which in [Which::Access, Which::Default] {
         let applies = which == Which::Access || to.dentry().is_dir();
-        if applies && Acl::of(target.at(to.dentry()), which)?.is_some() {
+        if applies && Acl::of(target.at(to.dentry())?, which)?.is_some() {
             acl::remove(to, which)?;
         }
     }
@@ -141,7 +141,7 @@ const CAPABILITY: &[u8] = b"security.capability";
 
 /// Copies all extended attributes but ACLs.
 fn copy_xattrs(source: &Slot, target: &Branch, to: Writable<'_>, tolerance: &Tolerance) -> Result {
-    let from = source.path();
+    let from = source.path()?;
     let names = match list(source.dentry()) {
         // A branch that knows none has none.
         Err(error) if error == EOPNOTSUPP => return Ok(()),
@@ -300,11 +300,11 @@ fn copy_inherited(shown: &Slot, slot: &Slot, write: &WriteAccess<'_>) -> Result 
     let bit = from.mode() & SET_GID;
     if to.mode() & SET_GID != bit || (bit != 0 && !to.has_owner_of(from)) {
         Change::new()
-            .owner_of(from, shown.branch().root.mount.idmap())
+            .owner_of(from, shown.branch().root.mount().idmap())
             .mode((to.mode() & !SET_GID) | bit)
-            .apply(write.to(slot.path())?)?;
+            .apply(write.to(slot.path()?)?)?;
     }
-    let acl = |slot: &Slot| Acl::of(slot.path(), Which::Default);
+    let acl = |slot: &Slot| Acl::of(slot.path()?, Which::Default);
     if !acl::supported(slot.dentry()) {
         let ignored = slot.branch().access.attrs.contains(Attrs::ICEX_SYS);
         return match ignored || acl(shown)?.is_none() {
@@ -315,8 +315,8 @@ fn copy_inherited(shown: &Slot, slot: &Slot, write: &WriteAccess<'_>) -> Result 
     match (acl(shown)?, acl(slot)?) {
         (None, None) => Ok(()),
         (Some(new), Some(old)) if new.is(&old) => Ok(()),
-        (Some(new), _) => new.apply(write.to(slot.path())?, Which::Default),
-        (None, Some(_)) => acl::remove(write.to(slot.path())?, Which::Default),
+        (Some(new), _) => new.apply(write.to(slot.path()?)?, Which::Default),
+        (None, Some(_)) => acl::remove(write.to(slot.path()?)?, Which::Default),
     }
 }
 
@@ -334,9 +334,9 @@ impl Times {
     /// Restores those of `dir` on `branch`. That the copy appeared is no news to anybody; a failure
     /// does no harm.
     pub(super) fn restore(self, branch: &Branch, dir: &LowerDentry, write: &WriteAccess<'_>) {
-        let restored = write
-            .to(branch.at(dir))
-            .and_then(|dir| self.0.apply_regardless(dir));
+        let restored = branch
+            .at(dir)
+            .and_then(|dir| self.0.apply_regardless(write.to(dir)?));
         if let Err(error) = restored {
             pr_debug!("cannot restore the times of a directory: {:?}\n", error);
         }

@@ -292,7 +292,7 @@ fn check_way(dentry: &Dentry, upper: &Branch, lower: &Branch) -> Outcome {
             }
             if !child.is_dir()
                 && at > from
-                && dirop::lookup_positive(slot.dentry(), &name)?.is_some()
+                && dirop::lookup_positive(slot.dentry().dir()?, &name)?.is_some()
             {
                 return Err(Reason::Upper.into());
             }
@@ -356,7 +356,7 @@ impl Move<'_> {
         // What is begun must be done, or undone, in pieces: only one of the branches is under write
         // access at a time. If they are on one file system and somebody froze it in between, the
         // freeze would wait for us, and we for the thaw.
-        let kept = copy.target.root.mount.keep_writable()?;
+        let kept = copy.target.root.mount().keep_writable()?;
         let named = match self.name(&staged, dir, &name, request) {
             Ok(named) => named,
             Err(error) => {
@@ -455,7 +455,7 @@ impl Move<'_> {
         let result = || -> Result {
             let write = self.0.target.want_write()?;
             let times = DirTimes::of_slot(dir)?;
-            let removed = Removing::new(dir.path(), name, &write).and_then(Removing::unlink);
+            let removed = Removing::new(dir.path()?, name, &write).and_then(Removing::unlink);
             self.put_back(dir, name, named.aside, &write);
             times.restore(dir, &write);
             removed
@@ -469,8 +469,8 @@ impl Move<'_> {
             return;
         };
         let result = || -> Result {
-            let orphans = self.0.target.at(&self.0.target.work()?.orphans);
-            Renaming::new((orphans, &temp), (dir.path(), name), 0, write)?.commit()?;
+            let orphans = self.0.target.at(&self.0.target.work()?.orphans)?;
+            Renaming::new((orphans, &temp), (dir.path()?, name), 0, write)?.commit()?;
             Ok(())
         };
         self.warn(name, result());
@@ -507,15 +507,15 @@ impl Move<'_> {
         write: &WriteAccess<'_>,
     ) -> Result<Aside> {
         let copy = self.0;
-        let Some(old) = dirop::lookup_positive(dir.dentry(), name)? else {
+        let Some(old) = dirop::lookup_positive(dir.dentry().dir()?, name)? else {
             return Ok(None);
         };
         if !request.has(Mvdown::OWLOWER) || old.is_dir() {
             return Err(EEXIST);
         }
         let temp = copy.sb.data().temp_name(name)?;
-        let orphans = copy.target.at(&copy.target.work()?.orphans);
-        let old = Renaming::new((dir.path(), name), (orphans, &temp), 0, write)?.commit()?;
+        let orphans = copy.target.at(&copy.target.work()?.orphans)?;
+        let old = Renaming::new((dir.path()?, name), (orphans, &temp), 0, write)?.commit()?;
         Ok(Some((old, temp)))
     }
 
@@ -529,18 +529,18 @@ impl Move<'_> {
     ) -> Result<ARef<LowerDentry>> {
         let copy = self.0;
         let lower = match &staged.temp {
-            None => Creating::new(dir.path(), name, write)?.link(&staged.dentry)?,
+            None => Creating::new(dir.path()?, name, write)?.link(&staged.dentry)?,
             Some(temp) => {
                 const NOREPLACE: u32 = 1;
-                let from = copy.target.at(&temp.dir);
-                Renaming::new((from, &temp.name), (dir.path(), name), NOREPLACE, write)?
+                let from = copy.target.at(&temp.dir)?;
+                Renaming::new((from, &temp.name), (dir.path()?, name), NOREPLACE, write)?
                     .of(staged.dentry.positive()?)?
                     .commit()?
             }
         };
         let copied = write
-            .to(copy.target.at(&lower))
-            .and_then(|to| attr::copy_flags(copy.source.path(), to));
+            .to(copy.target.at(&lower)?)
+            .and_then(|to| attr::copy_flags(copy.source.path()?, to));
         if let Err(error) = copied {
             warn_limited!("cannot copy the flags of a file: {:?}\n", error);
         }
@@ -552,7 +552,7 @@ impl Move<'_> {
         let upper = self.0.source;
         let dir = parent.object()?.slot_on(upper.branch().id)?.ok_or(ESTALE)?;
         let write = upper.branch().want_write()?;
-        let removing = Removing::new(dir.path(), name, &write)?;
+        let removing = Removing::new(dir.path()?, name, &write)?;
         if !dirop::same_inode(removing.child(), upper.inode()?) {
             return Err(ESTALE);
         }
@@ -590,7 +590,7 @@ fn tell(request: &mut Mvdown, upper: &Branch, lower: &Branch) {
     if !request.has(Mvdown::STFS) {
         return;
     }
-    let of = |branch: &Branch| Statfs::of(branch.at(&branch.root.dentry));
+    let of = |branch: &Branch| Statfs::of(branch.root.here());
     match (of(upper), of(lower)) {
         (Ok(above), Ok(below)) => {
             request.upper_blocks = above.blocks;

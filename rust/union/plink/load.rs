@@ -47,7 +47,7 @@ use kernel::prelude::*;
 pub(crate) fn load(root: &Path, access: &Access, write: bool) -> Result<Index> {
     // They count where other marks do.
     let dir = if access.honours_whiteouts() {
-        dirop::lookup_positive(&root.dentry, whname::PLINK_DIR)?
+        dirop::lookup_positive(root.dentry().dir()?, whname::PLINK_DIR)?
     } else {
         None
     };
@@ -56,7 +56,8 @@ pub(crate) fn load(root: &Path, access: &Access, write: bool) -> Result<Index> {
     let Some(dir) = &dir else {
         return Ok(index);
     };
-    whiteout::each_name(at(root, dir), &mut |name| {
+    let at = root.at(dir)?;
+    whiteout::each_name(at, &mut |name| {
         let Some((number, file)) = whname::parse_plink(name) else {
             return Ok(());
         };
@@ -70,10 +71,10 @@ pub(crate) fn load(root: &Path, access: &Access, write: bool) -> Result<Index> {
                 };
                 if let (Some(stale), true) = (stale, write) {
                     let name = whname::plink(stale.number, stale.file.ino)?;
-                    discard(at(root, dir), &name);
+                    discard(at, &name);
                 }
             }
-            Ok(None) if write => discard(at(root, dir), name),
+            Ok(None) if write => discard(at, name),
             Ok(None) => {}
             Err(error) => warn_limited!(
                 "cannot read pseudo-link {:?}: {:?}\n",
@@ -86,13 +87,6 @@ pub(crate) fn load(root: &Path, access: &Access, write: bool) -> Result<Index> {
     Ok(index)
 }
 
-fn at<'a>(root: &'a Path, dentry: &'a LowerDentry) -> PathRef<'a> {
-    PathRef {
-        mount: &root.mount,
-        dentry,
-    }
-}
-
 /// The pseudo-link `name` of `dir`, called by `number` and `file`, if its note can be believed.
 fn entry(
     root: &Path,
@@ -101,7 +95,7 @@ fn entry(
     number: u64,
     file: u64,
 ) -> Result<Option<Entry>> {
-    let Some(found) = dirop::lookup_positive(dir, name)? else {
+    let Some(found) = dirop::lookup_positive(dir.dir()?, name)? else {
         return Ok(None);
     };
     let inode = found.positive()?;
@@ -110,7 +104,7 @@ fn entry(
         return Ok(None);
     }
     let mut note = [0; LEN];
-    let note = match xattr::get(at(root, &found), XATTR, &mut note) {
+    let note = match xattr::get(root.at(&found)?, XATTR, &mut note) {
         Ok(len) => note.get(..len).and_then(Note::decode),
         Err(error) if error == ENODATA || error == EOPNOTSUPP || error == ERANGE => None,
         Err(error) => return Err(error),
@@ -121,7 +115,7 @@ fn entry(
 /// Removes a pseudo-link that nobody needs.
 fn discard(dir: PathRef<'_>, name: &[u8]) {
     let result = dir
-        .mount
+        .mount()
         .want_write()
         .and_then(|write| Removing::new(dir, name, &write)?.unlink());
     if let Err(error) = result {

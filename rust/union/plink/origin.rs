@@ -10,10 +10,7 @@ use super::super::branch::{
     Slot, //
 };
 use crate::fs::{
-    path::{
-        Path,
-        PathRef, //
-    },
+    path::Path,
     statfs::Statfs, //
 };
 use crate::logic::{
@@ -34,16 +31,12 @@ const IMAGES: [&[u8]; 4] = [b"squashfs", b"iso9660", b"cramfs", b"romfs"];
 /// What tells the file system of `root` from others, also at the next mount; `None` if nothing
 /// does.
 pub(crate) fn identity(root: &Path) -> Result<Option<FsId>> {
-    let fs_type = root.mount.type_name().to_bytes();
-    let mut id = root.mount.uuid();
-    let at = PathRef {
-        mount: &root.mount,
-        dentry: &root.dentry,
-    };
+    let fs_type = root.mount().type_name().to_bytes();
+    let mut id = root.mount().uuid();
     if IMAGES.contains(&fs_type) {
         // Another image has another size, or other files, or at least another root.
-        let statfs = Statfs::of(at)?;
-        let inode = root.dentry.positive()?;
+        let statfs = Statfs::of(root.here())?;
+        let inode = root.dentry().positive()?;
         let mut all: KVec<u8> = KVec::new();
         for number in [
             statfs.magic as u64,
@@ -70,7 +63,7 @@ pub(crate) fn identity(root: &Path) -> Result<Option<FsId>> {
     }
     if fs_type == b"btrfs" {
         // Each subvolume numbers its files by itself.
-        let fsid = Statfs::of(at)?.fsid.to_be_bytes();
+        let fsid = Statfs::of(root.here())?.fsid.to_be_bytes();
         for (to, from) in id.iter_mut().zip(fsid) {
             *to ^= from;
         }

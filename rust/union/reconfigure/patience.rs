@@ -169,7 +169,7 @@ impl<'c> Patience<'c> {
             // One that was asked at the very end is not to blame.
             if self.is_over() && begin.elapsed() >= ANSWERING {
                 let mut branches = shape.table.order.iter();
-                let silent = branches.find(|branch| branch.root.dentry.is_remote());
+                let silent = branches.find(|branch| branch.root.dentry().is_remote());
                 let shown = silent.map_or(Ok(KVec::new()), |branch| branch.shown.to_bytes())?;
                 return Err(mount_error!(
                     self.context,
