@@ -18,6 +18,7 @@
 #include <linux/fsnotify_backend.h>
 #include <linux/iversion.h>
 #include <linux/magic.h>
+#include <linux/mman.h>
 #include <linux/mount.h>
 #include <linux/namei.h>
 #include <linux/posix_acl.h>
@@ -58,6 +59,10 @@ const int RUAUFS_IOCB_NOWAIT = IOCB_NOWAIT;
 const int RUAUFS_IOCB_DIRECT = IOCB_DIRECT;
 const int RUAUFS_IOCB_APPEND = IOCB_APPEND;
 const int RUAUFS_EIOCBQUEUED = EIOCBQUEUED;
+const unsigned long RUAUFS_MAP_FIXED = MAP_FIXED;
+const unsigned long RUAUFS_MAP_TYPE = MAP_TYPE;
+const unsigned long RUAUFS_MAP_SHARED = MAP_SHARED;
+const unsigned long RUAUFS_MAP_SHARED_VALIDATE = MAP_SHARED_VALIDATE;
 const unsigned int RUAUFS_SPLICE_F_NONBLOCK = SPLICE_F_NONBLOCK;
 const unsigned int RUAUFS_REMAP_FILE_DEDUP = REMAP_FILE_DEDUP;
 const unsigned int RUAUFS_REMAP_FILE_ADVISORY = REMAP_FILE_ADVISORY;

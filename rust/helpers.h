@@ -133,7 +133,12 @@ void ruaufs_helper_count_down(u32 *count);
 bool ruaufs_helper_vma_may_store(const struct vm_area_struct *vma);
 bool ruaufs_helper_vma_stores(const struct vm_area_struct *vma);
 void ruaufs_helper_vma_never_stores(struct vm_area_struct *vma);
+bool ruaufs_helper_mmap_stores(unsigned long addr, unsigned long len);
+int ruaufs_helper_map_writable(struct inode *inode);
+void ruaufs_helper_unmap_writable(struct inode *inode);
+int ruaufs_helper_call_at_end(struct file *file, void (*fn)(struct file *));
 int ruaufs_helper_wait_for_pipe(struct pipe_inode_info *pipe);
+void ruaufs_helper_put_file(struct file *file);
 int ruaufs_helper_call_before_user(struct file *file,
 				   int (*fn)(struct file *file));
 long ruaufs_helper_get_write_access(struct inode *inode);

@@ -24,6 +24,7 @@
 
 #![forbid(unsafe_code)]
 
+mod askers;
 pub(crate) mod attr;
 pub(crate) mod branch;
 pub(crate) mod busy;
@@ -47,6 +48,7 @@ pub(crate) mod marks;
 pub(crate) mod mount;
 pub(crate) mod notify;
 pub(crate) mod on_open;
+mod patience;
 pub(crate) mod plink;
 pub(crate) mod plink_maint;
 pub(crate) mod rdu;

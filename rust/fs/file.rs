@@ -26,8 +26,10 @@ use super::{
     cred::Cred,
     dentry::Dentry,
     gate::{
+        self,
         anew,
-        Doing, //
+        Doing,
+        Entered, //
     },
     inode::{
         Address,
@@ -185,8 +187,9 @@ pub(crate) trait Operations: FileSystem {
 /// Who closes the gate sees those that began before; the others wait. All that changes data is
 /// one, unless it stays in its read section.
 pub(crate) struct Writes {
-    /// One by who holds `i_rwsem`, which excludes all others.
-    locked: Atomic<bool>,
+    /// One by who holds `i_rwsem`, which excludes all others: the [`Entered::mark`] of the section
+    /// that it began in; 0 if there is none.
+    locked: Atomic<usize>,
     /// Those that go on without it: asynchronous ones on their way to the disk.
     queued: Atomic<u32>,
     /// A shared mapping that may store went past the instance, to an object of a file system
@@ -194,23 +197,32 @@ pub(crate) struct Writes {
     beyond: Atomic<bool>,
     /// Another instance is about to take the place of the one that is written.
     copying: Atomic<bool>,
+    /// Shared mappings that may store, that are about to be made and have had their turn to wait.
+    reserved: Atomic<u32>,
 }
 
 impl Writes {
     /// None.
     pub(crate) fn none() -> Self {
         Writes {
-            locked: Atomic::new(false),
+            locked: Atomic::new(0),
             queued: Atomic::new(0),
             beyond: Atomic::new(false),
             copying: Atomic::new(false),
+            reserved: Atomic::new(0),
         }
     }
 
     /// Whether there is none. What they wrote can be seen then.
     pub(crate) fn have_ended(&self) -> bool {
         // In this order: one that is queued is so before the lock is given up.
-        !load_acquire(&self.locked) && self.none_queued()
+        load_acquire(&self.locked) == 0 && self.none_queued()
+    }
+
+    /// The number of the task that writes, for [`Label::of`](super::task::Label::of), if there is
+    /// one and it is known.
+    pub(crate) fn writer(&self) -> Option<i32> {
+        gate::task_of_mark(load_acquire(&self.locked))
     }
 
     fn none_queued(&self) -> bool {
@@ -238,6 +250,21 @@ impl Writes {
     /// Whether a mapping that may store must wait until nobody holds `i_rwsem`.
     pub(super) fn are_copied(&self) -> bool {
         load_acquire(&self.copying)
+    }
+
+    /// A mapping is reserved, see [`map`](super::map). It is counted at the inode.
+    pub(super) fn reserve_mapping(&self) {
+        self.reserved.fetch_add(1, Full);
+    }
+
+    /// The reverse of [`Writes::reserve_mapping`]. The mapping is still counted at the inode.
+    pub(super) fn unreserve_mapping(&self) {
+        self.reserved.fetch_sub(1, Full);
+    }
+
+    /// Whether a mapping is reserved.
+    pub(super) fn has_reserved_mapping(&self) -> bool {
+        load_acquire(&self.reserved) != 0
     }
 
     /// Waits for those that are queued. The caller holds `i_rwsem`, so that there are no others.
@@ -280,10 +307,10 @@ struct Writing<'a>(&'a Writes);
 impl<'a> Writing<'a> {
     /// To be called in the read section in which the instance was found.
     #[inline]
-    fn new<T: Operations>(locked: &'a Locked<'_, T>) -> Self {
+    fn new<T: Operations>(locked: &'a Locked<'_, T>, entered: &Entered<'_>) -> Self {
         let writes = T::writes(locked.inode());
         // The section makes it visible to who closes the gate.
-        writes.locked.store(true, Relaxed);
+        writes.locked.store(entered.mark(), Relaxed);
         Writing(writes)
     }
 }
@@ -291,7 +318,7 @@ impl<'a> Writing<'a> {
 impl Drop for Writing<'_> {
     #[inline]
     fn drop(&mut self) {
-        self.0.locked.store(false, Release);
+        self.0.locked.store(0, Release);
     }
 }
 
@@ -383,6 +410,7 @@ impl<T: Mountable> Table<T> {
         splice_read: Some(Self::splice_read),
         splice_write: Some(Self::splice_write),
         mmap: Some(map::mmap::<T>),
+        get_unmapped_area: Some(map::get_unmapped_area::<T>),
         fsync: Some(Self::fsync),
         unlocked_ioctl: Some(ioctl::unlocked::<T>),
         compat_ioctl: Some(ioctl::compat::<T>),
@@ -492,8 +520,8 @@ impl<T: Mountable> Table<T> {
             (this, this.data())
         };
         let (real, writing) = anew(|| {
-            let _entered = this.inode().sb().enter(Doing::Write);
-            Ok((find(this, data)?, Writing::new(locked)))
+            let entered = this.inode().sb().enter(Doing::Write);
+            Ok((find(this, data)?, Writing::new(locked, &entered)))
         })?;
         real.follow_flags(file)?;
         Ok((real, writing))

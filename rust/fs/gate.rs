@@ -428,7 +428,8 @@ impl Gate {
     }
 
     /// Closes the gate for at most about `time`, and gives it closed once nobody is inside. Else it
-    /// is open again, and this is who was in the way, if that could be seen.
+    /// is open again, and this is who was in the way, if that could be seen. On a machine that is
+    /// so busy that this task hardly runs, it takes longer: those inside hardly run either.
     ///
     /// # Errors
     ///
@@ -448,11 +449,15 @@ impl Gate {
         };
         let period = self.start_period();
         let mut pause = Delta::from_micros(50);
+        let (mut looks, enough) = (0, time.as_millis() / 2);
+        let at_most = Delta::from_nanos(time.as_nanos().saturating_mul(4));
         while !self.is_over(period) {
-            if begin.elapsed() >= time {
+            let elapsed = begin.elapsed();
+            if elapsed >= at_most || (elapsed >= time && looks >= enough) {
                 return Ok(Attempt::Busy(self.occupant()));
             }
             pause = rest(pause);
+            looks = i64::saturating_add(looks, 1);
         }
         Ok(Attempt::Closed(closed))
     }
@@ -556,6 +561,23 @@ pub(crate) struct Entered<'a> {
     section: c_ulong,
     seat: Option<&'a Seat>,
     _task: NotThreadSafe,
+}
+
+/// What a section without a seat is marked with.
+const UNKNOWN: usize = PID_MASK + 1;
+
+impl Entered<'_> {
+    /// Not 0, and says which task is inside, see [`task_of_mark`].
+    #[inline]
+    pub(super) fn mark(&self) -> usize {
+        self.seat.map_or(UNKNOWN, |seat| seat.who().load(Relaxed))
+    }
+}
+
+/// The number of the task, for [`Label::of`], that an [`Entered::mark`] says, if any.
+pub(super) fn task_of_mark(mark: usize) -> Option<i32> {
+    // CAST: Of the width of a task's number.
+    Some((mark & PID_MASK) as i32).filter(|number| *number != 0)
 }
 
 impl Drop for Entered<'_> {

@@ -333,12 +333,15 @@ impl<T: Mountable> Table<T> {
     ) -> *mut bindings::dentry {
         // SAFETY: Valid by the contract of the callback.
         let dir = unsafe { Inode::<T>::from_raw(dir) };
-        // Until the name and what it leads to are tied together.
-        let _reading = dir.sb().enter(Doing::LookUp);
-        // SAFETY: As above; the name is stable, and its directory in use.
-        let entry = unsafe { Self::entry(dentry) };
-        let tie = Tie(entry.dentry);
-        match T::lookup(dir, entry, tie) {
+        let found = anew(|| {
+            // Until the name and what it leads to are tied together.
+            let _entered = dir.sb().enter(Doing::LookUp);
+            // SAFETY: As above; the name is stable, and its directory in use.
+            let entry = unsafe { Self::entry(dentry) };
+            let tie = Tie(entry.dentry);
+            T::lookup(dir, entry, tie)
+        });
+        match found {
             Ok(Tied(other)) => other,
             Err(error) => error.to_ptr(),
         }

@@ -282,8 +282,9 @@ impl KernelFile {
 
 impl Drop for KernelFile {
     fn drop(&mut self) {
-        // SAFETY: By the type invariant the reference is ours.
-        unsafe { bindings::fput(self.as_ptr()) };
+        // SAFETY: By the type invariant the reference is ours. Kernel threads hold no lock under
+        // which they open a file.
+        unsafe { bindings::ruaufs_helper_put_file(self.as_ptr()) };
     }
 }
 

@@ -6,6 +6,7 @@
 #include <linux/fs.h>
 #include <linux/fsnotify.h>
 #include <linux/mm.h>
+#include <linux/mman.h>
 #include <linux/pipe_fs_i.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
@@ -160,6 +161,69 @@ void ruaufs_helper_vma_never_stores(struct vm_area_struct *vma)
 	vm_flags_clear(vma, VM_SHARED | VM_MAYWRITE);
 }
 
+/*
+ * Whether the mmap(2) that the task is in asks to store to these @len bytes at
+ * @addr at once.  Of calls that give their arguments in another way it is not
+ * known; then it is false.
+ */
+bool ruaufs_helper_mmap_stores(unsigned long addr, unsigned long len)
+{
+	unsigned long args[6];
+
+	syscall_get_arguments(current, current_pt_regs(), args);
+	return args[0] == addr && PAGE_ALIGN(args[1]) == len &&
+	       args[2] & PROT_WRITE;
+}
+
+/* Counts a shared mapping that may be written, before there is one. */
+int ruaufs_helper_map_writable(struct inode *inode)
+{
+	return mapping_map_writable(inode->i_mapping);
+}
+
+void ruaufs_helper_unmap_writable(struct inode *inode)
+{
+	mapping_unmap_writable(inode->i_mapping);
+}
+
+struct ruaufs_at_end {
+	struct callback_head work;
+	void (*fn)(struct file *file);
+	struct file *file;
+};
+
+static void ruaufs_at_end(struct callback_head *work)
+{
+	struct ruaufs_at_end *call =
+		container_of(work, struct ruaufs_at_end, work);
+
+	call->fn(call->file);
+	fput(call->file);
+	kfree(call);
+}
+
+/* Has @fn called when the system call that the task is in has ended. */
+int ruaufs_helper_call_at_end(struct file *file, void (*fn)(struct file *))
+{
+	struct ruaufs_at_end *call;
+	int err;
+
+	if (current->flags & (PF_KTHREAD | PF_USER_WORKER))
+		return -EAGAIN;
+	call = kmalloc(sizeof(*call), GFP_KERNEL_ACCOUNT);
+	if (!call)
+		return -ENOMEM;
+	init_task_work(&call->work, ruaufs_at_end);
+	call->fn = fn;
+	call->file = get_file(file);
+	err = task_work_add(current, &call->work, TWA_RESUME);
+	if (err) {
+		fput(file);
+		kfree(call);
+	}
+	return err;
+}
+
 struct ruaufs_before_user {
 	struct callback_head work;
 	int (*fn)(struct file *file);
@@ -208,6 +272,18 @@ int ruaufs_helper_call_before_user(struct file *file,
 	fput(file);
 	kfree(call);
 	return err;
+}
+
+/*
+ * Gives a file up, with no lock held.  A kernel thread closes it at once:
+ * otherwise it would be closed, and its mount let go, some time later.
+ */
+void ruaufs_helper_put_file(struct file *file)
+{
+	if (current->flags & PF_KTHREAD)
+		__fput_sync(file);
+	else
+		fput(file);
 }
 
 int ruaufs_helper_iterate(struct file *file, struct dir_context *ctx)

@@ -30,6 +30,7 @@ use crate::logic::{
     branch_spec::Access,
     plink::FsId, //
 };
+use crate::warn_limited;
 use core::array;
 use kernel::{
     prelude::*,
@@ -197,7 +198,7 @@ impl Branch {
                 .shown
                 .at(dir)
                 .and_then(|path| path.to_owned().to_bytes());
-            pr_warn!(
+            warn_limited!(
                 "directory {:?} of a branch ignores the case of names, the union cannot show it\n",
                 BStr::from_bytes(&path.unwrap_or_default())
             );

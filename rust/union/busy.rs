@@ -2,7 +2,8 @@
 
 //! What keeps a branch from being taken out, or from becoming read-only.
 //!
-//! Asked by a remount, once the gate is closed ([`super::reconfigure`]).
+//! Asked by a remount, once the gate is closed ([`super::reconfigure`]). A write that has begun is
+//! waited for there for some tenths of a second; if it takes longer the gate opens again meanwhile.
 
 #![forbid(unsafe_code)]
 
@@ -21,7 +22,10 @@ use super::{
     SuperBlock, //
 };
 use crate::{
-    fs::context::Context,
+    fs::{
+        context::Context,
+        task::Label, //
+    },
     mount_error, //
 };
 use kernel::{
@@ -32,14 +36,14 @@ use kernel::{
     },
     time::{
         delay::fsleep,
-        Delta, //
+        Delta,
+        Instant,
+        Monotonic, //
     }, //
 };
 
-/// How often what is given up by its last user at this very moment is waited for.
-const TRIES: u32 = 20;
-/// How long a write that is under way is waited for each time.
-const WRITE: Delta = Delta::from_millis(5);
+/// After how long it is looked again at what may pass.
+const PAUSE: Delta = Delta::from_millis(2);
 
 /// Why a branch cannot be taken out, or made read-only.
 enum Busy {
@@ -123,41 +127,37 @@ pub(super) fn is_mapped(inode: &Inode, lower: &LowerInode) -> bool {
     inode.is_mapped_writably() || lower.is_mapped_writably() || beyond
 }
 
-/// Refuses to take a branch out, or to make it read-only, that is in use.
-pub(super) fn check_free(context: &Context<'_>, sb: &SuperBlock, outcome: &Outcome) -> Result {
-    if outcome.removed.is_empty() && outcome.given_up.is_empty() {
-        return Ok(());
+/// What is in the way of an outcome, and where.
+pub(super) struct Hindrance {
+    inode: ARef<Inode>,
+    busy: Busy,
+    branch: Arc<Branch>,
+}
+
+impl Hindrance {
+    /// Whether it ends by itself, and soon, if nothing holds it up.
+    pub(super) fn may_pass(&self) -> bool {
+        matches!(self.busy, Busy::Cached | Busy::Written)
     }
-    let mut tries = TRIES;
-    loop {
-        let mut found = None;
-        sb.each_inode(&mut |inode| match Busy::why(inode, outcome)? {
-            None => Ok(()),
-            // What follows may be in use, which would be worse.
-            Some(cached @ (Busy::Cached, _)) => {
-                found = Some((ARef::from(inode), cached));
-                Ok(())
-            }
-            Some(busy) => {
-                found = Some((ARef::from(inode), busy));
-                Err(EBUSY)
-            }
-        })
-        .or_else(|error| if error == EBUSY { Ok(()) } else { Err(error) })?;
-        let Some((inode, (busy, branch))) = found else {
-            return Ok(());
-        };
-        if matches!(busy, Busy::Cached | Busy::Written) && tries > 0 {
-            tries = tries.saturating_sub(1);
-            drop(inode);
-            match busy {
-                // No other write begins before the gate is open, and most take no time.
-                Busy::Written => fsleep(WRITE),
-                // Somebody let it go after the cache was shrunk.
-                _ => sb.shrink(),
-            }
-            continue;
+
+    /// The number of the object that is in use.
+    pub(super) fn number(&self) -> u64 {
+        self.inode.ino()
+    }
+
+    /// `EBUSY`, with the object, and the process if that is known.
+    pub(super) fn error(&self, context: &Context<'_>) -> Error {
+        match self.text(context) {
+            Ok(error) | Err(error) => error,
         }
+    }
+
+    fn text(&self, context: &Context<'_>) -> Result<Error> {
+        let Hindrance {
+            inode,
+            busy,
+            branch,
+        } = self;
         let what = match busy {
             Busy::Used | Busy::Cached => "is in use",
             Busy::Listed => "is open for reading",
@@ -166,17 +166,8 @@ pub(super) fn check_free(context: &Context<'_>, sb: &SuperBlock, outcome: &Outco
         };
         let kind = if inode.is_dir() { "directory" } else { "file" };
         let shown = branch.shown.to_bytes()?;
-        return Err(match inode.any_name() {
-            Some(name) => mount_error!(
-                context,
-                EBUSY,
-                "branch {}: busy: the {} {} {}",
-                text(&shown),
-                kind,
-                text(&name.path()?),
-                what
-            ),
-            None => mount_error!(
+        let Some(name) = inode.any_name() else {
+            return Ok(mount_error!(
                 context,
                 EBUSY,
                 "branch {}: busy: a {} without a name (inode {}) {}",
@@ -184,7 +175,82 @@ pub(super) fn check_free(context: &Context<'_>, sb: &SuperBlock, outcome: &Outco
                 kind,
                 inode.ino(),
                 what
+            ));
+        };
+        let path = name.path()?;
+        let writer = match busy {
+            Busy::Written => inode.data().writes.writer().and_then(Label::of),
+            _ => None,
+        };
+        Ok(match writer {
+            Some(task) => mount_error!(
+                context,
+                EBUSY,
+                "branch {}: busy: the {} {} {} by process {} ({})",
+                text(&shown),
+                kind,
+                text(&path),
+                what,
+                task.number(),
+                text(task.name())
             ),
+            None => mount_error!(
+                context,
+                EBUSY,
+                "branch {}: busy: the {} {} {}",
+                text(&shown),
+                kind,
+                text(&path),
+                what
+            ),
+        })
+    }
+}
+
+/// Looks for what is in the way of `outcome`: of taking a branch out, or of making it read-only.
+/// The gate is closed. What may pass is given up to `time` to do so.
+pub(super) fn find(sb: &SuperBlock, outcome: &Outcome, time: Delta) -> Result<Option<Hindrance>> {
+    if !outcome.takes_away() {
+        return Ok(None);
+    }
+    let begin = Instant::<Monotonic>::now();
+    loop {
+        let found = find_now(sb, outcome)?;
+        let passing = found.as_ref().filter(|found| found.may_pass());
+        let Some(Hindrance { busy, .. }) = passing.filter(|_| begin.elapsed() < time) else {
+            return Ok(found);
+        };
+        let is_cached = matches!(busy, Busy::Cached);
+        drop(found);
+        // No other write begins before the gate is open, and most take no time.
+        fsleep(PAUSE);
+        if is_cached {
+            // Somebody let it go after the cache was shrunk.
+            sb.shrink();
+        }
+    }
+}
+
+fn find_now(sb: &SuperBlock, outcome: &Outcome) -> Result<Option<Hindrance>> {
+    let mut found = None;
+    let walked = sb.each_inode(&mut |inode| {
+        let Some((busy, branch)) = Busy::why(inode, outcome)? else {
+            return Ok(());
+        };
+        let passes = matches!(busy, Busy::Cached);
+        found = Some(Hindrance {
+            inode: inode.into(),
+            busy,
+            branch,
         });
+        // What follows may be in use, which would be worse.
+        if passes {
+            return Ok(());
+        }
+        Err(EBUSY)
+    });
+    match walked {
+        Err(error) if error != EBUSY => Err(error),
+        _ => Ok(found),
     }
 }

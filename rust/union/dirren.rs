@@ -143,8 +143,8 @@ impl Renamed {
         })
     }
 
-    /// Reads the list, unless that was done. Nobody else does it at the same time. The mounter's
-    /// credentials are in force.
+    /// Reads the list, unless that was done. Of several who do it at the same time one counts: the
+    /// list on the branch only changes after that. The mounter's credentials are in force.
     ///
     /// # Errors
     ///
@@ -168,10 +168,14 @@ impl Renamed {
                 set.try_create_and_insert(number, (), GFP_KERNEL_ACCOUNT)?;
             }
         }
-        self.used.store(!set.is_empty(), Release);
-        let old = core::mem::replace(&mut self.numbers.lock().set, set);
-        drop(old);
-        self.loaded.store(true, Release);
+        let mut numbers = self.numbers.lock();
+        if !load_acquire(&self.loaded) {
+            self.used.store(!set.is_empty(), Release);
+            core::mem::swap(&mut numbers.set, &mut set);
+            self.loaded.store(true, Release);
+        }
+        drop(numbers);
+        drop(set);
         Ok(())
     }
 

@@ -10,6 +10,10 @@
 #![forbid(unsafe_code)]
 
 use super::{
+    askers::{
+        may_be_silent,
+        Askers, //
+    },
     branch::{
         Branch,
         BranchId,
@@ -25,8 +29,10 @@ use super::{
         User, //
     },
     dirren::Renamed,
+    global::Global,
     ino::HAS_SPACES,
     mount::Change,
+    patience::Patience,
     plink,
     sb::Shape,
     seal::BranchKey,
@@ -39,6 +45,7 @@ use super::{
 use crate::fs::{
     context::Context,
     cred::Cred,
+    once::load_acquire,
     path::{
         Path,
         PrivatePath, //
@@ -57,6 +64,7 @@ use crate::logic::{
     },
     ino,
     options::Settings,
+    plink::FsId,
     whname, //
 };
 use crate::mount_error;
@@ -64,7 +72,13 @@ use kernel::{
     fmt,
     prelude::*,
     str::BStr,
-    sync::Arc, //
+    sync::{
+        atomic::{
+            Atomic,
+            Release, //
+        },
+        Arc, //
+    }, //
 };
 
 /// Where a branch is to be put.
@@ -131,6 +145,15 @@ pub(crate) struct Wanted {
     pub(crate) path: Path,
 }
 
+impl Wanted {
+    /// The path that was given, in memory of its own.
+    fn shown(&self) -> Result<KVec<u8>> {
+        let mut shown = KVec::new();
+        shown.extend_from_slice(&self.spec.path, GFP_KERNEL)?;
+        Ok(shown)
+    }
+}
+
 /// A byte string for a message.
 pub(crate) fn text(bytes: &[u8]) -> &BStr {
     BStr::from_bytes(bytes)
@@ -159,6 +182,8 @@ pub(crate) struct Draft<'a> {
     /// The identity of the union.
     si: u64,
     claims: &'a Arc<Claims>,
+    patience: &'a Patience<'a>,
+    askers: &'a Arc<Askers>,
     /// The mounted union, if it is for a remount.
     mounted: Option<&'a SuperBlock>,
     /// A branch on the file system whose inode numbers are shown as they are, if this call says
@@ -208,15 +233,18 @@ impl<'a> Draft<'a> {
     /// For a mount, of the union `si`: no branches.
     pub(crate) fn new(
         context: &'a Context<'a>,
+        patience: &'a Patience<'a>,
         cred: &'a Arc<Cred>,
         si: u64,
-        claims: &'a Arc<Claims>,
+        global: &'a Global,
     ) -> Self {
         Draft {
             context,
             cred,
             si,
-            claims,
+            claims: &global.claims,
+            patience,
+            askers: &global.askers,
             mounted: None,
             home: None,
             table: BranchTable {
@@ -226,10 +254,7 @@ impl<'a> Draft<'a> {
             },
             removed: KVec::new(),
             added: KVec::new(),
-            made: Made {
-                roots: KVec::new(),
-                cred: cred.clone(),
-            },
+            made: Made(KVec::new()),
             given_up: KVec::new(),
             settings: Settings::DEFAULT,
             next: 0,
@@ -244,7 +269,11 @@ impl<'a> Draft<'a> {
     }
 
     /// For a remount: the branches and options that `sb` has.
-    pub(crate) fn of(context: &'a Context<'a>, sb: &'a SuperBlock) -> Result<Self> {
+    pub(crate) fn of(
+        context: &'a Context<'a>,
+        patience: &'a Patience<'a>,
+        sb: &'a SuperBlock,
+    ) -> Result<Self> {
         let info = sb.data();
         let table = info.table();
         let mut order = KVec::with_capacity(table.order.len(), GFP_KERNEL)?;
@@ -261,9 +290,10 @@ impl<'a> Draft<'a> {
             settings: *info.settings(),
             ..Self::new(
                 context,
+                patience,
                 &info.cred,
                 info.si,
-                &info.maintenance.global.claims,
+                &info.maintenance.global,
             )
         })
     }
@@ -440,7 +470,7 @@ impl<'a> Draft<'a> {
         }
         let key = match &old.key {
             Some(key) => Some(key.clone()),
-            None => self.cred.scope(|| BranchKey::load(&root, &access))?,
+            None => self.ask(wanted, &root, move |root| BranchKey::load(root, &access))??,
         };
         Ok(Arc::new(
             Branch {
@@ -532,8 +562,9 @@ impl<'a> Draft<'a> {
                 fmt!("a union cannot be a writable branch, it has no names for whiteouts; use =ro"),
             ));
         }
+        // A file system that is frozen is none that cannot be written.
         path.mount()
-            .want_write()
+            .try_write()
             .map(drop)
             .map_err(|error| self.refuse(wanted, error, fmt!("its mount is read-only; use =ro")))
     }
@@ -543,6 +574,26 @@ impl<'a> Draft<'a> {
         path.private().map_err(|error| {
             self.refuse(wanted, error, fmt!("cannot clone its mount: {:?}", error))
         })
+    }
+
+    /// Asks the branch with the root `root`, which is `wanted`, with the mounter's credentials. If
+    /// it may not answer another task does that, for a limited time.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY` if it does not answer, `EINTR`, `ENOMEM`.
+    fn ask<R: Clone + Send + Sync + 'static>(
+        &self,
+        wanted: &Wanted,
+        root: &Arc<PrivatePath>,
+        f: impl FnOnce(&PrivatePath) -> R + Send + 'static,
+    ) -> Result<R> {
+        if !may_be_silent(root, false) {
+            return Ok(self.cred.scope(|| f(root)));
+        }
+        let (cred, root) = (self.cred.clone(), root.clone());
+        let ask = move || cred.scope(|| f(&root));
+        self.patience.apart(self.askers, (), ask, || wanted.shown())
     }
 
     /// Makes the bookkeeping objects that a branch with `access` needs.
@@ -556,19 +607,28 @@ impl<'a> Draft<'a> {
         if !access.may_write() {
             return Ok(None);
         }
-        self.made.roots.reserve(1, GFP_KERNEL)?;
+        self.made.0.reserve(1, GFP_KERNEL)?;
+        let undo = Undo {
+            root: root.clone(),
+            _claim: claim.clone(),
+            cred: self.cred.clone(),
+            askers: self.askers.clone(),
+            kept: Atomic::new(true),
+        };
         // Who shares it may have need of what is there.
         let alone = claim.purpose() == Purpose::Write;
-        let made = self.cred.scope(|| {
-            let had_any = whiteout::has_work(root)?;
-            whiteout::prepare(root, access, alone).map(|work| (work, alone && !had_any))
-        });
+        let (access, shown) = (*access, wanted.shown()?);
+        let changing = self.patience.change(self.askers, root, &shown)?;
+        let prepare = move || undo.prepare(&access, alone);
+        let made = if may_be_silent(root, true) {
+            self.patience
+                .apart(self.askers, changing, prepare, || Ok(shown))?
+        } else {
+            prepare()
+        };
         match made {
-            Ok((work, new)) => {
-                if new {
-                    let made = (root.clone(), claim.clone());
-                    self.made.roots.push(made, GFP_KERNEL)?;
-                }
+            Ok((work, undo)) => {
+                self.made.0.push(undo, GFP_KERNEL)?;
                 Ok(Some(work))
             }
             Err(Refused::Foreign(object)) => {
@@ -598,14 +658,20 @@ impl<'a> Draft<'a> {
     }
 
     /// Reads the pseudo-links of a branch.
-    fn plinks(&self, wanted: &Wanted, root: &Path, access: &Access) -> Result<Arc<plink::Index>> {
-        let index = self
-            .cred
-            .scope(|| plink::load(root, access, access.may_write()))
-            .map_err(|error| {
-                self.refuse(wanted, error, fmt!("cannot read .wh..wh.plnk: {:?}", error))
-            })?;
-        Ok(Arc::new(index, GFP_KERNEL)?)
+    fn plinks(
+        &self,
+        wanted: &Wanted,
+        root: &Arc<PrivatePath>,
+        access: &Access,
+    ) -> Result<Arc<plink::Index>> {
+        let access = *access;
+        let load = move |root: &PrivatePath| -> Result<Arc<plink::Index>> {
+            let index = plink::load(root, &access, access.may_write())?;
+            Ok(Arc::new(index, GFP_KERNEL)?)
+        };
+        self.ask(wanted, root, load)?.map_err(|error| {
+            self.refuse(wanted, error, fmt!("cannot read .wh..wh.plnk: {:?}", error))
+        })
     }
 
     /// Checks a directory that is no branch yet and makes it one.
@@ -629,15 +695,15 @@ impl<'a> Draft<'a> {
         let root = Arc::new(self.private(wanted, path)?, GFP_KERNEL)?;
         let work = self.prepare(wanted, &root, &access, &claim)?;
         let plinks = self.plinks(wanted, &root, &access)?;
-        let renamed = self.cred.scope(|| Renamed::new(&root))?;
+        let facts = self.ask(wanted, &root, move |root| Facts::of(root, &access))??;
         let branch = Branch {
             claim,
-            key: self.cred.scope(|| BranchKey::load(&root, &access))?,
+            key: facts.key,
             work,
             plinks,
-            renamed: Arc::new(renamed, GFP_KERNEL)?,
+            renamed: facts.renamed,
             errors: Arc::new(WriteErrors::of(path.mount()), GFP_KERNEL_ACCOUNT)?,
-            identity: plink::identity(&root)?,
+            identity: facts.identity,
             id: self.new_id(),
             shown: path.clone(),
             fs: self.fs_of(wanted)?,
@@ -771,16 +837,24 @@ impl<'a> Draft<'a> {
     /// Reads which directories were renamed, where that is not known yet.
     fn read_renamed(&self) -> Result {
         for branch in self.table.order.iter() {
-            let read = || branch.renamed.load(&branch.root);
-            if let Err(error) = self.cred.scope(read) {
-                return Err(mount_error!(
+            let shown = branch.shown.to_bytes()?;
+            let (cred, read) = (self.cred.clone(), branch.clone());
+            let read = move || cred.scope(|| read.renamed.load(&read.root));
+            let done = if may_be_silent(&branch.root, false) {
+                let named = || branch.shown.to_bytes();
+                self.patience.apart(self.askers, (), read, named)?
+            } else {
+                read()
+            };
+            done.map_err(|error| {
+                mount_error!(
                     self.context,
                     error,
                     "option \"dirren\": branch {}: cannot read .wh..wh.hino: {:?}",
-                    text(&branch.shown.to_bytes()?),
+                    text(&shown),
                     error
-                ));
-            }
+                )
+            })?;
         }
         Ok(())
     }
@@ -844,26 +918,81 @@ impl<'a> Draft<'a> {
     }
 }
 
-/// What was made on disk for a draft: bookkeeping objects of branches that had none.
-pub(crate) struct Made {
-    /// The branches, claimed until it is undone: nobody else may have begun to use it.
-    roots: KVec<(Arc<PrivatePath>, Arc<Claim>)>,
-    cred: Arc<Cred>,
+/// What a branch says of itself that becomes one.
+#[derive(Clone)]
+struct Facts {
+    renamed: Arc<Renamed>,
+    key: Option<Arc<BranchKey>>,
+    identity: Option<FsId>,
 }
+
+impl Facts {
+    /// Of the branch with the root `root`. The mounter's credentials are in force.
+    fn of(root: &PrivatePath, access: &Access) -> Result<Self> {
+        Ok(Facts {
+            renamed: Arc::new(Renamed::new(root)?, GFP_KERNEL)?,
+            key: BranchKey::load(root, access)?,
+            identity: plink::identity(root)?,
+        })
+    }
+}
+
+/// What was made on disk for a draft: bookkeeping objects of branches that had none.
+pub(crate) struct Made(KVec<Arc<Undo>>);
 
 impl Made {
     /// It is in use now.
-    pub(crate) fn keep(mut self) {
-        self.roots.clear();
+    pub(crate) fn keep(self) {
+        for undo in self.0.iter() {
+            undo.kept.store(true, Release);
+        }
     }
 }
 
 impl Drop for Made {
     fn drop(&mut self) {
-        self.cred.scope(|| {
-            for (root, _) in self.roots.iter() {
-                whiteout::give_up(root);
+        for undo in self.0.drain_all() {
+            let (askers, root) = (undo.askers.clone(), undo.root.clone());
+            if undo.is_needed() {
+                askers.tidy(&root, move || drop(undo));
             }
-        });
+        }
+    }
+}
+
+/// Removes the bookkeeping objects of a branch again when it is dropped, unless they are kept.
+struct Undo {
+    root: Arc<PrivatePath>,
+    /// The branch stays claimed until then: nobody else may have begun to use it.
+    _claim: Arc<Claim>,
+    cred: Arc<Cred>,
+    askers: Arc<Askers>,
+    kept: Atomic<bool>,
+}
+
+impl Undo {
+    fn is_needed(&self) -> bool {
+        !load_acquire(&self.kept)
+    }
+
+    /// Makes or finds the bookkeeping objects. If there were none, and the union is to be `alone`
+    /// on the branch, they are removed unless they are kept.
+    fn prepare(self, access: &Access, alone: bool) -> Result<(Work, Arc<Undo>), Refused> {
+        let cred = self.cred.clone();
+        cred.scope(|| {
+            let had_any = whiteout::has_work(&self.root)?;
+            let undo = Arc::new(self, GFP_KERNEL).map_err(Error::from)?;
+            let work = whiteout::prepare(&undo.root, access, alone)?;
+            undo.kept.store(had_any || !alone, Release);
+            Ok((work, undo))
+        })
+    }
+}
+
+impl Drop for Undo {
+    fn drop(&mut self) {
+        if self.is_needed() {
+            self.cred.scope(|| whiteout::give_up(&self.root));
+        }
     }
 }

@@ -5,11 +5,11 @@
 #![forbid(unsafe_code)]
 
 use super::{
+    askers::Askers,
     claim::Claims,
     plink_maint::Unions,
     sysfs, //
 };
-use crate::fs::worker::Worker;
 use crate::kobj::{
     Directory,
     ModuleLink, //
@@ -41,7 +41,7 @@ pub(crate) struct Global {
     /// Who uses which directory as a branch.
     pub(crate) claims: Arc<Claims>,
     /// Asks branches that may not answer.
-    pub(crate) askers: Arc<Worker>,
+    pub(crate) askers: Arc<Askers>,
     /// `aufs` in debugfs.
     pub(crate) debugfs: Dir,
     /// `/sys/module/aufs`.
@@ -66,7 +66,7 @@ impl Global {
             debugfs: Dir::new(c"aufs"),
             unions <- Unions::new(),
             claims: Arc::pin_init(Claims::new(), GFP_KERNEL)?,
-            askers: Arc::new(Worker::new(Worker::MANY)?, GFP_KERNEL)?,
+            askers: Askers::new()?,
             parameters,
         })
     }

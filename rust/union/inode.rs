@@ -236,6 +236,11 @@ impl Inode {
     }
 
     /// The object's lock, see the module documentation.
+    ///
+    /// Who holds it for long, beyond what a section may wait for, is who copies the file: outside
+    /// the section, and with the file's `i_rwsem`. Who changes names or attributes of the file
+    /// holds that, too, and so never waits here for a copy. Who does not hold it, and may meet a
+    /// copy, asks with [`Inode::promotion_lock_outside`].
     pub(crate) fn promotion_lock(&self) -> PromotionLock<'_> {
         self.data().lock.lock()
     }

@@ -257,9 +257,13 @@ pub(crate) fn lookup(dir: &Inode, entry: Entry<'_, Union>, tie: Tie<'_, Union>) 
             return Err(EIO);
         }
         let inode = inode::get(sb, answer.slots)?;
-        // Names that part from it are those that it has then.
+        // Names that part from it are those that it has then. It may be being copied, which takes
+        // long, and who looks it up does not hold its `i_rwsem`.
         let may_part = !info.settings().plink && !inode.is_dir() && found.nlink() > 1;
-        let lock = may_part.then(|| inode.promotion_lock());
+        let lock = match may_part {
+            true => Some(inode.promotion_lock_outside()?),
+            false => None,
+        };
         if inode.is_now(found)? {
             let tied = tie.to(Some(inode.clone()));
             if first.dentry().is_removed_in_use() {
@@ -275,7 +279,7 @@ pub(crate) fn lookup(dir: &Inode, entry: Entry<'_, Union>, tie: Tie<'_, Union>) 
             info.ino.retire(InoTable::reserve()?, lower);
         } else {
             // It was promoted since, or is about to be.
-            drop(inode.promotion_lock());
+            drop(inode.promotion_lock_outside()?);
             waited = true;
         }
     }

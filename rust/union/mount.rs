@@ -18,6 +18,7 @@ use super::{
         Wanted, //
     },
     global::Global,
+    patience::Patience,
     plink,
     plink_maint::Registered,
     reconfigure,
@@ -311,7 +312,8 @@ impl Operations for Union {
         let cred = Arc::new(Cred::mounter()?, GFP_KERNEL)?;
         // It names the mount, nothing else.
         let si = crate::fs::sb::random_id();
-        let mut draft = Draft::new(context, &cred, si, &global.claims);
+        let patience = Patience::new(context);
+        let mut draft = Draft::new(context, &patience, &cred, si, global);
         draft.find_home(&options.changes)?;
         draft.take(&options.changes)?;
         let outcome = draft.finish()?;

@@ -97,19 +97,46 @@ pub(crate) fn prepare(file: &File<Union>) -> Result {
         .and_then(|branch| copyup::promote_to(dentry, &branch));
     match result {
         Ok(()) => {}
-        Err(error) if error == EINTR || error == OVERTAKEN => return Err(error),
+        Err(error) if error == OVERTAKEN => {
+            // With the copy on top, nobody would move it any more.
+            if how == OnOpen::MoveRegular {
+                finish(dentry, inode, source);
+            }
+            return Err(error);
+        }
+        Err(error) if error == EINTR => return Err(error),
         // It is logged with `verbose`.
         Err(_) => return Ok(()),
     }
-    if how == OnOpen::MoveRegular && inode.stack()?.top().branch().id != source.branch().id {
-        if let Err(error) = remove(dentry, inode, source) {
-            warn_limited!(
-                "cannot remove the original of a file that was moved up: {:?}\n",
-                error
-            );
-        }
+    if how == OnOpen::MoveRegular {
+        finish(dentry, inode, source);
     }
     Ok(())
+}
+
+/// Ends the move of a file, whose instance was `source`, if it was copied.
+fn finish(dentry: &Dentry, inode: &Inode, source: &Slot) {
+    let finish = || -> Result {
+        // A remount since then may have changed what is allowed on the branch.
+        let table = inode.sb().data().table();
+        let branch = table
+            .get(source.branch().id)
+            .filter(|branch| branch.writable());
+        let copied = !core::ptr::eq(inode.stack()?.top_inode(), source.inode()?);
+        match branch {
+            Some(branch) if copied => {
+                let left = Slot::new(branch.clone(), source.dentry().clone());
+                remove(dentry, inode, &left)
+            }
+            _ => Ok(()),
+        }
+    };
+    if let Err(error) = finish() {
+        warn_limited!(
+            "cannot remove the original of a file that was moved up: {:?}\n",
+            error
+        );
+    }
 }
 
 /// Removes the original `source` of a file that was copied up.

@@ -623,7 +623,7 @@ pub(crate) fn settle(inode: &Inode) -> Result {
 /// Notes the counts that could not be noted when they changed; nobody waits for it.
 pub(crate) fn flush_logged(cred: &Cred, branch: &Branch) {
     if let Err(error) = flush(cred, branch) {
-        pr_warn!(
+        warn_limited!(
             "branch {}: link counts may be wrong at the next mount: {:?}\n",
             text(&branch.shown.to_bytes().unwrap_or_default()),
             error

@@ -52,15 +52,8 @@
 #![forbid(unsafe_code)]
 
 mod memory;
-mod patience;
 
-use self::{
-    memory::Memory,
-    patience::{
-        Allowance,
-        Patience, //
-    }, //
-};
+use self::memory::Memory;
 use super::{
     branch::{
         Branch,
@@ -90,6 +83,10 @@ use super::{
     },
     mount::Change,
     notify,
+    patience::{
+        Allowance,
+        Patience, //
+    },
     plink,
     sb::{
         self,
@@ -117,6 +114,7 @@ use crate::logic::{
     }, //
 };
 use crate::mount_error;
+use crate::warn_limited;
 use kernel::{
     alloc::{
         allocator::KVmalloc,
@@ -150,7 +148,7 @@ pub(crate) fn reconfigure(context: &Context<'_>, changes: &[Change], sb: &SuperB
             "its pseudo-links are being maintained through plink_maint"
         )
     })?;
-    let mut draft = Draft::of(context, sb)?;
+    let mut draft = Draft::of(context, &patience, sb)?;
     draft.take(changes)?;
     let outcome = draft.finish()?;
     let parts = outcome.shape.settings.dirren == info.settings().dirren;
@@ -189,7 +187,11 @@ fn find_moment<'a>(
         }
         // Nobody comes who would keep what is not in use.
         sb.shrink();
-        busy::check_free(patience.context, sb, outcome)?;
+        if let Some(hindrance) = busy::find(sb, outcome, patience.closed())? {
+            drop(closed);
+            patience.in_use(hindrance)?;
+            continue;
+        }
         let mut plan = Plan::new(sb, &mut memory, Asking::Seldom(patience.allowance()));
         let walked = info.cred.scope(|| plan.walk_names(&outcome.shape));
         if !plan.is_short {
@@ -249,7 +251,7 @@ fn watch_all(sb: &SuperBlock) {
         Ok(())
     });
     if let Err(error) = result {
-        pr_warn!("cannot watch the branches: {:?}\n", error);
+        warn_limited!("cannot watch the branches: {:?}\n", error);
     }
 }
 
@@ -555,21 +557,19 @@ impl<'a, 'm, 'c> Plan<'a, 'm, 'c> {
 
     /// Asks for the instances of the root.
     fn ask_roots(&mut self, shape: &Arc<Shape>) -> Result<Arc<Answer>> {
-        let ask = |shape: &Shape| -> Result<Answer> {
-            Ok(Answer {
-                slots: sb::root_slots(&shape.table)?,
-                place: None,
-                guard: None,
-            })
-        };
-        match self.may_ask(shape.is_remote())? {
-            None => Ok(Arc::new(ask(shape)?, GFP_KERNEL)?),
+        let info = self.sb.data();
+        let slots = match self.may_ask(shape.is_remote())? {
+            None => sb::root_slots(&shape.table, &mut sb::is_opaque)?,
             Some(patience) => {
-                let info = self.sb.data();
-                let (cred, all) = (info.cred.clone(), shape.clone());
-                patience.ask(info, shape, move || cred.scope(|| ask(&all)))
+                sb::root_slots(&shape.table, &mut |branch| patience.ask_root(info, branch))?
             }
-        }
+        };
+        let answer = Answer {
+            slots,
+            place: None,
+            guard: None,
+        };
+        Ok(Arc::new(answer, GFP_KERNEL)?)
     }
 
     /// Asks for `name` in the directory `dir`.
@@ -680,18 +680,18 @@ impl Found<'_> {
             );
         }
         if let Some(Err(error)) = info.fhsm.as_ref().map(|fhsm| fhsm.update(info.table())) {
-            pr_warn!(
+            warn_limited!(
                 "fhsm: the branches are told about as they were: {:?}\n",
                 error
             );
         }
         // Only numbers are at stake.
         if let Err(error) = plink::adopt(info) {
-            pr_warn!("cannot number the copies on a new branch: {:?}\n", error);
+            warn_limited!("cannot number the copies on a new branch: {:?}\n", error);
         }
         for inode in renewed.iter() {
             if let Err(error) = inode.refresh() {
-                pr_warn!("cannot refresh inode {}: {:?}\n", inode.ino(), error);
+                warn_limited!("cannot refresh inode {}: {:?}\n", inode.ino(), error);
             }
             if !rewatch {
                 notify::watch_or_log(inode);
@@ -753,7 +753,7 @@ impl Found<'_> {
             Ok(())
         });
         if let Err(error) = names {
-            pr_warn!("some listings are as they were: {:?}\n", error);
+            warn_limited!("some listings are as they were: {:?}\n", error);
         }
         renewed
     }
@@ -763,27 +763,30 @@ impl Found<'_> {
 fn follow(sb: &SuperBlock, removed: &[Arc<Branch>], given_up: &[Arc<Branch>]) {
     let info = sb.data();
     if let Err(error) = info.views.update(info.table()) {
-        pr_warn!(
+        warn_limited!(
             "/sys/fs/aufs: some branches are shown as they were: {:?}\n",
             error
         );
     }
     if let Err(error) = info.debug.update(info.table()) {
-        pr_warn!(
+        warn_limited!(
             "debugfs: pseudo-links are counted as they were: {:?}\n",
             error
         );
     }
-    for branch in given_up.iter() {
+    for branch in Iterator::chain(given_up.iter(), removed.iter()) {
         // Who shares it still needs what is there.
         let alone = branch.claim.purpose() == Purpose::Write;
-        if alone && !removed.iter().any(|other| other.id == branch.id) {
-            info.cred.scope(|| whiteout::give_up(&branch.root));
-        }
-    }
-    for branch in Iterator::chain(given_up.iter(), removed.iter()) {
-        dirren::flush_logged(&info.cred, branch);
-        plink::flush_logged(&info.cred, branch);
+        let gone = removed.iter().any(|other| other.id == branch.id);
+        let given_up = alone && !gone;
+        let (cred, left) = (info.cred.clone(), branch.clone());
+        info.askers.tidy(&branch.root, move || {
+            if given_up {
+                cred.scope(|| whiteout::give_up(&left.root));
+            }
+            dirren::flush_logged(&cred, &left);
+            plink::flush_logged(&cred, &left);
+        });
     }
     for branch in removed.iter() {
         if !info.table().order.iter().any(|other| other.fs == branch.fs) {

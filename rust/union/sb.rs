@@ -5,6 +5,10 @@
 #![forbid(unsafe_code)]
 
 use super::{
+    askers::{
+        Askers,
+        ANSWERING, //
+    },
     branch::{
         Branch,
         BranchTable,
@@ -107,7 +111,7 @@ pub(crate) struct SbInfo {
     /// Removes directories that are out of the way already (`dirwh=`).
     pub(crate) worker: Worker,
     /// Asks branches that may not answer.
-    pub(super) askers: Arc<Worker>,
+    pub(super) askers: Arc<Askers>,
     /// What became of objects that have file handles.
     #[pin]
     pub(crate) moves: Moves,
@@ -173,7 +177,7 @@ impl SbInfo {
         depth: i32,
         (views, debug): (impl PinInit<Views>, debugfs::Files),
         maintenance: Registered,
-        askers: Arc<Worker>,
+        askers: Arc<Askers>,
     ) -> impl PinInit<Self, Error> {
         let si = maintenance.si();
         // CAST: Any beginning will do; two unions on one branch should differ.
@@ -253,24 +257,36 @@ impl SbInfo {
     }
 }
 
-/// The instances of the root: the roots of the branches of `table`, down to an opaque one. The
-/// mounter's credentials are in force.
-pub(crate) fn root_slots(table: &BranchTable) -> Result<Slots> {
+/// The instances of the root: the roots of the branches of `table`, down to an opaque one, as
+/// `is_opaque` says.
+pub(crate) fn root_slots(
+    table: &BranchTable,
+    is_opaque: &mut dyn FnMut(&Arc<Branch>) -> Result<bool>,
+) -> Result<Slots> {
     let mut slots = Slots::new();
     for branch in table.order.iter() {
-        let root = branch.root.dentry();
-        slots.push(Slot::new(branch.clone(), root.clone()))?;
-        if whiteout::hides_below(branch, root, whname::OPAQUE)? {
+        slots.push(Slot::new(branch.clone(), branch.root.dentry().clone()))?;
+        if is_opaque(branch)? {
             break;
         }
     }
     Ok(slots)
 }
 
+/// Whether the root of `branch`, which answers, is opaque. The mounter's credentials are in force.
+pub(crate) fn is_opaque(branch: &Arc<Branch>) -> Result<bool> {
+    whiteout::hides_below(branch, branch.root.dentry(), whname::OPAQUE)
+}
+
 impl Operations for Union {
     fn root(sb: &SuperBlock) -> Result<ARef<Inode>> {
         let info = sb.data();
-        let slots = info.cred.scope(|| root_slots(info.table()))?;
+        // Who brings all file systems to disk waits for each that is being mounted.
+        let is_over = |elapsed| elapsed >= ANSWERING;
+        let slots = root_slots(info.table(), &mut |branch| {
+            let asked = info.askers.ask_root(&info.cred, branch, is_over)?;
+            asked.ok_or(EBUSY)
+        })?;
         inode::get_root(sb, slots)
     }
 

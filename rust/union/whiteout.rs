@@ -340,6 +340,7 @@ fn remove_mark(dir: PathRef<'_>, name: &[u8], depth: usize, write: &WriteAccess<
 }
 
 /// Why a branch cannot be written.
+#[derive(Clone, Copy)]
 pub(crate) enum Refused {
     /// Something of another type bears the name of a bookkeeping object.
     Foreign(&'static [u8]),

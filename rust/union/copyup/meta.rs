@@ -48,6 +48,7 @@ use crate::logic::{
     branch_spec::Attrs,
     copyup::mode_without_acl, //
 };
+use crate::warn_limited;
 use kernel::{
     prelude::*,
     sync::atomic::Full, //
@@ -240,7 +241,7 @@ impl Tolerance {
         let ignored = error != ENOMEM && error != EDQUOT && self.ignored.contains(class);
         let foreign = error == EOPNOTSUPP && class != Attrs::ICEX_SEC && !self.moves;
         if foreign && !ignored && !target.told.loss.xchg(true, Full) {
-            pr_warn!(
+            warn_limited!(
                 "branch {}: cannot hold attribute {:?} and maybe others, copies lack them\n",
                 text(&target.shown.to_bytes().unwrap_or_default()),
                 name

@@ -38,6 +38,10 @@ pub(crate) enum Request {
     Read,
     /// For the names of attributes.
     ListXattr,
+    /// For free space.
+    Statfs,
+    /// For an extended attribute.
+    Xattr,
 }
 
 /// What the daemon does with a request before it answers.
@@ -75,6 +79,7 @@ const READ: u32 = 15;
 const STATFS: u32 = 17;
 const RELEASE: u32 = 18;
 const LISTXATTR: u32 = 23;
+const GETXATTR: u32 = 22;
 const FLUSH: u32 = 25;
 const INIT: u32 = 26;
 const OPENDIR: u32 = 27;
@@ -126,6 +131,8 @@ fn request_of(request: &[u8]) -> Option<Request> {
         LOOKUP => Some(Request::Lookup(name(request))),
         READ => Some(Request::Read),
         LISTXATTR => Some(Request::ListXattr),
+        STATFS => Some(Request::Statfs),
+        GETXATTR => Some(Request::Xattr),
         _ => None,
     }
 }
@@ -295,7 +302,7 @@ impl Fuse {
         }
     }
 
-    /// What is done with each look-up and read before it is answered.
+    /// What is done with each of these requests before it is answered.
     pub(crate) fn act(&self, act: impl FnMut(&Request) + Send + 'static) {
         *self.daemon.act.lock().expect("not poisoned") = Some(Box::new(act));
     }

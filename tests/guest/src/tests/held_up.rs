@@ -29,9 +29,9 @@ cases! {
 }
 
 /// What takes at most a fraction of a second may take that long on a machine that is busy.
-const PROMPT: Duration = Duration::from_secs(4);
+pub(super) const PROMPT: Duration = Duration::from_secs(4);
 /// A remount gives up after ten seconds.
-const REMOUNT: Duration = Duration::from_secs(25);
+pub(super) const REMOUNT: Duration = Duration::from_secs(25);
 
 /// Looks up, opens and makes files all the time, and knows how long that took at most.
 struct Others<'s> {
@@ -41,7 +41,7 @@ struct Others<'s> {
 
 /// A round of what others do, in a directory of their own: as on any file system, who looks a name
 /// up keeps those waiting who change names in the same directory.
-fn round(root: &Path, n: u32) -> Result<()> {
+pub(super) fn round(root: &Path, n: u32) -> Result<()> {
     let dir = root.join("o");
     sys::lstat(dir.join("other"))?;
     sys::open_ro(dir.join("other"))?;
@@ -77,7 +77,7 @@ impl<'s> Others<'s> {
 }
 
 /// Runs a remount with `options` beside others, who must not notice.
-fn beside_others(u: &Union, options: &[&str]) -> Result<Result<(), Refused>> {
+pub(super) fn beside_others(u: &Union, options: &[&str]) -> Result<Result<(), Refused>> {
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
         let others = Others::start(scope, u.root().to_owned(), &stop);
@@ -93,7 +93,7 @@ fn beside_others(u: &Union, options: &[&str]) -> Result<Result<(), Refused>> {
 
 /// The remount was given up, and says why.
 #[track_caller]
-fn busy(result: Result<(), Refused>, why: &[&str]) {
+pub(super) fn busy(result: Result<(), Refused>, why: &[&str]) {
     let refused = result.expect_err("a busy union is not changed");
     assert_eq!(refused.errno, Errno::BUSY, "{refused}");
     let log = refused.log.join("\n");
@@ -103,7 +103,7 @@ fn busy(result: Result<(), Refused>, why: &[&str]) {
 }
 
 /// `o/other` on the writable branch, and below it a FUSE branch.
-fn over_fuse(cx: &Ctx) -> Result<(Union, Fuse)> {
+pub(super) fn over_fuse(cx: &Ctx) -> Result<(Union, Fuse)> {
     let fuse = Fuse::mount(cx)?;
     let u = cx
         .union()
@@ -114,13 +114,13 @@ fn over_fuse(cx: &Ctx) -> Result<(Union, Fuse)> {
 }
 
 /// A further branch to be added.
-fn further(cx: &Ctx) -> Result<String> {
+pub(super) fn further(cx: &Ctx) -> Result<String> {
     let dir = cx.branch(cx.layout.upper(), "ro", &Tree::new().file("further", ""))?;
     Ok(format!("append:{}=ro", dir.display()))
 }
 
 /// Does `f` in a thread of this name.
-fn named<R: Send + 'static>(
+pub(super) fn named<R: Send + 'static>(
     name: &str,
     f: impl FnOnce() -> R + Send + 'static,
 ) -> Result<JoinHandle<R>> {
@@ -416,7 +416,7 @@ fn look_up_in_silent_branch(cx: &Ctx) -> Result<()> {
 }
 
 /// A process that changes the union by mount(8).
-fn remounter(u: &Union, options: &str) -> Result<Child> {
+pub(super) fn remounter(u: &Union, options: &str) -> Result<Child> {
     Ok(Command::new("mount")
         .args(["-i", "-o", &format!("remount,{options}")])
         .arg(u.root())

@@ -58,6 +58,7 @@ mod rdu;
 mod readdir;
 mod remount;
 mod remount_soak;
+mod remount_waits;
 mod remove;
 mod rename;
 mod rename_dir;
@@ -142,6 +143,7 @@ pub(crate) fn all() -> Vec<Case> {
         clients::cases(),
         clients_containers::cases(),
         remount_soak::cases(),
+        remount_waits::cases(),
         in_flight::cases(),
         index::cases(),
         bad_input::cases(),

@@ -1,11 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! How a remount waits: never for long with the gate closed, never for ever, and
-//! not once it was killed.
+//! How a mount and a remount wait: never for long with the gate closed, never for ever, and
+//! not once they were killed.
 
 #![forbid(unsafe_code)]
 
-use super::super::{
+use super::{
+    askers::{
+        Askers,
+        Changing,
+        ANSWERING, //
+    },
+    branch::Branch,
+    busy::Hindrance,
     draft::text,
     lookup::Answer,
     sb::{
@@ -23,15 +30,13 @@ use crate::fs::{
         Occupant, //
     },
     io,
+    path::PrivatePath,
     task::Label, //
 };
 use crate::mount_error;
 use kernel::{
     prelude::*,
-    sync::{
-        Arc,
-        SetOnce, //
-    },
+    sync::Arc,
     time::{
         delay::fsleep,
         Delta,
@@ -57,17 +62,31 @@ impl Allowance {
 }
 
 /// How long a remount tries to get through, and how hard.
-pub(super) struct Patience<'c> {
-    pub(super) context: &'c Context<'c>,
+pub(crate) struct Patience<'c> {
+    context: &'c Context<'c>,
     begin: Instant<Monotonic>,
     /// How often it was in vain.
+    tries: u32,
+    /// What was in use at the last try, that may pass.
+    passing: Option<Passing>,
+}
+
+/// What a remount waits for that is in use.
+struct Passing {
+    /// The number of the object.
+    number: u64,
+    /// When it was found so first.
+    begin: Instant<Monotonic>,
+    /// How often it was found so.
     tries: u32,
 }
 
 /// How long a remount tries to get through.
 const TRYING: Delta = Delta::from_secs(10);
-/// How long a branch has to answer, at least.
-const ANSWERING: Delta = Delta::from_secs(2);
+/// For how long one object, and in how many tries at least, may be in use by what may pass: longer
+/// than a write takes that nothing holds up.
+const PASSING: Delta = Delta::from_millis(1500);
+const PASSING_TRIES: u32 = 2;
 /// For how long the gate is closed in vain, at first and at most, in milliseconds.
 const CLOSED: i64 = 50;
 const CLOSED_AT_MOST: i64 = 200;
@@ -75,11 +94,12 @@ const CLOSED_AT_MOST: i64 = 200;
 const NAMES: u32 = 64;
 
 impl<'c> Patience<'c> {
-    pub(super) fn new(context: &'c Context<'c>) -> Self {
+    pub(crate) fn new(context: &'c Context<'c>) -> Self {
         Patience {
             context,
             begin: Instant::now(),
             tries: 0,
+            passing: None,
         }
     }
 
@@ -96,7 +116,7 @@ impl<'c> Patience<'c> {
     }
 
     /// For how long the gate may be closed in vain this time.
-    fn closed(&self) -> Delta {
+    pub(super) fn closed(&self) -> Delta {
         let more = i64::from(self.tries).saturating_mul(CLOSED / 2);
         Delta::from_millis(CLOSED.saturating_add(more).min(CLOSED_AT_MOST))
     }
@@ -154,34 +174,76 @@ impl<'c> Patience<'c> {
         shape: &Shape,
         ask: impl FnOnce() -> Result<Answer> + Send + 'static,
     ) -> Result<Arc<Answer>> {
-        let reply: Arc<SetOnce<Result<Arc<Answer>>>> = Arc::new(SetOnce::new(), GFP_KERNEL)?;
-        let to = reply.clone();
-        info.askers.run_apart(move || {
-            to.populate(ask().and_then(|answer| Ok(Arc::new(answer, GFP_KERNEL)?)));
-        })?;
-        let begin = Instant::<Monotonic>::now();
-        let mut pause = Delta::from_micros(20);
-        loop {
-            if let Some(reply) = reply.as_ref().as_ref() {
-                return reply.clone();
-            }
-            self.go_on()?;
-            // One that was asked at the very end is not to blame.
-            if self.is_over() && begin.elapsed() >= ANSWERING {
-                let mut branches = shape.table.order.iter();
-                let silent = branches.find(|branch| branch.root.dentry().is_remote());
-                let shown = silent.map_or(Ok(KVec::new()), |branch| branch.shown.to_bytes())?;
-                return Err(mount_error!(
-                    self.context,
-                    EBUSY,
-                    "busy: branch {} does not answer",
-                    text(&shown)
-                ));
-            }
-            fsleep(pause);
-            pause = Delta::from_nanos(pause.as_nanos().saturating_mul(2));
-            pause = pause.min(Delta::from_millis(2));
+        let ask = move || ask().and_then(|answer| Ok(Arc::new(answer, GFP_KERNEL)?));
+        self.apart(&info.askers, (), ask, || {
+            let mut branches = shape.table.order.iter();
+            let silent = branches.find(|branch| branch.root.dentry().is_remote());
+            silent.map_or(Ok(KVec::new()), |branch| branch.shown.to_bytes())
+        })?
+    }
+
+    /// Has another task do `f`, which asks a branch that may not answer, and waits for it. `silent`
+    /// names the branch. `kept` goes when all that `f` gave is gone that nobody took.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY` if the time is over, `EINTR`, `ENOMEM`.
+    pub(super) fn apart<R: Clone + Send + Sync + 'static>(
+        &self,
+        askers: &Askers,
+        kept: impl Send + 'static,
+        f: impl FnOnce() -> R + Send + 'static,
+        silent: impl FnOnce() -> Result<KVec<u8>>,
+    ) -> Result<R> {
+        match askers.ask(kept, f, |elapsed| self.has_waited(elapsed))? {
+            Some(reply) => Ok(reply),
+            None => Err(self.silent(&silent()?)),
         }
+    }
+
+    /// Whether the root of `branch` is opaque.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY` if the time is over, `EINTR`, and what the branch gives.
+    pub(super) fn ask_root(&self, info: &SbInfo, branch: &Branch) -> Result<bool> {
+        let is_over = |elapsed| self.has_waited(elapsed);
+        match info.askers.ask_root(&info.cred, branch, is_over)? {
+            Some(is_opaque) => Ok(is_opaque),
+            None => Err(self.silent(&branch.shown.to_bytes()?)),
+        }
+    }
+
+    /// Whether a branch had its time to answer that was asked for `elapsed`: one that was asked at
+    /// the very end is not to blame.
+    fn has_waited(&self, elapsed: Delta) -> bool {
+        self.is_over() && elapsed >= ANSWERING
+    }
+
+    /// `EBUSY`, as the branch `shown` does not answer.
+    fn silent(&self, shown: &[u8]) -> Error {
+        mount_error!(
+            self.context,
+            EBUSY,
+            "busy: branch {} does not answer",
+            text(shown)
+        )
+    }
+
+    /// Lets nobody else change the branch with the root `root`, called `shown`, until the value is
+    /// dropped.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY` if somebody changes it and does not end, `EINTR`, `ENOMEM`.
+    pub(super) fn change(
+        &self,
+        askers: &Arc<Askers>,
+        root: &Arc<PrivatePath>,
+        shown: &[u8],
+    ) -> Result<Changing> {
+        let changing = askers.change(root, |elapsed| self.has_waited(elapsed))?;
+        changing.ok_or_else(|| self.silent(shown))
     }
 
     /// Waits until the directories that were removed before are empty.
@@ -220,6 +282,32 @@ impl<'c> Patience<'c> {
             }
             self.rest()?;
         }
+    }
+
+    /// An object is in use on a branch that may not be used so any more.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY`, unless it may pass and has time left.
+    pub(super) fn in_use(&mut self, hindrance: Hindrance) -> Result {
+        let number = hindrance.number();
+        let mut passing = match self.passing.take() {
+            Some(passing) if passing.number == number => passing,
+            _ => Passing {
+                number,
+                begin: Instant::now(),
+                tries: 0,
+            },
+        };
+        passing.tries = passing.tries.saturating_add(1);
+        let is_stuck = passing.begin.elapsed() >= PASSING && passing.tries >= PASSING_TRIES;
+        if !hindrance.may_pass() || is_stuck || self.is_over() {
+            return Err(hindrance.error(self.context));
+        }
+        self.passing = Some(passing);
+        // Else it is one more user of the object.
+        drop(hindrance);
+        self.rest()
     }
 
     /// A copy is made to a branch that may not be written any more.
