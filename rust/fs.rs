@@ -46,7 +46,9 @@ pub(crate) mod seq;
 pub(crate) mod stack;
 pub(crate) mod statfs;
 pub(crate) mod task;
+mod transfer;
 pub(crate) mod worker;
+pub(crate) mod writes;
 pub(crate) mod xattr;
 
 use crate::bindings;

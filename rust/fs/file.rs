@@ -16,7 +16,8 @@
 //! An instance that is not to be written is copied with `i_rwsem` held, too, by
 //! open(2) as by all others: so no write is under way on the original.
 //!
-//! [`map`](super::map) has the mappings.
+//! [`map`](super::map) has the mappings, [`transfer`](super::transfer) what moves data from file to
+//! file.
 
 use super::{
     backing::{
@@ -26,10 +27,8 @@ use super::{
     cred::Cred,
     dentry::Dentry,
     gate::{
-        self,
         anew,
-        Doing,
-        Entered, //
+        Doing, //
     },
     inode::{
         Address,
@@ -38,8 +37,11 @@ use super::{
     },
     ioctl,
     map,
-    once::load_acquire,
     sb::SuperBlock,
+    writes::{
+        Writes,
+        Writing, //
+    },
     FileSystem,
     Mountable, //
 };
@@ -51,12 +53,6 @@ use kernel::{
         to_result, //
     },
     prelude::*,
-    sync::atomic::{
-        Atomic,
-        Full,
-        Relaxed,
-        Release, //
-    },
     types::Opaque, //
 };
 
@@ -181,147 +177,6 @@ pub(crate) trait Operations: FileSystem {
     fn full(inode: &Inode<Self>);
 }
 
-/// Writes to an inode that are under way: they have found the instance that they change, and are
-/// in no read section of the gate.
-///
-/// Who closes the gate sees those that began before; the others wait. All that changes data is
-/// one, unless it stays in its read section.
-pub(crate) struct Writes {
-    /// One by who holds `i_rwsem`, which excludes all others: the [`Entered::mark`] of the section
-    /// that it began in; 0 if there is none.
-    locked: Atomic<usize>,
-    /// Those that go on without it: asynchronous ones on their way to the disk.
-    queued: Atomic<u32>,
-    /// A shared mapping that may store went past the instance, to an object of a file system
-    /// below the branch's: nobody tells when it ends.
-    beyond: Atomic<bool>,
-    /// Another instance is about to take the place of the one that is written.
-    copying: Atomic<bool>,
-    /// Shared mappings that may store, that are about to be made and have had their turn to wait.
-    reserved: Atomic<u32>,
-}
-
-impl Writes {
-    /// None.
-    pub(crate) fn none() -> Self {
-        Writes {
-            locked: Atomic::new(0),
-            queued: Atomic::new(0),
-            beyond: Atomic::new(false),
-            copying: Atomic::new(false),
-            reserved: Atomic::new(0),
-        }
-    }
-
-    /// Whether there is none. What they wrote can be seen then.
-    pub(crate) fn have_ended(&self) -> bool {
-        // In this order: one that is queued is so before the lock is given up.
-        load_acquire(&self.locked) == 0 && self.none_queued()
-    }
-
-    /// The number of the task that writes, for [`Label::of`](super::task::Label::of), if there is
-    /// one and it is known.
-    pub(crate) fn writer(&self) -> Option<i32> {
-        gate::task_of_mark(load_acquire(&self.locked))
-    }
-
-    fn none_queued(&self) -> bool {
-        load_acquire(&self.queued) == 0
-    }
-
-    /// A mapping that may store went to another inode than that of the instance.
-    pub(super) fn mapped_beyond(&self) {
-        self.beyond.store(true, Relaxed);
-    }
-
-    /// Whether there may be a mapping that is counted nowhere. It refers to our inode.
-    pub(crate) fn may_be_mapped_beyond(&self) -> bool {
-        self.beyond.load(Relaxed)
-    }
-
-    /// Says that the instance is about to be replaced by a copy, until the guard is dropped. The
-    /// caller holds `i_rwsem`. Mappings that may store are seen from now on, or wait.
-    pub(crate) fn copying(&self) -> Copying<'_> {
-        // Ordered against the look at mappings that follows; the kernel's count of those is, too.
-        self.copying.xchg(true, Full);
-        Copying(self)
-    }
-
-    /// Whether a mapping that may store must wait until nobody holds `i_rwsem`.
-    pub(super) fn are_copied(&self) -> bool {
-        load_acquire(&self.copying)
-    }
-
-    /// A mapping is reserved, see [`map`](super::map). It is counted at the inode.
-    pub(super) fn reserve_mapping(&self) {
-        self.reserved.fetch_add(1, Full);
-    }
-
-    /// The reverse of [`Writes::reserve_mapping`]. The mapping is still counted at the inode.
-    pub(super) fn unreserve_mapping(&self) {
-        self.reserved.fetch_sub(1, Full);
-    }
-
-    /// Whether a mapping is reserved.
-    pub(super) fn has_reserved_mapping(&self) -> bool {
-        load_acquire(&self.reserved) != 0
-    }
-
-    /// Waits for those that are queued. The caller holds `i_rwsem`, so that there are no others.
-    ///
-    /// # Errors
-    ///
-    /// `EINTR` if the task was killed.
-    pub(crate) fn wait_for_queued(&self) -> Result {
-        if self.none_queued() {
-            return Ok(());
-        }
-        // SAFETY: The word outlives the call.
-        to_result(unsafe { bindings::ruaufs_helper_wait_for_zero(self.queued.as_ptr()) })
-            .map_err(|_| EINTR)
-    }
-
-    fn queue(&self) {
-        self.queued.fetch_add(1, Relaxed);
-    }
-
-    /// The reverse of [`Writes::queue`].
-    fn unqueue(&self) {
-        // SAFETY: The word is counted by `queue()`; the inode lives, as the request's file does.
-        unsafe { bindings::ruaufs_helper_count_down(self.queued.as_ptr()) };
-    }
-}
-
-/// An instance is being replaced.
-pub(crate) struct Copying<'a>(&'a Writes);
-
-impl Drop for Copying<'_> {
-    fn drop(&mut self) {
-        self.0.copying.store(false, Release);
-    }
-}
-
-/// A write that is under way by who holds `i_rwsem`.
-struct Writing<'a>(&'a Writes);
-
-impl<'a> Writing<'a> {
-    /// To be called in the read section in which the instance was found.
-    #[inline]
-    fn new<T: Operations>(locked: &'a Locked<'_, T>, entered: &Entered<'_>) -> Self {
-        let writes = T::writes(locked.inode());
-        // The section makes it visible to who closes the gate.
-        writes.locked.store(entered.mark(), Relaxed);
-        Writing(writes)
-    }
-}
-
-impl Drop for Writing<'_> {
-    #[inline]
-    fn drop(&mut self) {
-        self.0.locked.store(0, Release);
-    }
-}
-
 /// Do not change the access time.
 pub(crate) const O_NOATIME: u32 = bindings::O_NOATIME;
 /// Which of reading and writing it is opened for.
@@ -391,14 +246,6 @@ pub(super) unsafe fn detach(file: *mut bindings::file) -> OpenFile {
 
 /// `file_operations` of regular files of `T`.
 pub(super) struct Table<T>(PhantomData<T>);
-
-/// Which way data goes from file to file.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Transfer {
-    Copy,
-    Clone,
-    Dedupe,
-}
 
 impl<T: Mountable> Table<T> {
     pub(super) const OPERATIONS: bindings::file_operations = bindings::file_operations {
@@ -495,7 +342,7 @@ impl<T: Mountable> Table<T> {
     ///
     /// As for [`Self::real`]; `locked` must be its inode.
     #[inline]
-    unsafe fn real_for_write<'a, 'b>(
+    pub(super) unsafe fn real_for_write<'a, 'b>(
         file: *mut bindings::file,
         locked: &'b Locked<'_, T>,
     ) -> Result<(&'a BackingFile, Writing<'b>)> {
@@ -509,7 +356,7 @@ impl<T: Mountable> Table<T> {
     ///
     /// As for [`Self::real_for_write`].
     #[inline(always)] // `find` is known where it is called.
-    unsafe fn real_to_change<'a, 'b>(
+    pub(super) unsafe fn real_to_change<'a, 'b>(
         file: *mut bindings::file,
         locked: &'b Locked<'_, T>,
         find: fn(&File<T>, &'a OpenFile) -> Result<&'a BackingFile>,
@@ -553,7 +400,7 @@ impl<T: Mountable> Table<T> {
     }
 
     /// The data of `file` was changed.
-    fn modified(file: &File<T>) {
+    pub(super) fn modified(file: &File<T>) {
         let _reading = file.inode().sb().read();
         T::modified(file.inode());
     }
@@ -581,7 +428,7 @@ impl<T: Mountable> Table<T> {
     /// Takes away set-id bits and capabilities from the locked inode of `file` if its data was
     /// `changed`. A request that the file system refuses, as it does not know it, must leave them;
     /// so this comes after the request. In between nobody executes the file: it is open for writing.
-    fn remove_privs(file: &File<T>, changed: bool) -> Result {
+    pub(super) fn remove_privs(file: &File<T>, changed: bool) -> Result {
         if changed {
             // SAFETY: The file is open, and its inode is locked.
             to_result(unsafe { bindings::file_remove_privs(file.as_ptr()) })?;
@@ -982,117 +829,5 @@ impl<T: Mountable> Table<T> {
             }
             Ok(0)
         })
-    }
-
-    /// Moves data between the backing files of two files of ours.
-    ///
-    /// # Safety
-    ///
-    /// Both must be open files of `T`.
-    unsafe fn transfer(
-        (from, from_pos): (*mut bindings::file, i64),
-        (to, to_pos): (*mut bindings::file, i64),
-        len: i64,
-        flags: c_uint,
-        how: Transfer,
-    ) -> i64 {
-        let result = || -> Result<i64> {
-            // SAFETY: By the caller's contract.
-            unsafe {
-                let target = File::<T>::from_raw(to);
-                let locked = target.inode().lock();
-                let (to, _writing) = match how {
-                    // What is not written is not rearranged either, nor copied for it.
-                    Transfer::Dedupe => Self::real_to_change(to, &locked, |file, data| {
-                        T::real_if_written(file, data)?.ok_or(EROFS)
-                    })?,
-                    Transfer::Copy | Transfer::Clone => Self::real_for_write(to, &locked)?,
-                };
-                // After it: if both are one file it may have a copy now.
-                let real_from = Self::real(from)?.as_ptr();
-                if how == Transfer::Dedupe && !to.shares_data() {
-                    return Err(EOPNOTSUPP);
-                }
-                let (real_to, before) = (to.as_ptr(), to.stamp());
-                let ret = T::cred(target.inode().sb()).scope(|| match how {
-                    Transfer::Copy => {
-                        let len = usize::try_from(len).unwrap_or(usize::MAX);
-                        let done = bindings::vfs_copy_file_range(
-                            real_from, from_pos, real_to, to_pos, len, flags,
-                        );
-                        // A file system of its own would go through the page cache when its
-                        // parts cannot talk to each other.
-                        if done == EXDEV.to_errno() as isize
-                            || done == EOPNOTSUPP.to_errno() as isize
-                        {
-                            let (mut from_pos, mut to_pos) = (from_pos, to_pos);
-                            bindings::do_splice_direct(
-                                real_from,
-                                &mut from_pos,
-                                real_to,
-                                &mut to_pos,
-                                len.min(1 << 30),
-                                0,
-                            ) as i64
-                        } else {
-                            done as i64
-                        }
-                    }
-                    Transfer::Clone => bindings::vfs_clone_file_range(
-                        real_from, from_pos, real_to, to_pos, len, flags,
-                    ),
-                    Transfer::Dedupe => bindings::vfs_dedupe_file_range_one(
-                        real_from, from_pos, real_to, to_pos, len, flags,
-                    ),
-                });
-                let changed = ret > 0 || to.stamp() != before;
-                Self::remove_privs(target, how != Transfer::Dedupe && changed)?;
-                Self::modified(target);
-                Ok(ret)
-            }
-        };
-        result().unwrap_or_else(|error| i64::from(error.to_errno()))
-    }
-
-    /// # Safety
-    ///
-    /// Called by the VFS with two open files whose operations are these.
-    unsafe extern "C" fn copy_file_range(
-        from: *mut bindings::file,
-        from_pos: bindings::loff_t,
-        to: *mut bindings::file,
-        to_pos: bindings::loff_t,
-        len: usize,
-        flags: c_uint,
-    ) -> isize {
-        let len = i64::try_from(len).unwrap_or(i64::MAX);
-        // SAFETY: Valid by the contract of the callback.
-        unsafe {
-            Self::transfer((from, from_pos), (to, to_pos), len, flags, Transfer::Copy) as isize
-        }
-    }
-
-    /// # Safety
-    ///
-    /// Called by the VFS with two open files of one super block of ours.
-    unsafe extern "C" fn remap_file_range(
-        from: *mut bindings::file,
-        from_pos: bindings::loff_t,
-        to: *mut bindings::file,
-        to_pos: bindings::loff_t,
-        len: bindings::loff_t,
-        flags: c_uint,
-    ) -> bindings::loff_t {
-        let known = bindings::RUAUFS_REMAP_FILE_DEDUP | bindings::RUAUFS_REMAP_FILE_ADVISORY;
-        if flags & !known != 0 {
-            return i64::from(EINVAL.to_errno());
-        }
-        let how = if flags & bindings::RUAUFS_REMAP_FILE_DEDUP != 0 {
-            Transfer::Dedupe
-        } else {
-            Transfer::Clone
-        };
-        // SAFETY: Valid by the contract of the callback.
-        unsafe { Self::transfer((from, from_pos), (to, to_pos), len, flags, how) }
     }
 }

@@ -12,7 +12,7 @@
 //!    ours.
 //!
 //! Who has closed the gate, or said that the instance is replaced by a copy
-//! ([`Writes::copying`](super::file::Writes::copying)), looks at our inode, then at the
+//! ([`Writes::copying`](super::writes::Writes::copying)), looks at our inode, then at the
 //! instance's. A mapping that is not seen there has yet to find its instance, and waits.
 //!
 //! # Mappings in place of others

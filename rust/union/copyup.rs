@@ -89,11 +89,11 @@ use crate::fs::{
         Creating,
         Renaming, //
     },
-    file::Copying,
     gate::OVERTAKEN,
     inode::Kind,
     io::KernelFile,
-    path::WriteAccess, //
+    path::WriteAccess,
+    writes::Copying, //
 };
 use crate::logic::{
     branch_spec::{

@@ -51,7 +51,6 @@ use super::{
 };
 use crate::fs::{
     attr::Change,
-    file::Writes,
     gate::{
         Closed,
         Retired,
@@ -69,7 +68,8 @@ use crate::fs::{
         Chain,
         StackCell,
         StackSpace, //
-    }, //
+    },
+    writes::Writes, //
 };
 use crate::logic::{
     ino,

@@ -36,13 +36,13 @@ use crate::fs::{
     file::{
         File,
         Operations,
-        Writes,
         O_ACCMODE,
         O_DIRECT,
         O_NOATIME,
         O_TRUNC, //
     },
-    inode::Address, //
+    inode::Address,
+    writes::Writes, //
 };
 use crate::logic::branch_spec::Perm;
 use kernel::{
