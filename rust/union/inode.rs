@@ -499,7 +499,13 @@ impl Inode {
         let nlink = if self.is_dir() {
             0
         } else if self.is_plinked() {
-            self.nlink().saturating_sub(1)
+            let left = self.nlink().saturating_sub(1);
+            // A copy on a branch that became a layer cannot be told ([`plink::settle`]).
+            let layer = !self.stack()?.writable();
+            if let Some(branch) = hidden_on.filter(|_| layer && left > 0) {
+                done = plink::hide(self, left, branch).map(drop);
+            }
+            left
         } else {
             if let Some(branch) = hidden_on {
                 let left = self.nlink().saturating_sub(1);

@@ -291,6 +291,14 @@ impl Ctx {
         Ok(())
     }
 
+    /// This writable branch became a read-only one when it was as `before`, and must stay so.
+    pub(crate) fn stays(&self, path: &Path, before: Snapshot) {
+        let mut branches = self.branches.borrow_mut();
+        if let Some(branch) = branches.iter_mut().find(|branch| branch.path == path) {
+            branch.before = Some(before);
+        }
+    }
+
     /// This writable branch holds whiteouts beside real objects on purpose.
     pub(crate) fn messy(&self, path: &Path) {
         for branch in self.branches.borrow_mut().iter_mut() {

@@ -84,6 +84,18 @@ impl Spec {
         self
     }
 
+    /// The branches, top first, as `br=` has them, and the other options.
+    fn branches(&self) -> (Vec<String>, Vec<String>) {
+        let (mut branches, mut rest) = (Vec::new(), Vec::new());
+        for option in &self.options {
+            match option.strip_prefix("br=") {
+                Some(list) => branches.extend(list.split(':').map(str::to_owned)),
+                None => rest.push(option.clone()),
+            }
+        }
+        (branches, rest)
+    }
+
     pub(crate) fn mount(&self, target: &Path) -> Result<(), Refused> {
         match self.api {
             Api::Mount2 => self.mount2(target),
@@ -185,6 +197,25 @@ pub(crate) fn reconfigure(target: &Path, options: &[&str]) -> Result<(), Refused
     fsconfig_reconfigure(&fs).map_err(|e| said("FSCONFIG_CMD_RECONFIGURE".to_owned(), &fs, e))
 }
 
+/// A remount that changes the branches of a union.
+#[derive(Clone, Debug)]
+pub(crate) enum Change {
+    /// The top branch becomes `ro+wh` below this one, which is writable.
+    Snapshot(PathBuf),
+    /// This read-only branch comes, at this place from the top.
+    Add(usize, PathBuf),
+    /// This branch goes.
+    Remove(PathBuf),
+}
+
+/// The options that mount `branches`, each `PATH` or `PATH=PERMISSION`.
+fn branch_options(api: Api, branches: &[String]) -> Vec<String> {
+    match api {
+        Api::Mount2 => vec![format!("br={}", branches.join(":"))],
+        Api::Fsopen => branches.iter().map(|b| format!("br={b}")).collect(),
+    }
+}
+
 /// Collects branches and options, then mounts.
 pub(crate) struct Builder<'c> {
     cx: &'c Ctx,
@@ -266,10 +297,7 @@ impl<'c> Builder<'c> {
             _ => format!("{}={perm}", path.display()),
         };
         let list: Vec<_> = self.branches.iter().map(show).collect();
-        let mut options = match self.spec.api {
-            Api::Mount2 => vec![format!("br={}", list.join(":"))],
-            Api::Fsopen => list.iter().map(|b| format!("br={b}")).collect(),
-        };
+        let mut options = branch_options(self.spec.api, &list);
         options.append(&mut self.spec.options);
         self.spec.options = options;
         let branches = self.branches.drain(..).map(|(path, _)| path).collect();
@@ -313,6 +341,54 @@ impl Union {
     /// A path in a branch; `""` is its root.
     pub(crate) fn br(&self, index: usize, rel: &str) -> PathBuf {
         below(&self.branches[index], rel)
+    }
+
+    /// How many branches there are.
+    pub(crate) fn count(&self) -> usize {
+        self.branches.len()
+    }
+
+    /// Changes the branches by a remount; [`Union::again`] mounts those that there are then.
+    pub(crate) fn change(&mut self, change: &Change) -> Result<(), Refused> {
+        let top = self.br(0, "");
+        let options = match change {
+            Change::Snapshot(new) => vec![
+                format!("mod:{}=ro+wh", top.display()),
+                format!("prepend:{}=rw", new.display()),
+            ],
+            Change::Add(at, new) => vec![format!("add:{at}:{}=ro", new.display())],
+            Change::Remove(old) => vec![format!("del:{}", old.display())],
+        };
+        if let Change::Snapshot(new) = change {
+            // The top branch's root is what the union shows as its own.
+            let like = |res: Res<()>| res.expect("the new branch is the test's own");
+            let old = sys::lstat(&top).expect("the top branch is there");
+            like(sys::chown(new, Some(old.st_uid), Some(old.st_gid)));
+            like(sys::chmod(new, old.st_mode & 0o7777));
+        }
+        let options: Vec<_> = options.iter().map(String::as_str).collect();
+        reconfigure(&self.mnt, &options)?;
+        let (mut list, rest) = self.spec.branches();
+        match change {
+            Change::Snapshot(new) => {
+                list[0] = format!("{}=ro+wh", top.display());
+                list.insert(0, format!("{}=rw", new.display()));
+                self.branches.insert(0, new.clone());
+            }
+            Change::Add(at, new) => {
+                list.insert(*at, format!("{}=ro", new.display()));
+                self.branches.insert(*at, new.clone());
+            }
+            Change::Remove(old) => {
+                if let Some(at) = self.branches.iter().position(|branch| branch == old) {
+                    list.remove(at);
+                    self.branches.remove(at);
+                }
+            }
+        }
+        self.spec.options = branch_options(self.spec.api, &list);
+        self.spec.options.extend(rest);
+        Ok(())
     }
 
     /// The object of this name on the lowest branch that has one.

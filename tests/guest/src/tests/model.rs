@@ -8,7 +8,8 @@
 //! module, the tree that the union must show; it is laid out on the same kind of file system. Then
 //! each operation runs on both sides ([`side`], [`held`]): result and errno must agree, and every
 //! few steps the whole trees ([`compare`]), as well after the caches were dropped and after the
-//! union was mounted anew. [`threads`] does it with four threads, in places of their own and in the
+//! union was mounted anew. Beside some operations another thread remounts ([`reshape`]): takes a
+//! snapshot, adds an empty branch, or removes one, of which a user must see nothing. [`threads`] does it with four threads, in places of their own and in the
 //! same place.
 //!
 //! `SEED` and `STEPS` (operations for each file system) are taken from the environment, and `CASE`,
@@ -22,13 +23,14 @@ mod held;
 pub(crate) mod layer;
 mod merge;
 pub(crate) mod op;
+mod reshape;
 pub(crate) mod scenario;
 pub(crate) mod side;
 mod threads;
 
 use std::{
     cell::Cell,
-    fmt,
+    fmt, thread,
     time::{Duration, Instant},
 };
 
@@ -46,6 +48,7 @@ use self::{
     compare::Pair,
     cut::Pieces,
     op::{Op, Step},
+    reshape::Shape,
     scenario::Scenario,
     side::Side,
 };
@@ -106,6 +109,9 @@ struct Spent {
     at: Cell<usize>,
     set_up: Cell<Duration>,
     stepping: Cell<Duration>,
+    /// Steps beside a remount, and how many remounts were made and refused.
+    reshaping: Cell<Duration>,
+    remounts: Cell<(usize, usize)>,
     comparing: Cell<Duration>,
     ending: Cell<Duration>,
 }
@@ -117,17 +123,25 @@ impl Spent {
         what.set(what.get() + start.elapsed());
         value
     }
+
+    fn reshaped(&self, shape: &Shape) {
+        let ((done, refused), now) = (self.remounts.get(), shape.counts());
+        self.remounts.set((done + now.0, refused + now.1));
+    }
 }
 
 impl fmt::Display for Spent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (remounts, refused) = self.remounts.get();
         write!(
             f,
-            "{} steps in {} scenarios; set-up {:.1?}, steps {:.1?}, comparing {:.1?}, ending {:.1?}",
+            "{} steps in {} scenarios; {remounts} remounts, {refused} refused; set-up {:.1?}, \
+             steps {:.1?}, beside remounts {:.1?}, comparing {:.1?}, ending {:.1?}",
             self.steps.get(),
             self.scenarios.get(),
             self.set_up.get(),
             self.stepping.get(),
+            self.reshaping.get(),
             self.comparing.get(),
             self.ending.get(),
         )
@@ -174,6 +188,12 @@ fn check<S: fmt::Debug + Pieces>(
         spent.scenarios.set(spent.scenarios.get() + 1);
     }
     std::fs::write("/sys/kernel/rcu_expedited", "0")?;
+    let (remounts, refused) = spent.remounts.get();
+    // Else it would be no test of them.
+    anyhow::ensure!(
+        remounts + refused < 40 || remounts > refused / 8,
+        "SEED={seed}: only {remounts} remounts, {refused} were refused"
+    );
     print!("SEED={seed}, {spent}, all {:.1?}; ", start.elapsed());
     Ok(())
 }
@@ -278,13 +298,33 @@ fn play(cx: &Ctx, scenario: &Scenario, batch: usize, spent: &Spent) -> Result<()
 
     let union = Side::union(u.root().to_owned());
     let mut both = Both::new(union, Side::plain(plain), Pair::new(kind), spent);
+    let mut shape = Shape::new(kind);
     both.compare("before the first step")?;
     for (i, step) in scenario.steps.iter().enumerate() {
         let place = || format!("step {i}, {:?}", step.op);
         spent.at.set(i);
-        spent
-            .on(&spent.stepping, || both.step(step))
-            .with_context(place)?;
+        let remount = match step.beside {
+            Some(reshape) => shape.prepare(cx, &u, reshape)?,
+            None => None,
+        };
+        match remount {
+            None => spent.on(&spent.stepping, || both.step(step)),
+            Some(remount) => {
+                let (stepped, outcome) = spent.on(&spent.reshaping, || {
+                    thread::scope(|scope| {
+                        let remounting = scope.spawn(|| remount.run(&mut u));
+                        let stepped = both.step(step);
+                        (stepped, remounting.join())
+                    })
+                });
+                let outcome = outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+                shape.settle(cx, remount, outcome?);
+                // The VFS drops what nobody uses with each remount.
+                both.pair.evicted();
+                stepped
+            }
+        }
+        .with_context(place)?;
         spent.steps.set(spent.steps.get() + 1);
         if matches!(step.op, Op::Again) {
             both.release()?;
@@ -295,6 +335,7 @@ fn play(cx: &Ctx, scenario: &Scenario, batch: usize, spent: &Spent) -> Result<()
             both.compare(&format!("after {}", place()))?;
         }
     }
+    spent.reshaped(&shape);
     both.release()?;
     both.compare("after the last step")?;
     spent.on(&spent.ending, || -> Result<()> {

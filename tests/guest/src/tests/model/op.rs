@@ -8,18 +8,22 @@ use rustix::{
     io::ReadWriteFlags,
 };
 
-use super::layer::{self, Path, ACLS, MANY};
+use super::{
+    layer::{self, Path, ACLS, MANY},
+    reshape::Reshape,
+};
 use crate::harness::sys::{FileType, OFlags};
 
 /// Who does something: 0 is root, others are users without privileges.
 pub(crate) type User = u32;
 
-/// An operation, and who does it under which umask.
+/// An operation, who does it under which umask, and what becomes of the branches meanwhile.
 #[derive(Clone, Debug)]
 pub(crate) struct Step {
     pub(crate) user: User,
     pub(crate) umask: u32,
     pub(crate) op: Op,
+    pub(crate) beside: Option<Reshape>,
 }
 
 /// How a descriptor is held.
@@ -439,16 +443,36 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
+/// Few steps have one: it costs as much as many others, and makes them cost more.
+fn beside() -> impl Strategy<Value = Option<Reshape>> {
+    let reshape = prop_oneof![
+        2 => Just(Reshape::Snapshot),
+        1 => (0usize..8).prop_map(Reshape::Add),
+        1 => (0usize..8).prop_map(Reshape::Remove),
+    ];
+    prop_oneof![
+        100 => Just(None),
+        1 => reshape.prop_map(Some),
+    ]
+}
+
 /// Steps of the kind that a scenario allows.
 pub(crate) fn step(among: Among) -> impl Strategy<Value = Step> {
     let user = prop_oneof![5 => Just(0), 1 => Just(1), 1 => Just(2)];
     let umask = prop_oneof![9 => Just(0o022), 1 => Just(0), 1 => Just(0o077)];
-    (user, umask, op()).prop_map(move |(user, umask, op)| {
+    (user, umask, op(), beside()).prop_map(move |(user, umask, op, beside)| {
         let op = match among {
             Among::Alone => op,
             Among::Others => op.among_others(),
             Among::Shared => op.on_shared(),
         };
-        Step { user, umask, op }
+        let alone = among == Among::Alone && !matches!(op, Op::Again);
+        let beside = beside.filter(|_| alone);
+        Step {
+            user,
+            umask,
+            op,
+            beside,
+        }
     })
 }

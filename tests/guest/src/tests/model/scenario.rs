@@ -52,13 +52,22 @@ impl fmt::Debug for Threads {
 }
 
 fn show(steps: &[Step], f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    for (i, Step { user, umask, op }) in steps.iter().enumerate() {
+    for (i, step) in steps.iter().enumerate() {
+        let Step {
+            user,
+            umask,
+            op,
+            beside,
+        } = step;
         write!(f, "step {i}: ")?;
         if *user != 0 {
             write!(f, "as user {user}: ")?;
         }
         if *umask != 0o022 {
             write!(f, "umask {umask:o}: ")?;
+        }
+        if let Some(reshape) = beside {
+            write!(f, "beside {reshape:?}: ")?;
         }
         writeln!(f, "{op:?}")?;
     }

@@ -2,12 +2,17 @@
 
 //! Four threads in one union.
 //!
-//! In directories of their own each must see its directory behave as if it were alone. In one
+//! In directories of their own each must see its directory behave as if it were alone, while a fifth
+//! thread takes snapshots and lets branches come and go. In one
 //! place nobody can tell what comes out; but some things hold whatever the order: no error that a
 //! directory would not give, and in the end a tree that stays as it is, through eviction and a new
 //! mount, that is what the branches say, and with nothing left behind.
 
-use std::{path::PathBuf, thread};
+use std::{
+    path::PathBuf,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
 
 use anyhow::Result;
 
@@ -17,6 +22,7 @@ use super::{
     layer::{self, Layer, Perm},
     merge,
     op::{Op, Step},
+    reshape::{self, Outcome},
     scenario::Threads,
     side::Side,
     umask, AsUser, Both, Spent,
@@ -43,9 +49,10 @@ pub(super) fn apart(cx: &Ctx, threads: &Threads, batch: usize, spent: &Spent) ->
     let plain = cx.dir(kind)?;
     layer::merged(&contents.iter().collect::<Vec<_>>()).build(&plain)?;
 
+    let root = u.root().to_owned();
     let work = |name: String, steps: &[Step]| -> Result<()> {
         let spent = Spent::default();
-        let union = Side::union(u.at(&name));
+        let union = Side::union(root.join(&name));
         let own = Side::plain(plain.join(&name));
         let mut both = Both::new(union, own, Pair::shared(kind), &spent);
         both.compare("before the first step")?;
@@ -60,9 +67,26 @@ pub(super) fn apart(cx: &Ctx, threads: &Threads, batch: usize, spent: &Spent) ->
         both.release()?;
         both.compare(&format!("{name}, after the last step"))
     };
-    let results = in_threads(threads, |i, steps| work(format!("t{i}"), steps));
+    let (remounts, ended) = (reshape::sequence(cx, kind)?, AtomicBool::new(false));
+    let (results, outcomes) = thread::scope(|scope| {
+        let remounting = scope.spawn(|| reshape::each(&remounts, &mut u, &ended));
+        let results = in_threads(threads, |i, steps| work(format!("t{i}"), steps));
+        ended.store(true, Ordering::Release);
+        (results, remounting.join())
+    });
     spent.steps.set(spent.steps.get() + count(threads));
     results.into_iter().collect::<Result<()>>()?;
+    for outcome in outcomes.unwrap_or_else(|panic| std::panic::resume_unwind(panic))? {
+        let (done, refused) = spent.remounts.get();
+        match outcome {
+            Outcome::Refused => spent.remounts.set((done, refused + 1)),
+            Outcome::Done => spent.remounts.set((done + 1, refused)),
+            Outcome::Frozen(old, then) => {
+                spent.remounts.set((done + 1, refused));
+                cx.stays(&old, then);
+            }
+        }
+    }
 
     let union = Side::union(u.root().to_owned());
     let mut both = Both::new(union, Side::plain(plain), Pair::new(kind), spent);
