@@ -691,15 +691,15 @@ fn get_other(sb: &SuperBlock, found: Slot) -> Result<ARef<Inode>> {
     loop {
         // Another name of it may have been copied up.
         let known = plink::resolve(info, &found)?;
-        let (slot, names) = match &known {
-            Some(Known { slot, names }) => (slot, *names),
-            None => (&found, None),
+        let (slot, is_copy, names) = match &known {
+            Some(known) => (&known.slot, known.is_copy, known.names),
+            None => (&found, false, None),
         };
         let lower_inode = slot.inode()?;
         plink::part_numbers(sb, slot)?;
         let number = info.ino.number_of(slot.branch(), slot.dentry())?;
         let links = lower_inode.nlink();
-        let nlink = names.map_or(links, |(_, count)| count.max(1));
+        let nlink = names.map_or(links, |count| count.max(1));
         let mut stack = Some(StackSpace::new()?.fill(slot.clone(), KVec::new())?);
         let got = Inode::get(
             sb,
@@ -714,13 +714,10 @@ fn get_other(sb: &SuperBlock, found: Slot) -> Result<ARef<Inode>> {
                 if let Some(stack) = stack.take() {
                     inode.publish(stack);
                 }
-                match names {
-                    Some((What::Copy, _)) => inode.set_plinked(true),
-                    Some((What::Hidden, _)) => {
-                        let hidden = links.saturating_sub(nlink);
-                        inode.data().hidden.store(hidden, Relaxed);
-                    }
-                    None => {}
+                inode.set_plinked(is_copy);
+                if names.is_some() && !is_copy {
+                    let hidden = links.saturating_sub(nlink);
+                    inode.data().hidden.store(hidden, Relaxed);
                 }
             },
         )?;

@@ -233,7 +233,15 @@ pub(crate) fn visible_known(
     Ok(!answer.slots.is_empty())
 }
 
+/// How often a name is looked for whose object goes to another branch each time.
+const ATTEMPTS: u32 = 16;
+
 /// Looks `entry` up in `dir`, for the VFS.
+///
+/// # Errors
+///
+/// `ESTALE` if what is noted on the branches contradicts itself, or changes all the time; those of
+/// the branches.
 pub(crate) fn lookup(dir: &Inode, entry: Entry<'_, Union>, tie: Tie<'_, Union>) -> Result<Tied> {
     let sb = dir.sb();
     let info = sb.data();
@@ -243,8 +251,7 @@ pub(crate) fn lookup(dir: &Inode, entry: Entry<'_, Union>, tie: Tie<'_, Union>) 
     // From before the look: what happens meanwhile makes the next walk look again.
     entry.dentry.set_seen(dir.data().watches.count());
     let view = View::for_lookup(dir)?;
-    let mut waited = false;
-    loop {
+    for attempt in 0..ATTEMPTS {
         let answer = info
             .cred
             .scope(|| probe(&view, 0, entry.name, Depth::All))?;
@@ -273,14 +280,14 @@ pub(crate) fn lookup(dir: &Inode, entry: Entry<'_, Union>, tie: Tie<'_, Union>) 
             return Ok(tied);
         }
         drop(lock);
-        if waited {
+        if attempt > 0 {
             // Its copy was taken away behind our back, and goes on elsewhere with the number.
             let lower = info.ino.lower(first.branch(), first.dentry())?;
             info.ino.retire(InoTable::reserve()?, lower);
         } else {
             // It was promoted since, or is about to be.
             drop(inode.promotion_lock_outside()?);
-            waited = true;
         }
     }
+    Err(ESTALE)
 }

@@ -301,8 +301,10 @@ fn numbered(info: &SbInfo, branch: &Branch, ino: u64) -> Result<Lower> {
 pub(crate) struct Known {
     /// Its topmost instance: the one that was found, or a copy of it.
     pub(crate) slot: Slot,
+    /// Whether that is a copy of something.
+    pub(crate) is_copy: bool,
     /// The names that the union shows of it, if the branch's link count does not say it.
-    pub(crate) names: Option<(What, u32)>,
+    pub(crate) names: Option<u32>,
 }
 
 /// What is noted of the non-directory that was found as `found`; `None` if nothing is noted at all:
@@ -313,23 +315,28 @@ pub(crate) fn resolve(info: &SbInfo, found: &Slot) -> Result<Option<Known>> {
     }
     let mut known = Known {
         slot: found.clone(),
+        is_copy: false,
         names: None,
     };
     info.cred.scope(|| {
         while let Some((branch, entry)) = noted(info, &known.slot)? {
             if entry.note.what == What::Hidden {
-                let links = known.slot.inode()?;
-                known.names = Some((What::Hidden, shown(&entry, links)));
+                // It may be a copy on a branch that became a layer.
+                let inode = known.slot.inode()?;
+                known.is_copy |= known.slot.branch().plinks.by_copy(inode).is_some();
+                known.names = Some(shown(&entry, inode));
                 return Ok(Some(known));
             }
             let Some(copy) = file_of(branch, &entry)? else {
                 return Ok(Some(known));
             };
             known.slot = Slot::new(branch.clone(), copy);
+            known.is_copy = true;
         }
         let inode = known.slot.inode()?;
         if let Some(entry) = known.slot.branch().plinks.by_copy(inode) {
-            known.names = Some((What::Copy, shown(&entry, inode)));
+            known.is_copy = true;
+            known.names = Some(shown(&entry, inode));
         }
         Ok(Some(known))
     })

@@ -96,7 +96,9 @@ fn give_up(armed: &Armed) -> ! {
     }
     let klog = super::klog::Klog::from_now();
     let _ = fs::write("/proc/sys/kernel/sysrq", "1");
+    // Who waits, and what the CPUs do.
     let _ = fs::write("/proc/sysrq-trigger", "w");
+    let _ = fs::write("/proc/sysrq-trigger", "l");
     thread::sleep(Duration::from_secs(1));
     if let Ok(klog) = klog {
         for line in klog.read() {

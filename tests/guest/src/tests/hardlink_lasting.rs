@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::harness::{prelude::*, watchdog};
+use crate::harness::{prelude::*, union::Change, watchdog};
 
 cases! {
     XATTRS: names_lead_to_the_copy;
@@ -12,7 +12,7 @@ cases! {
     BASIC: notes_on_what_others_made, hidden_names_are_not_counted, hidden_names_of_a_file_that_is_written, each_order_of_removal, special_files,
         a_changed_original_is_another_file, other_branches, marks_of_others, through_two_copies,
         a_branch_that_is_read_only_now, a_removed_pseudo_link, without_attributes,
-        many_hard_links, numbers_of_forged_notes;
+        many_hard_links, numbers_of_forged_notes, names_removed_after_snapshots;
 }
 
 /// All of `names` are one file, with `links` links and `data`.
@@ -104,6 +104,36 @@ fn hidden_names_are_not_counted(cx: &Ctx) -> Result<()> {
     sys::unlink(u.at("a"))?;
     assert_eq!(plinks(&u)?, 0);
     Ok(())
+}
+
+/// The copy is on a branch that became a layer, which cannot be told that a name is gone.
+fn names_removed_after_snapshots(cx: &Ctx) -> Result<()> {
+    let kind = cx.layout.upper();
+    let mut u = cx.union().rw(Tree::new()).ro(lower()).mount()?;
+    let snapshot = |u: &mut Union| -> Result<()> {
+        let new = cx.branch(kind, "rw", &Tree::new())?;
+        Ok(u.change(&Change::Snapshot(new))?)
+    };
+    sys::append(u.at("a"), "+")?;
+    snapshot(&mut u)?;
+    sys::unlink(u.at("a"))?;
+    one_file(&u, &["b", "d/c"], 2, "low+");
+    sys::drop_caches();
+    one_file(&u, &["d/c", "b"], 2, "low+");
+    u.again()?;
+    one_file(&u, &["d/c", "b"], 2, "low+");
+    snapshot(&mut u)?;
+    sys::unlink(u.at("b"))?;
+    u.again()?;
+    one_file(&u, &["d/c"], 1, "low+");
+    sys::append(u.at("d/c"), "+")?;
+    sys::link(u.at("d/c"), u.at("e"))?;
+    u.again()?;
+    one_file(&u, &["e", "d/c"], 2, "low++");
+    sys::unlink(u.at("e"))?;
+    sys::unlink(u.at("d/c"))?;
+    assert_eq!(plinks(&u)?, 0, "nothing is left of it on the branch that is written");
+    u.umount()
 }
 
 /// The file is on a writable branch: its contents change there, and names come and go.
