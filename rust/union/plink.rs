@@ -368,7 +368,8 @@ fn noted<'a>(info: &'a SbInfo, slot: &Slot) -> Result<Option<(&'a Arc<Branch>, E
     for branch in above() {
         match branch.plinks.by_origin(&origin) {
             Some(entry) if entry.note.what == What::Copy => return Ok(Some((branch, entry))),
-            Some(entry) => hidden = Some((branch, entry)),
+            // A lower one is from before its branch became a layer.
+            Some(entry) => hidden = hidden.or(Some((branch, entry))),
             None => {}
         }
     }
@@ -666,23 +667,28 @@ pub(crate) fn hide(inode: &Inode, left: u32, branch: &Branch) -> Result<bool> {
     info.cred.scope(|| {
         // Its branch counts the names that come and go there.
         let names = Names::beside(left, top.inode()?.nlink());
-        if let Some((branch, entry)) = noted(info, top)? {
-            if let Some(file) = file_of(branch, &entry)? {
+        if let Some((home, entry)) = noted(info, top)? {
+            if let Some(file) = file_of(home, &entry)? {
                 let note = Note {
                     names,
                     ..entry.note
                 };
-                let done = match branch.try_write() {
-                    Ok(Some(write)) => put(write.to(branch.at(&file)?)?, note)?.is_some(),
+                let done = match home.try_write() {
+                    Ok(Some(write)) => put(write.to(home.at(&file)?)?, note)?.is_some(),
                     // As in `settle`.
                     Ok(None) => false,
                     Err(error) if error == EROFS => false,
                     Err(error) => return Err(error),
                 };
-                branch.plinks.set_names(&note.origin, names, done);
-                return Ok(true);
+                home.plinks.set_names(&note.origin, names, done);
+                // One on a branch that became a layer goes on to say what it said then.
+                let table = info.table();
+                if done || home.writable() || table.index_of(home.id) <= table.index_of(branch.id) {
+                    return Ok(true);
+                }
+            } else {
+                home.plinks.remove(&entry);
             }
-            branch.plinks.remove(&entry);
         }
         if !info.settings().plink {
             return Ok(false);
