@@ -33,10 +33,7 @@ use super::{
         self,
         Watches, //
     },
-    plink::{
-        self,
-        Known, //
-    },
+    plink,
     shown::{
         Noticed,
         Surplus,
@@ -71,10 +68,7 @@ use crate::fs::{
     },
     writes::Writes, //
 };
-use crate::logic::{
-    ino,
-    plink::What, //
-};
+use crate::logic::ino;
 use crate::warn_limited;
 use core::{
     convert::Infallible,

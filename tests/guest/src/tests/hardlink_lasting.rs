@@ -132,7 +132,11 @@ fn names_removed_after_snapshots(cx: &Ctx) -> Result<()> {
     one_file(&u, &["e", "d/c"], 2, "low++");
     sys::unlink(u.at("e"))?;
     sys::unlink(u.at("d/c"))?;
-    assert_eq!(plinks(&u)?, 0, "nothing is left of it on the branch that is written");
+    assert_eq!(
+        plinks(&u)?,
+        0,
+        "nothing is left of it on the branch that is written"
+    );
     u.umount()
 }
 

@@ -169,7 +169,10 @@ fn heavy_writers(cx: &Ctx) -> Result<()> {
     })?;
     for (n, last) in last.into_iter().enumerate() {
         let now = sys::read(u.at(&format!("w{n}")))?;
-        let runs: Vec<_> = now.chunk_by(|a, b| a == b).map(|run| (run.len(), run[0])).collect();
+        let runs: Vec<_> = now
+            .chunk_by(|a, b| a == b)
+            .map(|run| (run.len(), run[0]))
+            .collect();
         assert_eq!(runs, [(BLOCK, last)], "runs of bytes in w{n}");
     }
     u.umount()

@@ -101,11 +101,7 @@ pub(super) fn sequence(cx: &Ctx, kind: Kind) -> Result<Vec<Prepared>> {
 }
 
 /// Makes these remounts, one after the other, until the others have `ended`.
-pub(super) fn each(
-    all: &[Prepared],
-    u: &mut Union,
-    ended: &AtomicBool,
-) -> Result<Vec<Outcome>> {
+pub(super) fn each(all: &[Prepared], u: &mut Union, ended: &AtomicBool) -> Result<Vec<Outcome>> {
     let mut outcomes = Vec::new();
     for remount in all {
         if ended.load(Ordering::Acquire) {
