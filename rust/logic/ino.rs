@@ -125,11 +125,17 @@ fn wide(space: u16, number: u64) -> Option<u64> {
 /// [`exception`], which this function never returns.
 #[inline]
 pub fn pack(space: u16, lower: u64, is_free: impl FnOnce(u16) -> bool) -> Option<u64> {
+    const FIRST: u64 = ROOT + 1;
+    if space == HOME && lower.wrapping_sub(FIRST) < WINDOWS_BEGIN - FIRST {
+        return Some(lower);
+    }
+    pack_far(space, lower, is_free)
+}
+
+/// The same for all but the small numbers of the home space.
+#[inline(never)]
+fn pack_far(space: u16, lower: u64, is_free: impl FnOnce(u16) -> bool) -> Option<u64> {
     if space == HOME {
-        const FIRST: u64 = ROOT + 1;
-        if lower.wrapping_sub(FIRST) < WINDOWS_BEGIN - FIRST {
-            return Some(lower);
-        }
         return pack_displaced(lower, is_free);
     }
     if let Some(window) = window(space) {
