@@ -705,9 +705,10 @@ impl<T: FileSystem> Walk<'_, T> {
     /// The inode that the name leads to.
     #[inline]
     pub(crate) fn inode(&self) -> Option<SeenInode<'_, T>> {
-        // SAFETY: By the type invariant its memory stays as long as the walk.
-        self.inode
-            .map(|inode| unsafe { SeenInode::from_raw(inode.as_ptr()) })
+        self.inode.map(|inode| {
+            // SAFETY: By the type invariant its memory stays as long as the walk.
+            unsafe { SeenInode::from_raw(inode.as_ptr()) }
+        })
     }
 
     /// Whether the name begins with `prefix`.

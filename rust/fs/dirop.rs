@@ -453,9 +453,8 @@ impl Drop for Renaming<'_> {
 pub(crate) fn lookup(dir: Dir<'_>, name: &[u8]) -> Result<Option<ARef<Dentry>>> {
     let mut qstr = name::qstr(name);
     // SAFETY: `dir` is a directory that names can be looked up in, the name outlives the call.
-    let dentry =
-        from_err_ptr(unsafe { bindings::lookup_noperm_unlocked(&mut qstr, dir.dentry().as_ptr()) });
-    match dentry {
+    let dentry = unsafe { bindings::lookup_noperm_unlocked(&mut qstr, dir.dentry().as_ptr()) };
+    match from_err_ptr(dentry) {
         // SAFETY: Never null; the reference is ours.
         Ok(dentry) => Ok(Some(unsafe {
             ARef::from_raw(NonNull::new_unchecked(dentry).cast())

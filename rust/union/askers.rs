@@ -125,6 +125,7 @@ impl Askers {
 
     /// The one place where work is begun: its type has no long name.
     fn begin(&self, mut work: KBox<dyn FnMut() + Send>) -> Result {
+        #[expect(clippy::redundant_closure, reason = "a `KBox` is no function")]
         self.worker.run_apart(move || work())
     }
 
@@ -139,7 +140,7 @@ impl Askers {
         let mut pause = Delta::from_micros(20);
         loop {
             let mut all = self.changing.lock();
-            if !all.iter().any(|other| other.dentry().is(&*root.dentry())) {
+            if !all.iter().any(|other| other.dentry().is(root.dentry())) {
                 all.push(root.clone(), GFP_KERNEL)?;
                 return Ok(Some(Changing {
                     askers: self.clone(),

@@ -253,7 +253,7 @@ impl Slot {
 
     /// Whether it is the root of the branch.
     pub(crate) fn is_root(&self) -> bool {
-        self.dentry().is(&*self.branch().root.dentry())
+        self.dentry().is(self.branch().root.dentry())
     }
 
     /// The instance as seen through the branch's mount.

@@ -138,12 +138,15 @@ fn heavy_writers(cx: &Ctx) -> Result<()> {
         let write = move |n: usize| -> Result<u8> {
             let fd = sys::open(u.at(&format!("w{n}")), OFlags::CREATE | OFlags::RDWR)?;
             let mut block = vec![0u8; BLOCK];
-            while !stop.load(Ordering::Relaxed) {
+            // Once at least, however late it begins.
+            loop {
                 let next = block[0].wrapping_add(1);
                 block.fill(next);
                 sys::pwrite_fd(&fd, &block, 0)?;
+                if stop.load(Ordering::Relaxed) {
+                    return Ok(block[0]);
+                }
             }
-            Ok(block[0])
         };
         let writers: Vec<_> = (0..WRITERS)
             .map(|n| scope.spawn(move || write(n)))
