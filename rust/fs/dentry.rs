@@ -139,7 +139,7 @@ impl<T> Dentry<T> {
         self.inode().is_some_and(Inode::is_dir)
     }
 
-    /// It as a directory in which names can be looked up.
+    /// Returns the dentry as a directory in which names can be looked up.
     ///
     /// # Errors
     ///
@@ -431,7 +431,7 @@ impl<T: FileSystem> Dentry<T> {
         self.set_guard(NonNull::new(guard).map(|guard| unsafe { ARef::from_raw(guard.cast()) }));
     }
 
-    /// It is about to lead to `inode`: sees that it has a `d_real()` or none.
+    /// Sees that the dentry, which is about to lead to `inode`, has a `d_real()` or none.
     #[inline]
     pub(super) fn settle_real(&self, inode: &Inode<T>) {
         if inode.is_dir() {
@@ -613,7 +613,7 @@ pub(crate) struct Walk<'a, T: FileSystem> {
     left: usize,
 }
 
-/// What a walk that is not under RCU holds references to.
+/// The dentry and inodes that a walk outside RCU holds references to.
 pub(crate) struct Held<'a, T: FileSystem> {
     /// The directory that the name is in.
     pub(crate) dir: &'a Inode<T>,
@@ -682,7 +682,7 @@ impl<T: Operations> Walk<'_, T> {
 }
 
 impl<T: FileSystem> Walk<'_, T> {
-    /// What the walk holds. `None` under RCU, where nothing may sleep.
+    /// Returns the objects that the walk holds. `None` under RCU, where nothing may sleep.
     pub(crate) fn held(&self) -> Option<Held<'_, T>> {
         (!self.rcu).then_some(Held {
             dir: self.dir,

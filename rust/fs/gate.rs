@@ -563,7 +563,7 @@ pub(crate) struct Entered<'a> {
     _task: NotThreadSafe,
 }
 
-/// What a section without a seat is marked with.
+/// The mark of a section without a seat.
 const UNKNOWN: usize = PID_MASK + 1;
 
 impl Entered<'_> {

@@ -688,6 +688,8 @@ impl<T: Mountable> Table<T> {
             T::list_xattrs(dentry, names)
         };
         match result {
+            // The VFS copies as much out of the buffer.
+            Ok(len) if size != 0 && len > size => ERANGE.to_errno() as isize,
             Ok(len) => isize::try_from(len).unwrap_or(isize::MAX),
             Err(error) => error.to_errno() as isize,
         }

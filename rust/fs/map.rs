@@ -25,7 +25,7 @@
 //! of the inode is reserved there is nothing for `->mmap()` to wait for, whosever it is: who closed
 //! the gate after that mapping had gone finds ours, which was counted before it went.
 //!
-//! What `->get_unmapped_area()` is not told is whether the mapping is to store at once, so that an
+//! `->get_unmapped_area()` is not told whether the mapping is to store at once, so that an
 //! instance must be made for it. It is an argument of the system call; where that has another form
 //! (`mmap` of 32-bit x86, the old one) the call begins anew as without `MAP_FIXED`.
 //!

@@ -204,7 +204,12 @@ impl<T: Mountable> Table<T> {
             };
             let _sitting = dentry.sb().sit(Doing::Look);
             let _reading = dentry.sb().read();
-            Ok(c_int::try_from(T::get_xattr(dentry, name, buffer)?)?)
+            let len = T::get_xattr(dentry, name, buffer)?;
+            // The VFS copies as much out of the buffer.
+            if size != 0 && len > size {
+                return Err(ERANGE);
+            }
+            Ok(c_int::try_from(len)?)
         })
     }
 
