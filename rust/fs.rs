@@ -39,6 +39,7 @@ pub(crate) mod map;
 pub(crate) mod name;
 pub(crate) mod notify;
 pub(crate) mod once;
+pub(crate) mod overlay;
 pub(crate) mod path;
 pub(crate) mod procfs;
 pub(crate) mod sb;

@@ -36,9 +36,8 @@ void ruaufs_helper_sb_clear_real(struct super_block *sb);
 struct dentry *ruaufs_helper_d_real(struct dentry *dentry,
 				    enum d_real_type type);
 void ruaufs_helper_clear_real(struct dentry *dentry);
-void ruaufs_helper_set_real(struct dentry *dentry);
-void ruaufs_helper_clear_reals(struct inode *inode);
-bool ruaufs_helper_is_in_overlay(const struct dentry *dentry);
+bool ruaufs_helper_settle_real(struct dentry *dentry);
+bool ruaufs_helper_hide_reals(struct dentry *dir);
 bool ruaufs_helper_is_below_overlay(const struct dentry *dentry);
 
 /* readers of a super block's shape */

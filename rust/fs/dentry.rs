@@ -441,18 +441,6 @@ impl<T: FileSystem> Dentry<T> {
         }
     }
 
-    /// As [`Dentry::settle_real`], for a file of a union to which an overlayfs writes or wrote.
-    #[cold]
-    fn settle_file(&self) {
-        // SAFETY: The dentry is valid; parents are read under RCU.
-        unsafe {
-            match bindings::ruaufs_helper_is_below_overlay(self.as_ptr()) {
-                true => bindings::ruaufs_helper_clear_real(self.as_ptr()),
-                false => bindings::ruaufs_helper_set_real(self.as_ptr()),
-            }
-        }
-    }
-
     /// As if it had no `d_real()`. The directory that an overlayfs writes to must have none.
     pub(super) fn hide_real(&self) {
         // SAFETY: The dentry is valid.

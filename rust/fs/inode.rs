@@ -22,6 +22,7 @@
 use super::{
     dentry::Dentry,
     name::CBytes,
+    overlay::Reals,
     path::IdMap,
     sb::SuperBlock,
     FileSystem,
@@ -55,6 +56,9 @@ pub(crate) trait Private: Send + Sync + Sized {
     /// Initialises the data of a fresh inode of a super block in which `depth` file systems are
     /// stacked.
     fn init(depth: i32) -> impl PinInit<Self, Infallible>;
+
+    /// What is known of the cached files of a directory.
+    fn reals(&self) -> &Reals;
 }
 
 /// An inode whose last reference is gone, shown to the callback of `destroy_inode()`: nobody

@@ -100,6 +100,19 @@ impl<T: super::FileSystem> MoveNames<'_, T> {
                 bindings::d_move(self.old.as_ptr(), self.new.as_ptr());
             }
         }
+        if !self.old.sb().shows_real() {
+            self.settle_reals();
+        }
+    }
+
+    /// Files may have come below a directory that an overlayfs writes to, or from there.
+    #[cold]
+    fn settle_reals(&self) {
+        for moved in [self.old, self.new] {
+            if moved.inode().is_some_and(|inode| !inode.is_dir()) {
+                moved.settle_file();
+            }
+        }
     }
 }
 

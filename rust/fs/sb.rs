@@ -124,34 +124,6 @@ impl<T: FileSystem> SuperBlock<T> {
         unsafe { bindings::ruaufs_helper_sb_set_checked(self.as_ptr(), checked) };
     }
 
-    /// If an overlayfs writes to the directory that `dentry` is in, files below its directories are
-    /// shown without what is behind them from now on: it takes no directory to write to, nor a file
-    /// in it, of which somebody says that there is something behind it.
-    ///
-    /// An overlayfs that is mounted does this once, with its own directory for work. What it finds
-    /// later is decided when it is looked up or made ([`SuperBlock::shows_real`]).
-    #[cold]
-    pub(super) fn hide_reals(&self, dentry: &dentry::Dentry<T>) -> Result {
-        // SAFETY: Both are valid; parents are read under RCU.
-        unsafe {
-            if !bindings::ruaufs_helper_is_in_overlay(dentry.as_ptr()) {
-                return Ok(());
-            }
-            bindings::ruaufs_helper_sb_clear_real(self.as_ptr());
-        }
-        self.each_inode(&mut |inode| {
-            // SAFETY: The inode is valid.
-            unsafe { bindings::ruaufs_helper_clear_reals(inode.as_ptr()) };
-            Ok(())
-        })
-    }
-
-    /// Whether files are shown with what is behind them, all of them: no overlayfs ever wrote here.
-    pub(super) fn shows_real(&self) -> bool {
-        // SAFETY: The super block is valid.
-        unsafe { bindings::ruaufs_helper_sb_has_real(self.as_ptr()) }
-    }
-
     /// Says of its files what follows from the branches.
     pub(crate) fn set_limits(&self, limits: Limits) {
         let sb = self.as_ptr();

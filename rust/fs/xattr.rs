@@ -161,9 +161,6 @@ impl Handlers {
     }
 }
 
-/// With these bytes begin the attributes of an overlayfs.
-const OVERLAY: [&[u8]; 2] = [b"trusted.overlay.", b"user.overlay."];
-
 /// The one handler of `T`, for all names but those of ACLs.
 pub(super) struct Table<T>(PhantomData<T>);
 
@@ -202,6 +199,7 @@ impl<T: Mountable> Table<T> {
                     buffer,
                 )
             };
+            dentry.attribute_is_read(name);
             let _sitting = dentry.sb().sit(Doing::Look);
             let _reading = dentry.sb().read();
             let len = T::get_xattr(dentry, name, buffer)?;
@@ -242,13 +240,6 @@ impl<T: Mountable> Table<T> {
                 )
             };
             let _entered = dentry.sb().enter(Doing::Attributes);
-            // What an overlayfs does when it begins to write here.
-            if OVERLAY
-                .iter()
-                .any(|prefix| name.to_bytes().starts_with(prefix))
-            {
-                dentry.sb().hide_reals(dentry)?;
-            }
             T::set_xattr(dentry, name, setting)
         };
         from_result(|| anew(change).map(|()| 0))

@@ -127,25 +127,6 @@ void ruaufs_helper_clear_real(struct dentry *dentry)
 	spin_unlock(&dentry->d_lock);
 }
 
-/* @dentry, one of ours, has a d_real(), whatever its super block says of new ones. */
-void ruaufs_helper_set_real(struct dentry *dentry)
-{
-	spin_lock(&dentry->d_lock);
-	dentry->d_flags |= DCACHE_OP_REAL;
-	spin_unlock(&dentry->d_lock);
-}
-
-/* Whether an overlayfs writes to the directory that @dentry is in. */
-bool ruaufs_helper_is_in_overlay(const struct dentry *dentry)
-{
-	bool found;
-
-	rcu_read_lock();
-	found = inode_state_read_once(d_inode_rcu(READ_ONCE(dentry->d_parent))) & I_OVL_INUSE;
-	rcu_read_unlock();
-	return found;
-}
-
 /* Whether @dentry is, or is below, a directory that an overlayfs writes to. */
 bool ruaufs_helper_is_below_overlay(const struct dentry *dentry)
 {
@@ -164,16 +145,58 @@ bool ruaufs_helper_is_below_overlay(const struct dentry *dentry)
 	return found;
 }
 
-/* As if the names of @inode below directories that an overlayfs writes to had no d_real(). */
-void ruaufs_helper_clear_reals(struct inode *inode)
+/*
+ * Sees that @dentry, one of ours, has a d_real() unless it is below a directory
+ * that an overlayfs writes to.  Whether it has.
+ */
+bool ruaufs_helper_settle_real(struct dentry *dentry)
 {
-	struct dentry *alias;
+	bool shown;
 
-	spin_lock(&inode->i_lock);
-	hlist_for_each_entry(alias, &inode->i_dentry, d_alias)
-		if (ruaufs_helper_is_below_overlay(alias))
-			ruaufs_helper_clear_real(alias);
-	spin_unlock(&inode->i_lock);
+	spin_lock(&dentry->d_lock);
+	shown = !ruaufs_helper_is_below_overlay(dentry);
+	if (shown)
+		dentry->d_flags |= DCACHE_OP_REAL;
+	else
+		dentry->d_flags &= ~DCACHE_OP_REAL;
+	spin_unlock(&dentry->d_lock);
+	return shown;
+}
+
+/*
+ * As if no cached child of @dir had a d_real().  False if some may have, since
+ * the one that the walk paused at was moved away.  Children that come meanwhile
+ * are the caller's matter.
+ */
+bool ruaufs_helper_hide_reals(struct dentry *dir)
+{
+	struct dentry *child, *pause = NULL;
+	bool all = true;
+
+	do {
+		struct dentry *last = pause;
+		unsigned int left = 1000;
+
+		pause = NULL;
+		spin_lock(&dir->d_lock);
+		all = !last || last->d_parent == dir;
+		child = !all ? NULL : last ? d_next_sibling(last) : d_first_child(dir);
+		hlist_for_each_entry_from(child, d_sib) {
+			spin_lock_nested(&child->d_lock, DENTRY_D_LOCK_NESTED);
+			child->d_flags &= ~DCACHE_OP_REAL;
+			if (left)
+				left--;
+			else if (!lockref_is_dead(&child->d_lockref))
+				pause = dget_dlock(child);
+			spin_unlock(&child->d_lock);
+			if (pause)
+				break;
+		}
+		spin_unlock(&dir->d_lock);
+		dput(last);
+		cond_resched();
+	} while (pause);
+	return all;
 }
 
 /* Whether names in the directory @inode are encrypted, and the key is not there. */

@@ -60,6 +60,7 @@ use crate::fs::{
         Private, //
     },
     once::load_acquire,
+    overlay::Reals,
     path::WriteAccess,
     stack::{
         Chain,
@@ -130,6 +131,8 @@ pub(crate) struct InodeInfo {
     round: Atomic<u32>,
     /// The mark by which a remount remembers what it found out about its names.
     known: Atomic<u32>,
+    /// For an overlayfs that writes to a directory of the union.
+    reals: Reals,
 }
 
 /// A lock class for each depth of stacking: a union on a union takes both locks.
@@ -169,7 +172,12 @@ impl Private for InodeInfo {
             listed: Atomic::new(0),
             round: Atomic::new(0),
             known: Atomic::new(0),
+            reals: Reals::unknown(),
         })
+    }
+
+    fn reals(&self) -> &Reals {
+        &self.reals
     }
 }
 

@@ -4,14 +4,23 @@
 
 #![cfg(target_arch = "x86_64")]
 
-use std::{fs, os::fd::AsRawFd, path::Path};
+use std::{
+    fs,
+    os::fd::AsRawFd,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use anyhow::ensure;
 
 use crate::harness::{prelude::*, scratch};
 
 cases! {
-    BASIC: they_fire, an_overlay_writes_to_a_union;
+    BASIC:
+        they_fire,
+        an_overlay_writes_to_a_union,
+        an_overlay_finds_what_is_cached,
+        attributes_of_an_overlay_take_no_walk;
 }
 
 const TRACING: &str = "/sys/kernel/tracing";
@@ -150,5 +159,101 @@ fn an_overlay_writes_to_a_union(cx: &Ctx) -> Result<()> {
     sys::drop_caches();
     fires("u/later")?;
     assert_eq!(text(u.at("u/cached"))?, "low+");
+    u.umount()
+}
+
+fn fires(path: &Path) -> Result<()> {
+    let probe = Probe::set("one", path)?;
+    call(path, 1)?;
+    assert_eq!(probe.hits()?, 1, "{}", path.display());
+    Ok(())
+}
+
+/// In directories that are cached too, in what is moved there, and when another one was there
+/// before.
+fn an_overlay_finds_what_is_cached(cx: &Ctx) -> Result<()> {
+    let low = Tree::new()
+        .file("u/top", CODE)
+        .file("u/d/file", CODE)
+        .file("u/d/e/file", CODE)
+        .file("l/d/e/below", "below")
+        .dir("w");
+    let top = Tree::new().file("moved", CODE).file("m/n/moved", CODE);
+    let u = cx.union().rw(top).ro(low).mount()?;
+    let mnt = cx.mount_point()?;
+    let root = u.root().display();
+    let data = format!("lowerdir={root}/l,upperdir={root}/u,workdir={root}/w");
+    // Their inodes stay.
+    let _held = [sys::open_ro(u.at("u/d"))?, sys::open_ro(u.at("u/d/e"))?];
+    for _ in 0..2 {
+        for path in ["u/top", "u/d/file", "u/d/e/file", "moved", "m/n/moved"] {
+            fires(&u.at(path))?;
+        }
+        scratch::mount("overlay", "overlay", &mnt, &data)?;
+        let used = || -> Result<()> {
+            for path in ["d/e/file", "top", "d/file"] {
+                assert_eq!(sys::read(mnt.join(path))?, CODE, "{path}");
+            }
+            assert_eq!(text(mnt.join("d/e/below"))?, "below");
+            sys::rename(u.at("moved"), u.at("u/d/moved"))?;
+            sys::rename(u.at("m"), u.at("u/d/m"))?;
+            assert_eq!(sys::read(mnt.join("d/moved"))?, CODE);
+            assert_eq!(sys::read(mnt.join("d/m/n/moved"))?, CODE);
+            Ok(())
+        };
+        let result = used();
+        scratch::umount(&mnt)?;
+        result?;
+        sys::rename(u.at("u/d/moved"), u.at("moved"))?;
+        fires(&u.at("moved"))?;
+        sys::rename(u.at("u/d/m"), u.at("m"))?;
+        sys::drop_caches();
+    }
+    drop(_held);
+    u.umount()
+}
+
+/// Whoever may set one would have all inodes of the union looked at.
+fn attributes_of_an_overlay_take_no_walk(cx: &Ctx) -> Result<()> {
+    let mut low = Tree::new().dir("w").dir("l");
+    for number in 0..4000 {
+        low = low.file(&format!("many/{number}"), "");
+    }
+    let top = Tree::new().file("u/file", "").file("plain/file", "");
+    let u = cx.union().rw(top).ro(low).mount()?;
+    for number in 0..4000 {
+        sys::lstat(u.at(&format!("many/{number}")))?;
+    }
+    let mnt = cx.mount_point()?;
+    let root = u.root().display();
+    let data = format!("lowerdir={root}/l,upperdir={root}/u,workdir={root}/w");
+    scratch::mount("overlay", "overlay", &mnt, &data)?;
+    let taken = |path: &str| -> Result<Duration> {
+        let (path, start) = (u.at(path), Instant::now());
+        for number in 0..20 {
+            sys::set_xattr(&path, "user.overlay.mine", format!("{number}"))?;
+            sys::get_xattr(path.parent().context("no parent")?, "user.overlay.mine")
+                .expect_err("it is the file's");
+        }
+        Ok(start.elapsed())
+    };
+    let used = || -> Result<()> {
+        let least = |path| -> Result<Duration> {
+            let mut least = Duration::MAX;
+            for _ in 0..10 {
+                least = least.min(taken(path)?);
+            }
+            Ok(least)
+        };
+        let (inside, elsewhere) = (least("u/file")?, least("plain/file")?);
+        ensure!(
+            inside < elsewhere * 4,
+            "{inside:?}, elsewhere {elsewhere:?}"
+        );
+        Ok(())
+    };
+    let result = used();
+    scratch::umount(&mnt)?;
+    result?;
     u.umount()
 }
