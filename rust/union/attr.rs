@@ -31,7 +31,6 @@ use crate::fs::{
         Writable, //
     }, //
 };
-use core::cell::Cell;
 use kernel::prelude::*;
 
 /// stat(2) of what is no directory: the instance to ask, if all that it says is shown.
@@ -91,13 +90,9 @@ pub(crate) fn setattr(dentry: &Dentry, mut request: Request<'_>, idmap: IdMap<'_
             if size != inode.size() {
                 change = change.modified();
             }
-            let resize = Resize {
-                size,
-                change: change.clone(),
-                made: Cell::new(false),
-            };
+            let resize = Resize::new(size, change.clone());
             copyup::promote(dentry, Data::Resized(&resize))?;
-            if resize.made.get() {
+            if resize.is_made() {
                 return settle(&request, inode);
             }
         }

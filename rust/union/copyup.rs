@@ -131,6 +131,11 @@ impl Data<'_> {
     fn is_changed(self) -> bool {
         matches!(self, Self::Resized(resize) if resize.made.get())
     }
+
+    /// Whether the change time of the copy is that of a change.
+    fn is_dated(self) -> bool {
+        matches!(self, Self::Resized(resize) if resize.dated.get())
+    }
 }
 
 /// A change of a file's size, with all that changes beside it. It is made to the staged copy: once
@@ -139,7 +144,27 @@ pub(crate) struct Resize {
     pub(crate) size: i64,
     pub(crate) change: attr::Change,
     /// Whether it was made: not if there was no need of a copy.
-    pub(crate) made: Cell<bool>,
+    made: Cell<bool>,
+    /// Whether the file system of the copy took it for a change. If the size is what it was, not all
+    /// do, also where a set-id bit goes.
+    dated: Cell<bool>,
+}
+
+impl Resize {
+    /// To be made.
+    pub(crate) fn new(size: i64, change: attr::Change) -> Self {
+        Resize {
+            size,
+            change,
+            made: Cell::new(false),
+            dated: Cell::new(false),
+        }
+    }
+
+    /// Whether it was made.
+    pub(crate) fn is_made(&self) -> bool {
+        self.made.get()
+    }
 }
 
 /// Makes sure that the object of `dentry` may be written.
@@ -805,7 +830,7 @@ impl CopyUp<'_> {
         }
         self.inode.publish(stack);
         // A copy is no change, but what is made in it is one.
-        if let Some(copied) = copied.filter(|_| !self.wanted.is_changed()) {
+        if let Some(copied) = copied.filter(|_| !self.wanted.is_dated()) {
             self.inode.show_in_place_of(copied, kept);
         }
         notify::watch_or_log(self.inode);
@@ -832,9 +857,12 @@ impl CopyUp<'_> {
     /// Makes the change of size that the copy is for.
     fn resize(&self, copy: &LowerDentry, write: &WriteAccess<'_>) -> Result {
         if let Data::Resized(resize) = self.wanted {
+            let copied = copy.positive()?;
+            let before = copied.watch().then(|| copied.change_time());
             let change = resize.change.clone();
             change.apply(write.to(self.target.at(copy)?)?)?;
             resize.made.set(true);
+            resize.dated.set(before != Some(copied.change_time()));
         }
         Ok(())
     }

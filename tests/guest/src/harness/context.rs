@@ -21,6 +21,7 @@ use anyhow::{Context, Result};
 use rustix::mount::UnmountFlags;
 
 use super::{
+    dir,
     klog::Klog,
     scratch::{self, Kind},
     snapshot::{Scope, Snapshot},
@@ -131,6 +132,8 @@ struct Branch {
     before: Option<Snapshot>,
     /// Whether its content was made inconsistent on purpose.
     messy: bool,
+    /// Whether it became a read-only one: flags that forbid changes stay on what is copied from it.
+    frozen: bool,
 }
 
 /// The part of a [`Ctx`] that guards keep alive.
@@ -277,6 +280,7 @@ impl Ctx {
             path: path.clone(),
             before,
             messy: false,
+            frozen: false,
         });
         Ok(path)
     }
@@ -296,6 +300,7 @@ impl Ctx {
         let mut branches = self.branches.borrow_mut();
         if let Some(branch) = branches.iter_mut().find(|branch| branch.path == path) {
             branch.before = Some(before);
+            branch.frozen = true;
         }
     }
 
@@ -340,6 +345,11 @@ impl Ctx {
         }
         for mnt in self.mounted().iter().rev() {
             let _ = rustix::mount::unmount(mnt, UnmountFlags::DETACH);
+        }
+        for branch in self.branches.borrow().iter().filter(|b| b.frozen) {
+            if let Err(e) = dir::unbind(&branch.path) {
+                problem(format!("{e}"));
+            }
         }
         for dir in self.dirs.borrow().iter() {
             if let Err(e) = fs::remove_dir_all(dir) {

@@ -9,7 +9,7 @@ use std::{
     path::Path,
 };
 
-use rustix::fs::RawDir;
+use rustix::fs::{ioctl_getflags, ioctl_setflags, IFlags, RawDir};
 
 use super::sys::{self, FileType, OFlags, Res};
 
@@ -96,4 +96,28 @@ pub(crate) fn unique(entries: &[DirEntry], path: &Path) -> BTreeSet<String> {
 /// A set of names, to compare with [`names`].
 pub(crate) fn set<const N: usize>(names: [&str; N]) -> BTreeSet<String> {
     names.into_iter().map(str::to_owned).collect()
+}
+
+/// Takes the flags that forbid changes (immutable, append-only) away from all that is below.
+pub(crate) fn unbind(root: &Path) -> Res<()> {
+    const BIND: IFlags = IFlags::IMMUTABLE.union(IFlags::APPEND);
+    let mut todo = vec![root.to_owned()];
+    while let Some(path) = todo.pop() {
+        for entry in list(&path)? {
+            let path = path.join(entry.name);
+            if !matches!(entry.kind, FileType::Directory | FileType::RegularFile) {
+                continue;
+            }
+            let fd = sys::open(&path, OFlags::RDONLY | OFlags::NOFOLLOW)?;
+            let flags = sys::on_fd("FS_IOC_GETFLAGS", ioctl_getflags(&fd))?;
+            if flags.intersects(BIND) {
+                let rest = flags.difference(BIND);
+                sys::on_fd("FS_IOC_SETFLAGS", ioctl_setflags(&fd, rest))?;
+            }
+            if entry.kind == FileType::Directory {
+                todo.push(path);
+            }
+        }
+    }
+    Ok(())
 }

@@ -2,12 +2,14 @@
 
 //! Attributes: mode, owner, times, size, and the permission they give.
 
+use std::path::Path;
+
 use rustix::fs::{fchmod, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
 
 use crate::harness::{prelude::*, sys::Access};
 
 cases! {
-    WRITABLE: chmod, chown, times, truncate;
+    WRITABLE: chmod, chown, times, truncate, truncate_to_the_same_size;
     BASIC: chown_of_nothing, chown_drops_suid, symbolic_links_have_owners_and_times,
         special_files, permission_by_mode, permission_by_group, only_owners_may_change,
         access_agrees_with_open, root_directory, descriptor_opened_for_reading,
@@ -51,6 +53,32 @@ fn chmod(cx: &Ctx) -> Result<()> {
     assert_eq!(sys::mode(&sys::lstat(u.at("f"))?), 0o6755);
     assert_eq!(text(u.at("f"))?, "0123456789");
     Ok(())
+}
+
+/// Whether that changes a file that loses a bit by it is up to the file system; a copy is no reason.
+fn truncate_to_the_same_size(cx: &Ctx) -> Result<()> {
+    let tree = || {
+        let tree = Tree::new().file("empty", "").mode(0o4755);
+        tree.file("full", "full").mode(0o6755).file("none", "")
+    };
+    let u = cx.union().rw(Tree::new()).ro(tree()).mount()?;
+    let plain = cx.dir(cx.layout.upper())?;
+    tree().build(&plain)?;
+    for (name, size) in [("empty", 0), ("full", 4), ("full", 3)] {
+        let truncated = |path: &Path| -> Result<_> {
+            let before = sys::lstat(path)?;
+            sys::truncate(path, size)?;
+            let after = sys::lstat(path)?;
+            let moved = sys::ctime(&after) != sys::ctime(&before);
+            Ok((sys::mode(&after), moved))
+        };
+        assert_eq!(
+            truncated(&u.at(name))?,
+            truncated(&plain.join(name))?,
+            "{name}"
+        );
+    }
+    u.umount()
 }
 
 fn chown(cx: &Ctx) -> Result<()> {

@@ -252,19 +252,7 @@ impl Side {
         if !std::mem::take(&mut self.flagged) {
             return Ok(());
         }
-        let mut todo = vec![self.root.clone()];
-        while let Some(path) = todo.pop() {
-            for entry in dir::list(&path)? {
-                let path = path.join(entry.name);
-                match entry.kind {
-                    FileType::Directory => todo.push(path.clone()),
-                    FileType::RegularFile => {}
-                    _ => continue,
-                }
-                chattr(&open(&path, OFlags::RDONLY)?, IFlags::empty())?;
-            }
-        }
-        Ok(())
+        dir::unbind(&self.root)
     }
 }
 
