@@ -43,6 +43,7 @@ pub(crate) mod overlay;
 pub(crate) mod path;
 pub(crate) mod procfs;
 pub(crate) mod sb;
+pub(crate) mod section;
 pub(crate) mod seq;
 pub(crate) mod stack;
 pub(crate) mod statfs;
@@ -75,6 +76,8 @@ pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
     type Global: Send + Sync;
     /// State of a mounted super block (`s_fs_info`).
     type Data: Send + Sync;
+    /// What is replaced as a whole while it is mounted ([`section`]).
+    type Shape: Send + Sync;
     /// State beside each inode.
     type Inode: inode::Private;
     /// State of an open directory (`private_data`).
@@ -82,10 +85,6 @@ pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
 
     /// The `f_type` that statfs(2) reports.
     const MAGIC: usize;
-
-    /// The gate of a super block. Callbacks that look at what may be replaced run inside a read
-    /// section of it, see [`gate`].
-    fn gate(data: &Self::Data) -> &gate::Gate;
 }
 
 /// All the traits that make a [`FileSystem`] mountable.

@@ -100,6 +100,8 @@ pub(crate) type Inode = fs::inode::Inode<Union>;
 pub(crate) type Dentry = fs::dentry::Dentry<Union>;
 /// A super block of the union.
 pub(crate) type SuperBlock = fs::sb::SuperBlock<Union>;
+/// A section of a super block of the union: what a callback works in.
+pub(crate) type Section<'r> = fs::section::Section<'r, Union>;
 /// A dentry of a branch.
 pub(crate) type LowerDentry = fs::dentry::Dentry;
 /// An inode of a branch.
@@ -111,111 +113,146 @@ pub(crate) const MAGIC: usize = 0x6175_6673;
 impl fs::FileSystem for Union {
     type Global = global::Global;
     type Data = sb::SbInfo;
+    type Shape = sb::Shape;
     type Inode = inode::InodeInfo;
     type Dir = readdir::OpenDir;
 
     const MAGIC: usize = MAGIC;
-
-    fn gate(data: &sb::SbInfo) -> &fs::gate::Gate {
-        &data.gate
-    }
 }
 
 impl fs::Mountable for Union {}
 
 impl fs::inode_ops::Operations for Union {
-    fn lookup(dir: &Inode, entry: Entry<'_, Union>, tie: Tie<'_, Union>) -> Result<Tied> {
-        lookup::lookup(dir, entry, tie)
+    fn lookup(
+        section: Section<'_>,
+        dir: &Inode,
+        entry: Entry<'_, Union>,
+        tie: Tie<'_, Union>,
+    ) -> Result<Tied> {
+        lookup::lookup(section, dir, entry, tie)
     }
 
     fn make(
+        section: Section<'_>,
         dir: &Inode,
         entry: Entry<'_, Union>,
         make: Make<'_>,
         mode: u16,
         idmap: IdMap<'_>,
     ) -> Result<ARef<Inode>> {
-        create::make(dir, entry, make, mode, idmap)
+        create::make(section, dir, entry, make, mode, idmap)
     }
 
     fn tmpfile(
+        section: Section<'_>,
         dir: &Inode,
         entry: Entry<'_, Union>,
         file: &File<Union>,
         mode: u16,
         idmap: IdMap<'_>,
     ) -> Result<(ARef<Inode>, fs::backing::OpenFile)> {
-        create::tmpfile(dir, entry, file, mode, idmap)
+        create::tmpfile(section, dir, entry, file, mode, idmap)
     }
 
-    fn link(old: &Dentry, dir: &Inode, entry: Entry<'_, Union>) -> Result {
-        create::link(old, dir, entry)
+    fn link(section: Section<'_>, old: &Dentry, dir: &Inode, entry: Entry<'_, Union>) -> Result {
+        create::link(section, old, dir, entry)
     }
 
-    fn unlink(dir: &Inode, entry: Entry<'_, Union>) -> Result {
-        remove::unlink(dir, entry)
+    fn unlink(section: Section<'_>, dir: &Inode, entry: Entry<'_, Union>) -> Result {
+        remove::unlink(section, dir, entry)
     }
 
-    fn rmdir(dir: &Inode, entry: Entry<'_, Union>) -> Result {
-        remove::rmdir(dir, entry)
+    fn rmdir(section: Section<'_>, dir: &Inode, entry: Entry<'_, Union>) -> Result {
+        remove::rmdir(section, dir, entry)
     }
 
     fn rename(
+        section: Section<'_>,
         from: (&Inode, Entry<'_, Union>),
         to: (&Inode, Entry<'_, Union>),
         flags: u32,
         names: MoveNames<'_, Union>,
         idmap: IdMap<'_>,
     ) -> Result {
-        rename::rename(from, to, flags, names, idmap)
+        rename::rename(section, from, to, flags, names, idmap)
     }
 
     #[inline]
-    fn plain_source(inode: &Inode) -> Result<Option<PathRef<'_>>> {
-        attr::plain_source(inode)
+    fn plain_source<'a>(section: Section<'a>, inode: &'a Inode) -> Result<Option<PathRef<'a>>> {
+        attr::plain_source(section, inode)
     }
 
-    fn getattr(inode: &Inode, stat: fs_attr::Stat<'_>, idmap: IdMap<'_>) -> Result {
-        attr::getattr(inode, stat, idmap)
+    fn getattr(
+        section: Section<'_>,
+        inode: &Inode,
+        stat: fs_attr::Stat<'_>,
+        idmap: IdMap<'_>,
+    ) -> Result {
+        attr::getattr(section, inode, stat, idmap)
     }
 
-    fn setattr(dentry: &Dentry, request: fs_attr::Request<'_>, idmap: IdMap<'_>) -> Result {
-        attr::setattr(dentry, request, idmap)
+    fn setattr(
+        section: Section<'_>,
+        dentry: &Dentry,
+        request: fs_attr::Request<'_>,
+        idmap: IdMap<'_>,
+    ) -> Result {
+        attr::setattr(section, dentry, request, idmap)
     }
 
-    fn top(inode: &Inode) -> Result<branch::Slot> {
-        Ok(inode.stack()?.top().clone())
+    fn top(section: Section<'_>, inode: &Inode) -> Result<branch::Slot> {
+        Ok(inode.stack(section)?.top().clone())
     }
 
-    fn get_xattr(dentry: &Dentry, name: &CStr, value: &mut [u8]) -> Result<usize> {
-        xattr::get(dentry, name, value)
+    fn get_xattr(
+        section: Section<'_>,
+        dentry: &Dentry,
+        name: &CStr,
+        value: &mut [u8],
+    ) -> Result<usize> {
+        xattr::get(section, dentry, name, value)
     }
 
-    fn set_xattr(dentry: &Dentry, name: &CStr, setting: Setting<'_>) -> Result {
-        xattr::set(dentry, name, setting)
+    fn set_xattr(
+        section: Section<'_>,
+        dentry: &Dentry,
+        name: &CStr,
+        setting: Setting<'_>,
+    ) -> Result {
+        xattr::set(section, dentry, name, setting)
     }
 
-    fn list_xattrs(dentry: &Dentry, names: &mut [u8]) -> Result<usize> {
-        xattr::list(dentry, names)
+    fn list_xattrs(section: Section<'_>, dentry: &Dentry, names: &mut [u8]) -> Result<usize> {
+        xattr::list(section, dentry, names)
     }
 
-    fn get_acl(inode: &Inode, which: acl::Which) -> Result<Option<acl::Acl>> {
-        xattr::get_acl(inode, which)
+    fn get_acl(section: Section<'_>, inode: &Inode, which: acl::Which) -> Result<Option<acl::Acl>> {
+        xattr::get_acl(section, inode, which)
     }
 
-    fn set_acl(dentry: &Dentry, request: acl::Request, idmap: IdMap<'_>) -> Result {
-        xattr::set_acl(dentry, request, idmap)
+    fn set_acl(
+        section: Section<'_>,
+        dentry: &Dentry,
+        request: acl::Request,
+        idmap: IdMap<'_>,
+    ) -> Result {
+        xattr::set_acl(section, dentry, request, idmap)
     }
 
-    fn show_flags(dentry: &Dentry, f: &mut dyn FnMut(PathRef<'_>) -> Result) -> Result {
-        attr::show_flags(dentry, f)
+    fn show_flags(
+        section: Section<'_>,
+        dentry: &Dentry,
+        f: &mut dyn FnMut(PathRef<'_>) -> Result,
+    ) -> Result {
+        attr::show_flags(section, dentry, f)
     }
 
     fn change_flags(
+        section: Section<'_>,
         dentry: &Dentry,
         has: &mut dyn FnMut(PathRef<'_>) -> bool,
         f: &mut dyn FnMut(Writable<'_>) -> Result,
     ) -> Result {
-        attr::change_flags(dentry, has, f)
+        attr::change_flags(section, dentry, has, f)
     }
 }

@@ -21,6 +21,7 @@ use super::{
         Mounted,
         SuperBlock, //
     },
+    section::Alone,
     FileSystem,
     Mountable, //
 };
@@ -141,7 +142,7 @@ pub(crate) trait Operations: FileSystem {
     fn reconfigure(
         context: &Context<'_>,
         options: &mut Self::Options,
-        sb: &SuperBlock<Self>,
+        alone: &mut Alone<'_, Self>,
     ) -> Result;
 }
 
@@ -267,9 +268,10 @@ impl<T: Mountable> Table<T> {
     /// Called by the VFS with `s_umount` held.
     unsafe extern "C" fn reconfigure(fc: *mut bindings::fs_context) -> c_int {
         // SAFETY: `root` is set in a context for reconfiguration, and is of a super block of ours.
+        // `s_umount` is held exclusively.
         let result = unsafe {
-            let sb = SuperBlock::from_raw((*(*fc).root).d_sb);
-            T::reconfigure(&Context::from_raw(fc), Self::options(fc), sb)
+            let mut alone = Alone::new(SuperBlock::from_raw((*(*fc).root).d_sb));
+            T::reconfigure(&Context::from_raw(fc), Self::options(fc), &mut alone)
         };
         match result {
             Ok(()) => 0,

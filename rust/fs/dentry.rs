@@ -27,6 +27,10 @@ use super::{
     name,
     once::load_acquire,
     sb::SuperBlock,
+    section::{
+        Entered,
+        Section, //
+    },
     stack::{
         RcuStack,
         StackCell, //
@@ -589,20 +593,21 @@ impl<'a, T: FileSystem> Negative<'a, T> {
 ///
 /// # Invariants
 ///
-/// The walk is under RCU as `rcu` says, or else in a section of the gate, with references to all
-/// three objects.
+/// The walk is in a section of the gate, with references to all three objects, or else under RCU.
 pub(crate) struct Walk<'a, T: FileSystem> {
     dir: &'a Inode<T>,
     dentry: &'a Dentry<T>,
     inode: Option<&'a Inode<T>>,
     name: &'a bindings::qstr,
-    rcu: bool,
+    section: Option<Section<'a, T>>,
     /// `d_time` before all checks.
     left: usize,
 }
 
 /// The dentry and inodes that a walk outside RCU holds references to.
 pub(crate) struct Held<'a, T: FileSystem> {
+    /// The section that it is in.
+    pub(crate) section: Section<'a, T>,
     /// The directory that the name is in.
     pub(crate) dir: &'a Inode<T>,
     /// The dentry.
@@ -672,11 +677,18 @@ impl<T: Operations> Walk<'_, T> {
 impl<T: FileSystem> Walk<'_, T> {
     /// Returns the objects that the walk holds. `None` under RCU, where nothing may sleep.
     pub(crate) fn held(&self) -> Option<Held<'_, T>> {
-        (!self.rcu).then_some(Held {
+        Some(Held {
+            section: self.section?,
             dir: self.dir,
             dentry: self.dentry,
             inode: self.inode,
         })
+    }
+
+    /// The shape.
+    pub(crate) fn shape(&self) -> &T::Shape {
+        // SAFETY: By the type invariant; the walk lasts as long as `self`.
+        unsafe { self.dir.sb().state().shape.get() }
     }
 
     /// As [`Dentry::seen`].
@@ -711,7 +723,7 @@ impl<T: FileSystem> Walk<'_, T> {
             return true;
         }
         // Outside RCU walk only our dentry is referenced: a promotion may drop its guard.
-        let _rcu = (!self.rcu).then(rcu::read_lock);
+        let _rcu = self.section.map(|_| rcu::read_lock());
         self.dentry.guard_holds(top)
     }
 
@@ -754,7 +766,7 @@ impl<T: FileSystem> Walk<'_, T> {
             // The name it was found by is gone. A look-up finds the one that is left.
             return false;
         }
-        let _rcu = (!self.rcu).then(rcu::read_lock);
+        let _rcu = self.section.map(|_| rcu::read_lock());
         // SAFETY: The dentry is alive; the helper reads name and parent consistently under RCU.
         let parent = unsafe { bindings::ruaufs_helper_d_named(lower.as_ptr(), self.name) };
         !parent.is_null() && dirs.has(parent, stack)
@@ -859,7 +871,14 @@ impl<T: Mountable> Table<T> {
         dentry: *mut bindings::dentry,
         flags: c_uint,
     ) -> c_int {
-        // SAFETY: Valid by the contract of the callback; `d_inode_rcu()` is a single read.
+        // A name that is looked at again may get other instances.
+        // SAFETY: Valid by the contract of the callback.
+        let entered = (flags & bindings::RUAUFS_LOOKUP_RCU == 0).then(|| {
+            unsafe { Inode::<T>::from_raw(dir) }
+                .sb()
+                .enter(Doing::LookUp)
+        });
+        // SAFETY: As above; `d_inode_rcu()` is a single read.
         let walk = unsafe {
             let inode = (&raw const (*dentry).d_inode).read_volatile();
             Walk {
@@ -867,17 +886,15 @@ impl<T: Mountable> Table<T> {
                 dentry: Dentry::<T>::from_raw(dentry),
                 inode: (!inode.is_null()).then(|| Inode::from_raw(inode)),
                 name: &*name,
-                rcu: flags & bindings::RUAUFS_LOOKUP_RCU != 0,
+                section: entered.as_ref().map(Entered::section),
                 left: load_acquire(Dentry::<T>::from_raw(dentry).seal_slot()),
             }
         };
-        // A name that is looked at again may get other instances.
-        let _reading = (!walk.rcu).then(|| walk.dir.sb().enter(Doing::LookUp));
         match T::revalidate(&walk) {
             Validity::Valid => {}
             // What is seen while branches change may be half of it, and what is mounted on a stale
             // name goes.
-            Validity::Stale if !walk.rcu => return 0,
+            Validity::Stale if walk.section.is_some() => return 0,
             Validity::Stale | Validity::NeedRef => return ECHILD.to_errno(),
         }
         let Some(stack) = walk.stack().filter(|stack| stack.is_remote()) else {

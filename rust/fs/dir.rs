@@ -12,6 +12,7 @@ use super::{
     gate::Doing,
     io::KernelFile,
     ioctl,
+    section::Section,
     Mountable, //
 };
 use crate::bindings;
@@ -273,7 +274,12 @@ pub(crate) trait Operations: super::file::Operations {
 
     /// getdents(2): what the entries from the position `pos` on are read from. The directory is
     /// locked shared.
-    fn listing(file: &File<Self>, dir: &Self::Dir, pos: i64) -> Result<Self::Listing>;
+    fn listing(
+        section: Section<'_, Self>,
+        file: &File<Self>,
+        dir: &Self::Dir,
+        pos: i64,
+    ) -> Result<Self::Listing>;
 
     /// getdents(2): emits entries from the emitter's position on. The directory is locked shared.
     /// Runs outside the gate, since it writes to memory of users.
@@ -284,7 +290,11 @@ pub(crate) trait Operations: super::file::Operations {
     fn seek_dir(file: &File<Self>, dir: &Self::Dir, offset: i64, whence: Whence) -> Result<i64>;
 
     /// fsync(2): calls `f` with each foreign directory that is to be brought to disk.
-    fn to_sync(file: &File<Self>, f: &mut dyn FnMut(KernelFile) -> Result) -> Result;
+    fn to_sync(
+        section: Section<'_, Self>,
+        file: &File<Self>,
+        f: &mut dyn FnMut(KernelFile) -> Result,
+    ) -> Result;
 }
 
 /// From where lseek(2) counts in a directory.
@@ -364,8 +374,8 @@ impl<T: Mountable> Table<T> {
             unsafe {
                 let this = File::<T>::from_raw(file);
                 let listing = {
-                    let _entered = this.inode().sb().enter(Doing::List);
-                    T::listing(this, Self::dir(file), out.pos())?
+                    let entered = this.inode().sb().enter(Doing::List);
+                    T::listing(entered.section(), this, Self::dir(file), out.pos())?
                 };
                 T::emit(this, &listing, &mut out)?;
             }
@@ -417,8 +427,10 @@ impl<T: Mountable> Table<T> {
             let mut dirs: KVec<KernelFile> = KVec::new();
             {
                 let _sitting = sb.sit(Doing::Look);
-                let _reading = sb.read();
-                T::to_sync(file, &mut |dir| Ok(dirs.push(dir, GFP_KERNEL)?))?;
+                let reading = sb.read();
+                T::to_sync(reading.section(), file, &mut |dir| {
+                    Ok(dirs.push(dir, GFP_KERNEL)?)
+                })?;
             }
             T::cred(sb).scope(|| dirs.iter().try_for_each(KernelFile::sync))?;
             Ok(0)

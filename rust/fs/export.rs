@@ -17,6 +17,7 @@ use super::{
     name,
     path::PathRef,
     sb::SuperBlock,
+    section::Section,
     FileSystem,
     Foreign,
     Mountable, //
@@ -264,7 +265,7 @@ pub(crate) trait Operations: FileSystem {
     /// # Errors
     ///
     /// `EOPNOTSUPP` if it can have none.
-    fn encode(inode: &Inode<Self>, out: &mut KVec<u32>) -> Result;
+    fn encode(section: Section<'_, Self>, inode: &Inode<Self>, out: &mut KVec<u32>) -> Result;
 
     /// Finds the object that a handle stands for, and gives what was left of the words. Runs
     /// outside the gate, since names are looked up.
@@ -313,12 +314,13 @@ impl<T: Mountable> Table<T> {
             // SAFETY: Both are inodes of ours by the contract of the callback.
             unsafe {
                 let inode = Inode::<T>::from_raw(inode);
-                let _reading = inode.sb().read();
-                T::encode(inode, &mut out)?;
+                let reading = inode.sb().read();
+                let section = reading.section();
+                T::encode(section, inode, &mut out)?;
                 if parent.is_null() {
                     return Ok((TYPE, out));
                 }
-                T::encode(Inode::from_raw(parent), &mut out)?;
+                T::encode(section, Inode::from_raw(parent), &mut out)?;
             }
             Ok((TYPE_WITH_PARENT, out))
         };

@@ -38,6 +38,7 @@ use super::{
     ioctl,
     map,
     sb::SuperBlock,
+    section::Section,
     writes::{
         Writes,
         Writing, //
@@ -129,39 +130,56 @@ pub(crate) trait Operations: FileSystem {
     fn prepares(sb: &SuperBlock<Self>) -> bool;
 
     /// Whether there is something to prepare for `file`, as far as can be told without its lock.
-    fn to_prepare(file: &File<Self>) -> Result<bool>;
+    fn to_prepare(section: Section<'_, Self>, file: &File<Self>) -> Result<bool>;
 
     /// A regular file or a directory is about to be opened. Its `i_rwsem` is held.
-    fn prepare(file: &File<Self>) -> Result;
+    fn prepare(section: Section<'_, Self>, file: &File<Self>) -> Result;
 
     /// open(2) of a regular file. `None` if instances must change, and `may_copy` does not say that
     /// `i_rwsem` is held.
-    fn open(file: &File<Self>, may_copy: bool) -> Result<Option<OpenFile>>;
+    fn open(
+        section: Section<'_, Self>,
+        file: &File<Self>,
+        may_copy: bool,
+    ) -> Result<Option<OpenFile>>;
 
     /// The backing file that carries reading now: of the foreign inode on top.
-    fn real<'a>(file: &File<Self>, data: &'a OpenFile) -> Result<&'a BackingFile>;
+    fn real<'a>(
+        section: Section<'_, Self>,
+        file: &File<Self>,
+        data: &'a OpenFile,
+    ) -> Result<&'a BackingFile>;
 
     /// Where the foreign inode on top lies.
     fn top_address(inode: &Inode<Self>) -> Address;
 
     /// The backing file that carries changes of the data now: an instance that may be written, if
     /// need be made for it. `i_rwsem` is held.
-    fn real_for_write<'a>(file: &File<Self>, data: &'a OpenFile) -> Result<&'a BackingFile>;
+    fn real_for_write<'a>(
+        section: Section<'_, Self>,
+        file: &File<Self>,
+        data: &'a OpenFile,
+    ) -> Result<&'a BackingFile>;
 
     /// As [`Operations::real`], if that instance may be written now.
     fn real_if_written<'a>(
+        section: Section<'_, Self>,
         file: &File<Self>,
         data: &'a OpenFile,
     ) -> Result<Option<&'a BackingFile>>;
 
     /// Makes sure that the data of `file` may be changed. `i_rwsem` is held.
-    fn make_writable(file: &File<Self>) -> Result;
+    fn make_writable(section: Section<'_, Self>, file: &File<Self>) -> Result;
 
     /// The writes to an inode that are under way.
     fn writes(inode: &Inode<Self>) -> &Writes;
 
     /// The backing file that fsync(2) is to bring to disk, if any.
-    fn real_for_sync<'a>(file: &File<Self>, data: &'a OpenFile) -> Result<Option<&'a BackingFile>>;
+    fn real_for_sync<'a>(
+        section: Section<'_, Self>,
+        file: &File<Self>,
+        data: &'a OpenFile,
+    ) -> Result<Option<&'a BackingFile>>;
 
     /// The credentials that all I/O on branches uses.
     fn cred(sb: &SuperBlock<Self>) -> &Cred;
@@ -171,7 +189,7 @@ pub(crate) trait Operations: FileSystem {
     fn counts_writes(sb: &SuperBlock<Self>) -> bool;
 
     /// The data of the inode was changed through a backing file: refreshes its attributes.
-    fn modified(inode: &Inode<Self>);
+    fn modified(section: Section<'_, Self>, inode: &Inode<Self>);
 
     /// A write to the inode found its file system full.
     fn full(inode: &Inode<Self>);
@@ -197,7 +215,7 @@ pub(super) fn prepare<T: Mountable>(file: &File<T>) -> Result {
         return Ok(());
     }
     let reading = inode.sb().read();
-    let wanted = T::to_prepare(file)?;
+    let wanted = T::to_prepare(reading.section(), file)?;
     drop(reading);
     if !wanted {
         // Who writes to the file, or lists the directory, may hold the lock for long.
@@ -206,8 +224,8 @@ pub(super) fn prepare<T: Mountable>(file: &File<T>) -> Result {
     // It ranks before the gate.
     let _locked = inode.lock_killable()?;
     anew(|| {
-        let _entered = inode.sb().enter(Doing::Open);
-        T::prepare(file)
+        let entered = inode.sb().enter(Doing::Open);
+        T::prepare(entered.section(), file)
     })
 }
 
@@ -303,9 +321,9 @@ impl<T: Mountable> Table<T> {
     /// As for [`Self::real`].
     #[cold]
     unsafe fn reopened(file: &File<T>) -> Result<&BackingFile> {
-        let _reading = file.inode().sb().read();
+        let reading = file.inode().sb().read();
         // SAFETY: By the caller's contract.
-        T::real(file, unsafe { file.data() })
+        T::real(reading.section(), file, unsafe { file.data() })
     }
 
     /// The same, if it is open already: that takes no read section, as nothing is looked at which
@@ -359,7 +377,7 @@ impl<T: Mountable> Table<T> {
     pub(super) unsafe fn real_to_change<'a, 'b>(
         file: *mut bindings::file,
         locked: &'b Locked<'_, T>,
-        find: fn(&File<T>, &'a OpenFile) -> Result<&'a BackingFile>,
+        find: for<'r> fn(Section<'r, T>, &File<T>, &'a OpenFile) -> Result<&'a BackingFile>,
     ) -> Result<(&'a BackingFile, Writing<'b>)> {
         // SAFETY: By the caller's contract.
         let (this, data): (&'a File<T>, &'a OpenFile) = unsafe {
@@ -368,7 +386,10 @@ impl<T: Mountable> Table<T> {
         };
         let (real, writing) = anew(|| {
             let entered = this.inode().sb().enter(Doing::Write);
-            Ok((find(this, data)?, Writing::new(locked, &entered)))
+            Ok((
+                find(entered.section(), this, data)?,
+                Writing::new(locked, &entered),
+            ))
         })?;
         real.follow_flags(file)?;
         Ok((real, writing))
@@ -401,8 +422,8 @@ impl<T: Mountable> Table<T> {
 
     /// The data of `file` was changed.
     pub(super) fn modified(file: &File<T>) {
-        let _reading = file.inode().sb().read();
-        T::modified(file.inode());
+        let reading = file.inode().sb().read();
+        T::modified(reading.section(), file.inode());
     }
 
     /// A write of `file` through `real` has ended with `ret`. Many in a row change neither size
@@ -496,8 +517,8 @@ impl<T: Mountable> Table<T> {
         let inode = file.inode();
         let _locked = inode.lock_killable()?;
         let data = anew(|| {
-            let _entered = inode.sb().enter(Doing::Open);
-            T::open(file, true)
+            let entered = inode.sb().enter(Doing::Open);
+            T::open(entered.section(), file, true)
         })?;
         data.ok_or(EIO)
     }
@@ -512,8 +533,8 @@ impl<T: Mountable> Table<T> {
                 let this = File::<T>::from_raw(file);
                 prepare(this)?;
                 let data = anew(|| {
-                    let _entered = this.inode().sb().enter(Doing::Open);
-                    T::open(this, false)
+                    let entered = this.inode().sb().enter(Doing::Open);
+                    T::open(entered.section(), this, false)
                 })?;
                 let data = match data {
                     Some(data) => data,
@@ -744,7 +765,7 @@ impl<T: Mountable> Table<T> {
             unsafe {
                 let this = File::<T>::from_raw(file);
                 let reading = this.inode().sb().read();
-                let real = T::real_for_sync(this, this.data())?;
+                let real = T::real_for_sync(reading.section(), this, this.data())?;
                 drop(reading);
                 if let Some(real) = real {
                     T::cred(this.inode().sb()).scope(|| {

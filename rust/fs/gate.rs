@@ -30,11 +30,11 @@
 //!
 //! # Invariants
 //!
-//! What [`Snapshot::get`] and `StackCell::get` give is used inside a section of the super
-//! block's gate, or by who holds `s_umount` exclusively, or while nobody else can reach the super
-//! block: only a change of the shape takes something away, and it holds `s_umount`. Whatever was
-//! replaced is freed when all sections that may have seen it are over, those outside
-//! included ([`Closed::free`]).
+//! What is replaced ([`Snapshot`], [`StackCell`](super::stack::StackCell)) is freed when all
+//! sections that may have seen it are over, those outside included, and all walks under RCU
+//! ([`Closed::free`]). Only who is alone frees: the owner of the one
+//! [`Alone`](super::section::Alone) of the super block. Everybody else who looks shows a
+//! [`Section`](super::section::Section), or is such a walk.
 
 use super::{
     once::load_acquire,
@@ -236,7 +236,7 @@ fn rows() -> Result<KVec<Row>> {
 
 /// The gate of a super block.
 #[pin_data(PinnedDrop)]
-pub(crate) struct Gate {
+pub(super) struct Gate {
     #[pin]
     srcu: Opaque<bindings::srcu_struct>,
     /// Who is inside.
@@ -285,7 +285,7 @@ const SWEEPING: Delta = Delta::from_millis(50);
 
 impl Gate {
     /// An open gate of a super block in which `depth` file systems are stacked.
-    pub(crate) fn new(depth: i32) -> impl PinInit<Self, Error> {
+    pub(super) fn new(depth: i32) -> impl PinInit<Self, Error> {
         try_pin_init!(Gate {
             srcu <- Opaque::try_ffi_init(move |srcu| {
                 // SAFETY: `srcu` is valid for writes and stays pinned.
@@ -302,7 +302,7 @@ impl Gate {
 
     /// Begins a section. Does not wait.
     #[inline]
-    pub(crate) fn read(&self) -> Reading<'_> {
+    pub(super) fn read(&self) -> Reading<'_> {
         Reading {
             gate: self,
             section: self.begin(),
@@ -342,7 +342,7 @@ impl Gate {
 
     /// Begins a section in which names or instances change; waits while the gate is closed.
     #[inline]
-    pub(crate) fn enter(&self, doing: Doing) -> Entered<'_> {
+    pub(super) fn enter(&self, doing: Doing) -> Entered<'_> {
         let section = self.begin_open();
         let seat = self.take_seat(doing);
         if let Some(seat) = seat {
@@ -374,7 +374,7 @@ impl Gate {
 
     /// Shows that the current task does something that may take long, inside a section or not,
     /// until the value is dropped.
-    pub(crate) fn sit(&self, doing: Doing) -> Sitting<'_> {
+    pub(super) fn sit(&self, doing: Doing) -> Sitting<'_> {
         let seat = self.take_seat(doing);
         if let Some(seat) = seat {
             // SAFETY: The seat is ours.
@@ -398,7 +398,7 @@ impl Gate {
     /// What the section found before stays in memory until it ends, but the shape may have changed
     /// meanwhile, or the stack of any inode, and the current section may see what others do not:
     /// says whether the shape did.
-    pub(crate) fn outside<R>(&self, f: impl FnOnce() -> R) -> (R, bool) {
+    pub(super) fn outside<R>(&self, f: impl FnOnce() -> R) -> (R, bool) {
         // SAFETY: Always callable.
         let pid = unsafe { bindings::ruaufs_helper_current_pid() } as usize;
         let own = |seat: &&Seat| {
@@ -422,7 +422,7 @@ impl Gate {
     }
 
     /// As [`Gate::enter`], if the gate is open.
-    pub(crate) fn try_enter(&self) -> Option<Reading<'_>> {
+    pub(super) fn try_enter(&self) -> Option<Reading<'_>> {
         let reading = self.read();
         (!load_acquire(&self.closed)).then_some(reading)
     }
@@ -434,7 +434,7 @@ impl Gate {
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(crate) fn close(&self, time: Delta) -> Result<Attempt<'_>> {
+    pub(super) fn close(&self, time: Delta) -> Result<Attempt<'_>> {
         if self.worker.as_ref().is_none() {
             // Somebody else may be first.
             self.worker.populate(Worker::new(1)?);
@@ -540,7 +540,7 @@ impl PinnedDrop for Gate {
 }
 
 /// A section of a callback that only looks.
-pub(crate) struct Reading<'a> {
+pub(super) struct Reading<'a> {
     gate: &'a Gate,
     section: c_ulong,
     _task: NotThreadSafe,
@@ -555,7 +555,7 @@ impl Drop for Reading<'_> {
 }
 
 /// A section of a callback that changes names or instances.
-pub(crate) struct Entered<'a> {
+pub(super) struct Entered<'a> {
     gate: &'a Gate,
     /// If there is no seat, which has it then.
     section: c_ulong,
@@ -621,7 +621,7 @@ impl Drop for Sitting<'_> {
 }
 
 /// What became of an attempt to close a gate.
-pub(crate) enum Attempt<'a> {
+pub(super) enum Attempt<'a> {
     /// It is closed, and nobody is inside.
     Closed(Closed<'a>),
     /// It is open again; this one did not leave in time.
@@ -629,7 +629,7 @@ pub(crate) enum Attempt<'a> {
 }
 
 /// A closed gate. It opens when this is dropped.
-pub(crate) struct Closed<'a> {
+pub(super) struct Closed<'a> {
     gate: &'a Gate,
     _closer: MutexGuard<'a, ()>,
 }
@@ -638,7 +638,7 @@ impl Closed<'_> {
     /// Opens the gate and frees what nobody can find any more, when those have left who may look at
     /// it: at once, or, if somebody does not leave, later. Walks under RCU that began before are
     /// over in any case.
-    pub(crate) fn free<A: Send, B: Send>(self, room: Room<A, B>, a: Retired<A>, b: Retired<B>) {
+    pub(super) fn free<A: Send, B: Send>(self, room: Room<A, B>, a: Retired<A>, b: Retired<B>) {
         let gate = self.gate;
         let period = gate.start_period();
         let change = load_acquire(&gate.changes);
@@ -768,7 +768,7 @@ impl<X> Retired<X> {
 /// # Invariants
 ///
 /// `current` comes from [`Arc::into_raw`]; the cell owns that reference.
-pub(crate) struct Snapshot<X> {
+pub(super) struct Snapshot<X> {
     current: Atomic<*mut X>,
     _own: PhantomData<Arc<X>>,
 }
@@ -780,7 +780,7 @@ unsafe impl<X: Send + Sync> Sync for Snapshot<X> {}
 
 impl<X> Snapshot<X> {
     /// A cell that holds `value`.
-    pub(crate) fn new(value: Arc<X>) -> Self {
+    pub(super) fn new(value: Arc<X>) -> Self {
         // INVARIANT: The reference was the caller's.
         Snapshot {
             current: Atomic::new(Arc::into_raw(value).cast_mut()),
@@ -789,16 +789,20 @@ impl<X> Snapshot<X> {
     }
 
     /// The value now.
+    ///
+    /// # Safety
+    ///
+    /// The caller must be in a section of the gate or in a walk under RCU, and use the value no
+    /// longer, or be who frees what is replaced, and use it before.
     #[inline]
-    pub(crate) fn get(&self) -> &X {
-        // SAFETY: By the type invariant. What is replaced is freed when all sections are over that
-        // may have seen it, and by the invariant of the module the caller is in one (or is who
-        // frees it, or nobody else can reach the super block).
+    pub(super) unsafe fn get(&self) -> &X {
+        // SAFETY: By the type invariant and the caller's contract: what is replaced is freed when
+        // all sections and walks are over that may have seen it.
         unsafe { &*load_acquire(&self.current) }
     }
 
     /// Replaces the value.
-    pub(crate) fn replace(&self, closed: &Closed<'_>, value: Arc<X>) -> Retired<Arc<X>> {
+    pub(super) fn replace(&self, closed: &Closed<'_>, value: Arc<X>) -> Retired<Arc<X>> {
         // Who is outside sees that something changed, once it is inside again.
         closed.gate.changes.fetch_add(1, Full);
         let old = self.current.xchg(Arc::into_raw(value).cast_mut(), Full);

@@ -192,12 +192,6 @@ impl<'a, T: FileSystem> SeenInode<'a, T> {
         self.0.data()
     }
 
-    /// The state of the super block.
-    #[inline]
-    pub(crate) fn state(self) -> &'a T::Data {
-        self.0.sb().data()
-    }
-
     /// As [`Inode::attr_moved`].
     #[inline]
     pub(crate) fn attr_moved(self, from: SeenInode<'_>) -> bool {
@@ -237,6 +231,11 @@ impl<'a, T: FileSystem> Candidate<'a, T> {
         Candidate(unsafe { Inode::from_raw(ptr) })
     }
 
+    /// The inode, for `fs` alone.
+    pub(super) fn inode(self) -> &'a Inode<T> {
+        self.0
+    }
+
     /// The inode number.
     pub(crate) fn ino(self) -> u64 {
         self.0.ino()
@@ -250,11 +249,6 @@ impl<'a, T: FileSystem> Candidate<'a, T> {
     /// Whether it is a directory.
     pub(crate) fn is_dir(self) -> bool {
         self.0.is_dir()
-    }
-
-    /// The data beside the inode.
-    pub(crate) fn data(self) -> &'a T::Inode {
-        self.0.data()
     }
 }
 

@@ -32,6 +32,7 @@ use super::{
         PathRef,
         Writable, //
     },
+    section::Section,
     stack::Slot,
     xattr::Setting,
     Mountable, //
@@ -153,10 +154,16 @@ pub(crate) type Opened<T> = (ARef<Inode<T>>, OpenFile);
 /// Callbacks on inodes.
 pub(crate) trait Operations: dentry::Operations {
     /// Looks a name up and ties it to the inode, or to none if the name is absent.
-    fn lookup(dir: &Inode<Self>, entry: Entry<'_, Self>, tie: Tie<'_, Self>) -> Result<Tied>;
+    fn lookup(
+        section: Section<'_, Self>,
+        dir: &Inode<Self>,
+        entry: Entry<'_, Self>,
+        tie: Tie<'_, Self>,
+    ) -> Result<Tied>;
 
     /// Makes an object under a name that is absent and gives its inode.
     fn make(
+        section: Section<'_, Self>,
         dir: &Inode<Self>,
         entry: Entry<'_, Self>,
         make: Make<'_>,
@@ -166,6 +173,7 @@ pub(crate) trait Operations: dentry::Operations {
 
     /// Makes an unnamed file and opens it. `entry` is its dentry, which bears no real name.
     fn tmpfile(
+        section: Section<'_, Self>,
         dir: &Inode<Self>,
         entry: Entry<'_, Self>,
         file: &file::File<Self>,
@@ -174,17 +182,23 @@ pub(crate) trait Operations: dentry::Operations {
     ) -> Result<Opened<Self>>;
 
     /// Makes another name for the inode of `old`.
-    fn link(old: &Dentry<Self>, dir: &Inode<Self>, entry: Entry<'_, Self>) -> Result;
+    fn link(
+        section: Section<'_, Self>,
+        old: &Dentry<Self>,
+        dir: &Inode<Self>,
+        entry: Entry<'_, Self>,
+    ) -> Result;
 
     /// Removes a name of a non-directory.
-    fn unlink(dir: &Inode<Self>, entry: Entry<'_, Self>) -> Result;
+    fn unlink(section: Section<'_, Self>, dir: &Inode<Self>, entry: Entry<'_, Self>) -> Result;
 
     /// Removes an empty directory.
-    fn rmdir(dir: &Inode<Self>, entry: Entry<'_, Self>) -> Result;
+    fn rmdir(section: Section<'_, Self>, dir: &Inode<Self>, entry: Entry<'_, Self>) -> Result;
 
     /// Renames, with the flags of renameat2(2). `names` moves our dentries; it is called after
     /// the foreign names have moved, and nothing fails after it.
     fn rename(
+        section: Section<'_, Self>,
         from: (&Inode<Self>, Entry<'_, Self>),
         to: (&Inode<Self>, Entry<'_, Self>),
         flags: u32,
@@ -194,38 +208,79 @@ pub(crate) trait Operations: dentry::Operations {
 
     /// stat(2) of what is no directory: the foreign object that [`attr::Stat::fill_plain`] may ask,
     /// if any; our attributes are fresh then.
-    fn plain_source(inode: &Inode<Self>) -> Result<Option<PathRef<'_>>>;
+    fn plain_source<'a>(
+        section: Section<'a, Self>,
+        inode: &'a Inode<Self>,
+    ) -> Result<Option<PathRef<'a>>>;
 
     /// stat(2) of the rest.
-    fn getattr(inode: &Inode<Self>, stat: attr::Stat<'_>, idmap: IdMap<'_>) -> Result;
+    fn getattr(
+        section: Section<'_, Self>,
+        inode: &Inode<Self>,
+        stat: attr::Stat<'_>,
+        idmap: IdMap<'_>,
+    ) -> Result;
 
     /// chmod(2), chown(2), truncate(2), utimensat(2).
-    fn setattr(dentry: &Dentry<Self>, request: attr::Request<'_>, idmap: IdMap<'_>) -> Result;
+    fn setattr(
+        section: Section<'_, Self>,
+        dentry: &Dentry<Self>,
+        request: attr::Request<'_>,
+        idmap: IdMap<'_>,
+    ) -> Result;
 
     /// The topmost of the foreign dentries of an inode, with its place, which keeps it alive.
-    fn top(inode: &Inode<Self>) -> Result<Slot<Self::Place>>;
+    fn top(section: Section<'_, Self>, inode: &Inode<Self>) -> Result<Slot<Self::Place>>;
 
     /// Reads an extended attribute; with an empty buffer gives its size.
-    fn get_xattr(dentry: &Dentry<Self>, name: &CStr, value: &mut [u8]) -> Result<usize>;
+    fn get_xattr(
+        section: Section<'_, Self>,
+        dentry: &Dentry<Self>,
+        name: &CStr,
+        value: &mut [u8],
+    ) -> Result<usize>;
 
     /// Sets or removes an extended attribute.
-    fn set_xattr(dentry: &Dentry<Self>, name: &CStr, setting: Setting<'_>) -> Result;
+    fn set_xattr(
+        section: Section<'_, Self>,
+        dentry: &Dentry<Self>,
+        name: &CStr,
+        setting: Setting<'_>,
+    ) -> Result;
 
     /// Lists extended attributes; with an empty buffer gives the size that is needed.
-    fn list_xattrs(dentry: &Dentry<Self>, names: &mut [u8]) -> Result<usize>;
+    fn list_xattrs(
+        section: Section<'_, Self>,
+        dentry: &Dentry<Self>,
+        names: &mut [u8],
+    ) -> Result<usize>;
 
     /// The ACL of an inode; the VFS caches it.
-    fn get_acl(inode: &Inode<Self>, which: acl::Which) -> Result<Option<acl::Acl>>;
+    fn get_acl(
+        section: Section<'_, Self>,
+        inode: &Inode<Self>,
+        which: acl::Which,
+    ) -> Result<Option<acl::Acl>>;
 
     /// Changes an ACL.
-    fn set_acl(dentry: &Dentry<Self>, request: acl::Request, idmap: IdMap<'_>) -> Result;
+    fn set_acl(
+        section: Section<'_, Self>,
+        dentry: &Dentry<Self>,
+        request: acl::Request,
+        idmap: IdMap<'_>,
+    ) -> Result;
 
     /// Runs `f` on the foreign path whose file flags (chattr) an inode shows.
-    fn show_flags(dentry: &Dentry<Self>, f: &mut dyn FnMut(PathRef<'_>) -> Result) -> Result;
+    fn show_flags(
+        section: Section<'_, Self>,
+        dentry: &Dentry<Self>,
+        f: &mut dyn FnMut(PathRef<'_>) -> Result,
+    ) -> Result;
 
     /// Runs `f`, which changes file flags, on one that may be changed, unless that can be spared as
     /// `has` says of a path that has them already.
     fn change_flags(
+        section: Section<'_, Self>,
         dentry: &Dentry<Self>,
         has: &mut dyn FnMut(PathRef<'_>) -> bool,
         f: &mut dyn FnMut(Writable<'_>) -> Result,
@@ -348,11 +403,11 @@ impl<T: Mountable> Table<T> {
         let dir = unsafe { Inode::<T>::from_raw(dir) };
         let found = anew(|| {
             // Until the name and what it leads to are tied together.
-            let _entered = dir.sb().enter(Doing::LookUp);
+            let entered = dir.sb().enter(Doing::LookUp);
             // SAFETY: As above; the name is stable, and its directory in use.
             let entry = unsafe { Self::entry(dentry) };
             let tie = Tie(entry.dentry);
-            T::lookup(dir, entry, tie)
+            T::lookup(entered.section(), dir, entry, tie)
         });
         match found {
             Ok(Tied(other)) => other,
@@ -374,12 +429,19 @@ impl<T: Mountable> Table<T> {
         // locked.
         unsafe {
             let dir = Inode::<T>::from_raw(dir);
-            let _reading = dir.sb().enter(Doing::Make);
+            let entered = dir.sb().enter(Doing::Make);
             let entry = Self::entry(dentry);
             let this = entry.dentry;
             Self::check_named(this)?;
             let negative = Negative::new(this)?;
-            let inode = T::make(dir, entry, make, mode, IdMap::from_raw(idmap))?;
+            let inode = T::make(
+                entered.section(),
+                dir,
+                entry,
+                make,
+                mode,
+                IdMap::from_raw(idmap),
+            )?;
             negative.instantiate(inode)?;
         }
         Ok(())
@@ -463,10 +525,15 @@ impl<T: Mountable> Table<T> {
             unsafe {
                 let old = Dentry::<T>::from_raw(old);
                 anew(|| {
-                    let _entered = old.sb().enter(Doing::Make);
+                    let entered = old.sb().enter(Doing::Make);
                     Self::check_named(Dentry::from_raw(dentry))?;
                     let negative = Negative::new(Dentry::from_raw(dentry))?;
-                    T::link(old, Inode::from_raw(dir), Self::entry(dentry))?;
+                    T::link(
+                        entered.section(),
+                        old,
+                        Inode::from_raw(dir),
+                        Self::entry(dentry),
+                    )?;
                     if !Dentry::<T>::from_raw(dentry).is_unhashed() {
                         negative.instantiate(old.positive()?.into())?;
                     }
@@ -483,9 +550,9 @@ impl<T: Mountable> Table<T> {
         // SAFETY: Valid by the contract of the callback.
         from_result(|| unsafe {
             let dir = Inode::<T>::from_raw(dir);
-            let _reading = dir.sb().enter(Doing::Remove);
+            let entered = dir.sb().enter(Doing::Remove);
             Self::check_named(Dentry::from_raw(dentry))?;
-            T::unlink(dir, Self::entry(dentry))?;
+            T::unlink(entered.section(), dir, Self::entry(dentry))?;
             Ok(0)
         })
     }
@@ -497,9 +564,9 @@ impl<T: Mountable> Table<T> {
         // SAFETY: Valid by the contract of the callback.
         from_result(|| unsafe {
             let dir = Inode::<T>::from_raw(dir);
-            let _reading = dir.sb().enter(Doing::Remove);
+            let entered = dir.sb().enter(Doing::Remove);
             Self::check_named(Dentry::from_raw(dentry))?;
-            T::rmdir(dir, Self::entry(dentry))?;
+            T::rmdir(entered.section(), dir, Self::entry(dentry))?;
             Ok(0)
         })
     }
@@ -523,10 +590,11 @@ impl<T: Mountable> Table<T> {
                 exchange: flags & bindings::RENAME_EXCHANGE != 0,
             };
             let old_dir = Inode::<T>::from_raw(old_dir);
-            let _entered = old_dir.sb().enter(Doing::Rename);
+            let entered = old_dir.sb().enter(Doing::Rename);
             Self::check_named(names.old)?;
             Self::check_named(names.new)?;
             T::rename(
+                entered.section(),
                 (old_dir, Self::entry(old)),
                 (Inode::from_raw(new_dir), Self::entry(new)),
                 flags,
@@ -557,10 +625,17 @@ impl<T: Mountable> Table<T> {
             unsafe {
                 let this = file::File::<T>::from_raw(file);
                 let dir = Inode::<T>::from_raw(dir);
-                let reading = dir.sb().enter(Doing::Make);
+                let entered = dir.sb().enter(Doing::Make);
                 // Nobody else knows the dentry, so it stays where it is.
                 let entry = Self::entry(this.dentry().as_ptr());
-                let (inode, data) = T::tmpfile(dir, entry, this, mode, IdMap::from_raw(idmap))?;
+                let (inode, data) = T::tmpfile(
+                    entered.section(),
+                    dir,
+                    entry,
+                    this,
+                    mode,
+                    IdMap::from_raw(idmap),
+                )?;
                 if !ptr::eq(inode.sb_ptr(), dir.sb_ptr()) {
                     return Err(EIO);
                 }
@@ -568,7 +643,7 @@ impl<T: Mountable> Table<T> {
                 bindings::set_nlink(inode.as_ptr(), 1);
                 bindings::d_tmpfile(file, ARef::into_raw(inode).as_ptr().cast());
                 file::attach::<T>(file, data);
-                drop(reading);
+                drop(entered);
                 let dentry = this.dentry().as_ptr();
                 let ret = bindings::finish_open(file, dentry, Some(opened));
                 // Only an open file is released by the VFS.
@@ -594,9 +669,9 @@ impl<T: Mountable> Table<T> {
         // SAFETY: Valid by the contract of the callback; a looked-up path is positive.
         from_result(|| unsafe {
             let inode = Inode::<T>::from_raw((*(*path).dentry).d_inode);
-            let _reading = inode.sb().read();
+            let reading = inode.sb().read();
             let stat = attr::Stat::from_raw(stat, request, flags);
-            T::getattr(inode, stat, IdMap::from_raw(idmap))?;
+            T::getattr(reading.section(), inode, stat, IdMap::from_raw(idmap))?;
             Ok(0)
         })
     }
@@ -616,14 +691,20 @@ impl<T: Mountable> Table<T> {
         // SAFETY: Valid by the contract of the callback; a looked-up path is positive.
         from_result(|| unsafe {
             let inode = Inode::<T>::from_raw((*(*path).dentry).d_inode);
-            let _reading = inode.sb().read();
+            let reading = inode.sb().read();
+            let section = reading.section();
             let idmap = IdMap::from_raw(idmap);
             // What is hot keeps its arguments in registers.
-            match T::plain_source(inode)? {
+            match T::plain_source(section, inode)? {
                 Some(source) => {
                     attr::Stat::from_raw(stat, request, flags).fill_plain(source, inode, idmap)?
                 }
-                None => T::getattr(inode, attr::Stat::from_raw(stat, request, flags), idmap)?,
+                None => T::getattr(
+                    section,
+                    inode,
+                    attr::Stat::from_raw(stat, request, flags),
+                    idmap,
+                )?,
             }
             Ok(0)
         })
@@ -640,8 +721,9 @@ impl<T: Mountable> Table<T> {
         // SAFETY: Valid by the contract of the callback.
         let change = || unsafe {
             let dentry = Dentry::<T>::from_raw(dentry);
-            let _entered = dentry.sb().enter(Doing::Attributes);
+            let entered = dentry.sb().enter(Doing::Attributes);
             T::setattr(
+                entered.section(),
                 dentry,
                 attr::Request::from_raw(attr),
                 IdMap::from_raw(idmap),
@@ -652,8 +734,8 @@ impl<T: Mountable> Table<T> {
 
     /// The topmost foreign dentry of `inode`, for use outside a section.
     fn top(inode: &Inode<T>) -> Result<Slot<T::Place>> {
-        let _reading = inode.sb().read();
-        T::top(inode)
+        let reading = inode.sb().read();
+        T::top(reading.section(), inode)
     }
 
     /// # Safety
@@ -697,8 +779,8 @@ impl<T: Mountable> Table<T> {
             };
             let dentry = Dentry::<T>::from_raw(dentry);
             let _sitting = dentry.sb().sit(Doing::Look);
-            let _reading = dentry.sb().read();
-            T::list_xattrs(dentry, names)
+            let reading = dentry.sb().read();
+            T::list_xattrs(reading.section(), dentry, names)
         };
         match result {
             // The VFS copies as much out of the buffer.
@@ -722,8 +804,8 @@ impl<T: Mountable> Table<T> {
         // SAFETY: Valid by the contract of the callback.
         let inode = unsafe { Inode::<T>::from_raw(inode) };
         let _sitting = inode.sb().sit(Doing::Look);
-        let _reading = inode.sb().read();
-        match T::get_acl(inode, acl::Which::from_raw(which)) {
+        let reading = inode.sb().read();
+        match T::get_acl(reading.section(), inode, acl::Which::from_raw(which)) {
             Ok(acl) => acl.map_or(ptr::null_mut(), acl::Acl::into_raw),
             Err(error) => error.to_ptr(),
         }
@@ -741,8 +823,9 @@ impl<T: Mountable> Table<T> {
         // SAFETY: Valid by the contract of the callback.
         let change = || unsafe {
             let dentry = Dentry::<T>::from_raw(dentry);
-            let _entered = dentry.sb().enter(Doing::Attributes);
+            let entered = dentry.sb().enter(Doing::Attributes);
             T::set_acl(
+                entered.section(),
                 dentry,
                 acl::Request::from_raw(acl, which),
                 IdMap::from_raw(idmap),
@@ -785,8 +868,8 @@ impl<T: Mountable> Table<T> {
         from_result(|| unsafe {
             let dentry = Dentry::<T>::from_raw(dentry);
             let _sitting = dentry.sb().sit(Doing::Look);
-            let _reading = dentry.sb().read();
-            T::show_flags(dentry, &mut |path| {
+            let reading = dentry.sb().read();
+            T::show_flags(reading.section(), dentry, &mut |path| {
                 to_result(bindings::ruaufs_helper_fileattr_get(&path.raw(), fa.cast()))
             })?;
             Ok(0)
@@ -808,8 +891,9 @@ impl<T: Mountable> Table<T> {
                 return Err(EOPNOTSUPP);
             }
             let dentry = Dentry::<T>::from_raw(dentry);
-            let _entered = dentry.sb().enter(Doing::Attributes);
+            let entered = dentry.sb().enter(Doing::Attributes);
             T::change_flags(
+                entered.section(),
                 dentry,
                 &mut |path| bindings::ruaufs_helper_has_fileattr(&path.raw(), fa.cast()),
                 &mut |path| to_result(bindings::ruaufs_helper_fileattr_set(&path.raw(), fa.cast())),

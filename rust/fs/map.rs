@@ -97,8 +97,8 @@ unsafe extern "C" fn make_writable<T: Mountable>(file: *mut bindings::file) -> c
         let file = unsafe { File::<T>::from_raw(file) };
         let _locked = file.inode().lock_killable()?;
         anew(|| {
-            let _entered = file.inode().sb().enter(Doing::Write);
-            T::make_writable(file)
+            let entered = file.inode().sb().enter(Doing::Write);
+            T::make_writable(entered.section(), file)
         })?;
         Ok(0)
     })
@@ -115,7 +115,7 @@ unsafe fn to_store<T: Mountable>(
     vma: *mut bindings::vm_area_struct,
 ) -> Result<Option<&BackingFile>> {
     let writes = T::writes(file.inode());
-    let _reading = if writes.has_reserved_mapping() {
+    let reading = if writes.has_reserved_mapping() {
         file.inode().sb().read()
     } else {
         let Some(reading) = file.inode().sb().try_enter() else {
@@ -130,7 +130,7 @@ unsafe fn to_store<T: Mountable>(
     let data = unsafe { file.data() };
     // SAFETY: By the caller's contract.
     let stores = unsafe { bindings::ruaufs_helper_vma_stores(vma) };
-    match T::real_if_written(file, data)? {
+    match T::real_if_written(reading.section(), file, data)? {
         Some(real) => Ok(Some(real)),
         None if stores => Err(Later::Copy.of(file)),
         None => {
@@ -185,12 +185,13 @@ unsafe fn reserve<T: Mountable>(file: &File<T>, stores: bool) -> Result {
     // First: see the module documentation.
     let counted = Counted::new(file)?;
     {
-        let Some(_reading) = inode.sb().try_enter() else {
+        let Some(reading) = inode.sb().try_enter() else {
             return Err(Later::Gate.of(file));
         };
         // SAFETY: By the caller's contract.
         let data = unsafe { file.data() };
-        if writes.are_copied() || (stores && T::real_if_written(file, data)?.is_none()) {
+        let written = || T::real_if_written(reading.section(), file, data);
+        if writes.are_copied() || (stores && written()?.is_none()) {
             return Err(Later::Copy.of(file));
         }
     }

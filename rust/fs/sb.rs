@@ -5,7 +5,7 @@
 //! # Invariants
 //!
 //! `s_fs_info` of a mounted super block comes from a `KBox` of
-//! [`FileSystem::Data`]; it is set before the root inode is made and freed after
+//! [`State`]; it is set before the root inode is made and freed after
 //! `kill_anon_super()`, when no inode is left. While `fill_super()` runs and
 //! before that point nobody can reach the super block.
 
@@ -18,15 +18,18 @@ use super::{
     export,
     gate::{
         Doing,
-        Entered,
-        Reading,
-        Sitting, //
+        Gate,
+        Snapshot, //
     },
     inode::{
         Dying,
         Inode, //
     },
     path::Mount,
+    section::{
+        Alone,
+        Section, //
+    },
     seq::Seq,
     statfs::Statfs,
     xattr,
@@ -52,7 +55,8 @@ use kernel::{
         atomic::{
             Atomic,
             Relaxed, //
-        }, //
+        },
+        Arc, //
     },
     types::{
         ForeignOwnable,
@@ -88,34 +92,23 @@ impl<T: FileSystem> SuperBlock<T> {
         u64::from(unsafe { (*self.as_ptr()).s_dev })
     }
 
-    /// The state of the file system.
-    pub(crate) fn data(&self) -> &T::Data {
+    /// What `s_fs_info` leads to.
+    #[inline]
+    pub(super) fn state(&self) -> &State<T> {
         // SAFETY: By the type invariant it is a live `KBox` of the type.
         unsafe { &*(*self.as_ptr()).s_fs_info.cast() }
     }
 
-    /// Begins a section of the gate.
+    /// The state of the file system.
     #[inline]
-    pub(crate) fn read(&self) -> Reading<'_> {
-        T::gate(self.data()).read()
+    pub(crate) fn data(&self) -> &T::Data {
+        &self.state().data
     }
 
-    /// Begins a section in which names or instances change, when the gate is open.
+    /// The gate.
     #[inline]
-    pub(crate) fn enter(&self, doing: Doing) -> Entered<'_> {
-        T::gate(self.data()).enter(doing)
-    }
-
-    /// Shows that the current task may be in something long, see [`Gate::sit`].
-    ///
-    /// [`Gate::sit`]: super::gate::Gate::sit
-    pub(crate) fn sit(&self, doing: Doing) -> Sitting<'_> {
-        T::gate(self.data()).sit(doing)
-    }
-
-    /// As [`SuperBlock::enter`], if the gate is open.
-    pub(crate) fn try_enter(&self) -> Option<Reading<'_>> {
-        T::gate(self.data()).try_enter()
+    pub(super) fn gate(&self) -> &Gate {
+        &self.state().gate
     }
 
     /// Whether names are revalidated that are cached from now on.
@@ -213,10 +206,40 @@ pub(crate) struct Limits {
     pub(super) block_bits: u8,
 }
 
+/// What a mounted super block has.
+#[pin_data]
+pub(crate) struct State<T: FileSystem> {
+    /// What is closed while the shape changes.
+    #[pin]
+    gate: Gate,
+    /// What is replaced as a whole.
+    pub(super) shape: Snapshot<T::Shape>,
+    #[pin]
+    data: T::Data,
+}
+
+impl<T: FileSystem> State<T> {
+    /// That of a super block in which `depth` file systems are stacked.
+    pub(crate) fn new(
+        depth: i32,
+        shape: Arc<T::Shape>,
+        data: impl PinInit<T::Data, Error>,
+    ) -> Result<Pin<KBox<Self>>> {
+        KBox::pin_init(
+            try_pin_init!(State {
+                gate <- Gate::new(depth),
+                shape: Snapshot::new(shape),
+                data <- data,
+            }),
+            GFP_KERNEL,
+        )
+    }
+}
+
 /// What a super block is to look like, and its state.
 pub(crate) struct Mounted<T: FileSystem> {
-    /// State, reachable by [`SuperBlock::data`].
-    pub(crate) data: Pin<KBox<T::Data>>,
+    /// State, see [`SuperBlock::data`].
+    pub(crate) state: Pin<KBox<State<T>>>,
     /// Number of stacked file systems, this one included.
     pub(crate) stack_depth: i32,
     /// What it says about its files.
@@ -226,19 +249,23 @@ pub(crate) struct Mounted<T: FileSystem> {
 }
 
 /// Callbacks on the super block.
-pub(crate) trait Operations: FileSystem {
-    /// The root directory of a super block whose state is in place.
-    fn root(sb: &SuperBlock<Self>) -> Result<ARef<Inode<Self>>>;
+pub(crate) trait Operations: super::context::Operations {
+    /// The root directory of a super block whose state is in place: the last step of a mount.
+    fn root(
+        context: &Context<'_>,
+        options: &mut Self::Options,
+        alone: &Alone<'_, Self>,
+    ) -> Result<ARef<Inode<Self>>>;
 
     /// statfs(2).
-    fn statfs(dentry: &Dentry<Self>) -> Result<Statfs>;
+    fn statfs(section: Section<'_, Self>) -> Result<Statfs>;
 
     /// syncfs(2) and unmount: brings all data to disk. Runs outside the gate, since it waits for
     /// `s_umount` of foreign super blocks.
     fn sync(sb: &SuperBlock<Self>) -> Result;
 
     /// The last mount is gone: gives up what refers to inodes of the super block itself.
-    fn unmount(sb: &SuperBlock<Self>);
+    fn unmount(alone: &Alone<'_, Self>);
 
     /// The last reference to an inode is gone: gives up its references to other objects. Walks
     /// under RCU may still look at what is built for them; memory is freed by `Drop` of the data
@@ -246,7 +273,7 @@ pub(crate) trait Operations: FileSystem {
     fn dies(dying: &Dying<'_, Self>);
 
     /// The options of the mount, as `/proc/mounts` shows them, each with a leading comma.
-    fn show_options(root: &Dentry<Self>, out: &Seq<'_>) -> Result;
+    fn show_options(section: Section<'_, Self>, out: &Seq<'_>) -> Result;
 }
 
 /// `super_operations` of `T`.
@@ -295,8 +322,9 @@ impl<T: Mountable> Table<T> {
             bindings::set_default_d_op(sb, &dentry::Table::<T>::OPERATIONS);
             bindings::ruaufs_helper_sb_set_checked(sb, mounted.revalidate);
             // INVARIANT: Freed in `kill_sb` only.
-            (*sb).s_fs_info = mounted.data.into_foreign().cast();
-            let root = T::root(SuperBlock::from_raw(sb))?;
+            (*sb).s_fs_info = mounted.state.into_foreign().cast();
+            // Nobody else can reach the super block yet.
+            let root = T::root(context, options, &Alone::new(SuperBlock::from_raw(sb)))?;
             if !ptr::eq(root.sb_ptr(), sb) {
                 return Err(EIO);
             }
@@ -317,16 +345,17 @@ impl<T: Mountable> Table<T> {
         // SAFETY: By the invariant of the module, `s_fs_info` is set unless `fill()` failed early.
         unsafe {
             if !(*sb).s_fs_info.is_null() {
-                T::unmount(SuperBlock::from_raw(sb));
+                // `s_umount` is held exclusively (`deactivate_locked_super()`).
+                T::unmount(&Alone::new(SuperBlock::from_raw(sb)));
             }
         }
         // SAFETY: Valid by the contract of the callback. It evicts all inodes.
         unsafe { bindings::kill_anon_super(sb) };
         // SAFETY: By the invariant of the module it is null or from `KBox::into_raw`.
         unsafe {
-            let data: *mut T::Data = (*sb).s_fs_info.cast();
-            if !data.is_null() {
-                drop(Pin::<KBox<T::Data>>::from_foreign(data.cast()));
+            let state: *mut State<T> = (*sb).s_fs_info.cast();
+            if !state.is_null() {
+                drop(Pin::<KBox<State<T>>>::from_foreign(state.cast()));
             }
         }
     }
@@ -382,8 +411,8 @@ impl<T: Mountable> Table<T> {
             unsafe {
                 let dentry = Dentry::<T>::from_raw(dentry);
                 let _sitting = dentry.sb().sit(Doing::Look);
-                let _reading = dentry.sb().read();
-                *buf.cast() = T::statfs(dentry)?.into_raw();
+                let reading = dentry.sb().read();
+                *buf.cast() = T::statfs(reading.section())?.into_raw();
             }
             Ok(0)
         })
@@ -400,8 +429,8 @@ impl<T: Mountable> Table<T> {
             // SAFETY: Valid by the contract of the callback.
             unsafe {
                 let root = Dentry::<T>::from_raw(root);
-                let _reading = root.sb().read();
-                T::show_options(root, &Seq::from_raw(seq))?;
+                let reading = root.sb().read();
+                T::show_options(reading.section(), &Seq::from_raw(seq))?;
             }
             Ok(0)
         })

@@ -14,8 +14,8 @@
 //! Readers take no lock. Publishers exclude each other (a lock of the file
 //! system's own). A replaced stack is kept, chained to its successor, until the
 //! inode dies or a change of the file system's shape takes it out
-//! ([`StackCell::prune`]): so a reader with a reference to the inode, inside a
-//! read section of the [`gate`](super::gate), may use what it read. Replacing is
+//! ([`Inode::prune`]): so a reader with a reference to the inode, inside a
+//! [`Section`], may use what it read. Replacing is
 //! rare (copy-up, a change of branches).
 //!
 //! # Invariants
@@ -28,19 +28,22 @@
 use super::{
     dentry::{
         Dentry,
+        Operations,
         SeenDentry, //
     },
-    gate::{
-        Closed,
-        Retired, //
-    },
+    gate::Retired,
     inode::{
         Address,
+        Candidate,
         Dying,
         Inode,
         SeenInode, //
     },
     once::load_acquire,
+    section::{
+        Closed,
+        Section, //
+    },
     FileSystem, //
 };
 use crate::bindings;
@@ -216,7 +219,8 @@ pub(crate) struct Stack<P> {
     serial: u32,
     top: ManuallyDrop<Slot<P>>,
     rest: KVec<ManuallyDrop<Slot<P>>>,
-    previous: *mut Stack<P>,
+    /// Changed under a closed gate only, but read by who may be inside all the same.
+    previous: Atomic<*mut Stack<P>>,
     released: AtomicFlag,
 }
 
@@ -249,7 +253,7 @@ impl<P> StackSpace<P> {
             // SAFETY: The parts of a vector that was just taken apart; `ManuallyDrop` has the
             // layout of what it wraps.
             rest: unsafe { KVec::from_raw_parts(slots.cast(), len, capacity) },
-            previous: ptr::null_mut(),
+            previous: Atomic::new(ptr::null_mut()),
             released: AtomicFlag::new(false),
         }))
     }
@@ -369,70 +373,74 @@ impl<P> StackCell<P> {
     }
 
     /// The current stack, or `None` before the first was published.
-    pub(crate) fn get(&self) -> Option<&Stack<P>> {
-        // SAFETY: By the type invariant; stacks are kept until the cell, which `self` borrows, is
-        // released, and that happens after the last reference to the inode is gone. One that is
-        // taken out before is freed after the readers have left, of which the caller is one by the
-        // invariant of `fs::gate`.
+    ///
+    /// # Safety
+    ///
+    /// The caller must have a reference to the inode that the cell is part of, and be in a section
+    /// of its super block; both must last for `'r`.
+    #[inline]
+    unsafe fn get<'r>(&self) -> Option<&'r Stack<P>> {
+        // SAFETY: By the type invariant; stacks are kept until the cell is released, and that
+        // happens after the last reference to the inode is gone. One that is taken out before is
+        // freed after the sections that may have seen it.
         unsafe { load_acquire(&self.current).as_ref() }
     }
 
-    /// The current stack and those before it, newest first. Not to be used beside
-    /// [`StackCell::prune`], which a closed gate ensures.
-    pub(crate) fn history(&self) -> impl Iterator<Item = &Stack<P>> {
+    /// The current stack and those before it, newest first. Beside [`StackCell::prune`], which a
+    /// closed gate ensures does not happen to who has entered, some may be missing, or others'.
+    ///
+    /// # Safety
+    ///
+    /// As for [`StackCell::get`].
+    unsafe fn history<'r>(&self) -> impl Iterator<Item = &'r Stack<P>>
+    where
+        P: 'r,
+    {
         let mut next = load_acquire(&self.current);
         core::iter::from_fn(move || {
-            // SAFETY: As for `get`; links of the chain change under a closed gate only.
+            // SAFETY: As for `get`; what a stack was linked to when the section began is freed
+            // after it.
             let stack = unsafe { next.as_ref()? };
-            next = stack.previous;
+            next = load_acquire(&stack.previous);
             Some(stack)
         })
     }
 
     /// Takes the stacks for which `unwanted` holds out of the history. The current one stays.
-    pub(crate) fn prune(
-        &self,
-        _closed: &Closed<'_>,
-        unwanted: &mut dyn FnMut(&Stack<P>) -> bool,
-        retired: &mut Retired<Chain<P>>,
-    ) {
+    fn prune(&self, unwanted: &mut dyn FnMut(&Stack<P>) -> bool, retired: &mut Retired<Chain<P>>) {
         let current = load_acquire(&self.current);
-        if current.is_null() {
-            return;
-        }
-        // SAFETY: By the type invariant. The gate is closed: nobody publishes, and readers look at
-        // the current stack alone, and never at its link.
+        // SAFETY: By the type invariant. Who calls this is alone: nobody else takes stacks out or
+        // frees them.
         unsafe {
-            let mut link = &raw mut (*current).previous;
-            while !(*link).is_null() {
-                let stack = *link;
-                if unwanted(&*stack) {
-                    *link = (*stack).previous;
-                    (*stack).previous = retired.get_mut().0;
-                    retired.get_mut().0 = stack;
-                } else {
-                    link = &raw mut (*stack).previous;
+            let mut link = current.as_ref();
+            while let Some(newer) = link {
+                let stack = load_acquire(&newer.previous);
+                match stack.as_ref() {
+                    Some(found) if unwanted(found) => {
+                        newer.previous.store(load_acquire(&found.previous), Release);
+                        found.previous.store(retired.get_mut().0, Release);
+                        retired.get_mut().0 = stack;
+                    }
+                    other => link = other,
                 }
             }
         }
     }
 
-    /// Whether the top slot leads to `inode`, or did at any time. Does not sleep.
-    pub(crate) fn ever_led_to(&self, inode: &Inode) -> bool {
-        self.history()
-            .any(|stack| ptr::eq(stack.top.inode, inode.as_ptr()))
-    }
-
     /// Publishes `new`; the stack before it stays readable.
-    pub(crate) fn publish(&self, new: KBox<Stack<P>>) {
+    ///
+    /// # Safety
+    ///
+    /// The caller must be in a section of the super block of the inode that the cell is part of.
+    unsafe fn publish(&self, new: KBox<Stack<P>>) {
         let top = new.top.inode;
         let new = KBox::into_raw(new);
         let mut current = self.current.load(Acquire);
         loop {
-            // SAFETY: Nobody else knows `new` yet. The current one stays while publishers exclude each
-            // other, and its number is not written any more.
+            // SAFETY: Nobody else knows `new` yet. The current one stays as long as the section,
+            // and its number is not written any more.
             unsafe {
-                (*new).previous = current;
+                (*new).previous.store(current, Relaxed);
                 if let Some(current) = current.as_ref() {
                     (*new).serial = current.serial.wrapping_add(SERIAL_ONE).max(SERIAL_ONE);
                 }
@@ -472,7 +480,7 @@ impl<P> StackCell<P> {
             // read is not written here.
             unsafe {
                 (*next).release();
-                next = (*next).previous;
+                next = load_acquire(&(*next).previous);
             }
         }
     }
@@ -482,6 +490,95 @@ impl<P> Drop for StackCell<P> {
     fn drop(&mut self) {
         // INVARIANT: By the type invariant the chain is ours.
         drop(Chain(self.current.load(Relaxed)));
+    }
+}
+
+impl<T: Operations> Inode<T> {
+    /// Where the stack is published: in the data beside the inode, else `None`.
+    #[inline]
+    fn cell(&self) -> Option<&StackCell<T::Place>> {
+        let data = self.data();
+        let cell = T::cell(data);
+        let offset = ptr::from_ref(cell)
+            .addr()
+            .wrapping_sub(ptr::from_ref(data).addr());
+        (offset < size_of::<T::Inode>()).then_some(cell)
+    }
+
+    /// Its cell, if the section is one of its super block.
+    #[inline]
+    fn cell_in(&self, section: Section<'_, T>) -> Result<&StackCell<T::Place>> {
+        if !ptr::eq(self.sb_ptr(), section.sb().as_ptr()) {
+            return Err(ESTALE);
+        }
+        self.cell().ok_or(EIO)
+    }
+
+    /// The foreign dentries that it stands for.
+    ///
+    /// # Errors
+    ///
+    /// `ESTALE` if the section is one of another super block; `EIO` if it has none yet.
+    #[inline]
+    pub(crate) fn stack<'r>(&'r self, section: Section<'r, T>) -> Result<&'r Stack<T::Place>> {
+        let cell = self.cell_in(section)?;
+        // SAFETY: The inode is borrowed for `'r`, and the section, which is one of its super
+        // block, lasts as long.
+        unsafe { cell.get() }.ok_or(EIO)
+    }
+
+    /// The stacks that it has and had, newest first. Complete for who has entered the gate or is
+    /// alone.
+    pub(crate) fn history<'r>(
+        &'r self,
+        section: Section<'r, T>,
+    ) -> impl Iterator<Item = &'r Stack<T::Place>> {
+        let cell = self.cell_in(section).ok();
+        // SAFETY: As for `stack()`.
+        cell.into_iter().flat_map(|cell| unsafe { cell.history() })
+    }
+
+    /// Publishes a new stack. The caller excludes other publishers. Not published is one in a
+    /// section of another super block.
+    pub(crate) fn publish(&self, section: Section<'_, T>, stack: KBox<Stack<T::Place>>) {
+        if let Ok(cell) = self.cell_in(section) {
+            // SAFETY: The section is one of the inode's super block.
+            unsafe { cell.publish(stack) };
+        }
+    }
+
+    /// Takes stacks out of the history.
+    pub(crate) fn prune(
+        &self,
+        closed: &Closed<'_, T>,
+        unwanted: &mut dyn FnMut(&Stack<T::Place>) -> bool,
+        retired: &mut Retired<Chain<T::Place>>,
+    ) {
+        if closed.is_of(self.sb_ptr()) {
+            if let Some(cell) = self.cell() {
+                cell.prune(unwanted, retired);
+            }
+        }
+    }
+}
+
+impl<'a, T: Operations> Candidate<'a, T> {
+    /// As [`Inode::stack`].
+    pub(crate) fn stack<'s: 'a>(self, section: Section<'s, T>) -> Result<&'a Stack<T::Place>> {
+        self.inode().stack(section)
+    }
+
+    /// Whether its top slot leads to `inode`, or did at any time. Does not sleep.
+    pub(crate) fn ever_led_to(self, section: Section<'_, T>, inode: &Inode) -> bool {
+        self.inode().ever_led_to(section, inode)
+    }
+}
+
+impl<T: Operations> Inode<T> {
+    /// Whether the top slot leads to `inode`, or did at any time. Does not sleep.
+    pub(crate) fn ever_led_to(&self, section: Section<'_, T>, inode: &Inode) -> bool {
+        self.history(section)
+            .any(|stack| ptr::eq(stack.top.inode, inode.as_ptr()))
     }
 }
 
@@ -496,7 +593,7 @@ pub(crate) struct Chain<P>(*mut Stack<P>);
 unsafe impl<P: Send + Sync> Send for Chain<P> {}
 
 impl<P> Chain<P> {
-    /// No stacks yet, for [`StackCell::prune`].
+    /// No stacks yet, for [`Inode::prune`].
     pub(crate) fn none() -> Retired<Self> {
         Retired::new(Chain(ptr::null_mut()))
     }
@@ -508,7 +605,7 @@ impl<P> Drop for Chain<P> {
         while !next.is_null() {
             // SAFETY: By the type invariant.
             let stack = unsafe { KBox::from_raw(next) };
-            next = stack.previous;
+            next = stack.previous.load(Relaxed);
         }
     }
 }

@@ -40,9 +40,11 @@ impl<T: Mountable> Table<T> {
                 let locked = target.inode().lock();
                 let (to, _writing) = match how {
                     // What is not written is not rearranged either, nor copied for it.
-                    Transfer::Dedupe => Self::real_to_change(to, &locked, |file, data| {
-                        T::real_if_written(file, data)?.ok_or(EROFS)
-                    })?,
+                    Transfer::Dedupe => {
+                        Self::real_to_change(to, &locked, |section, file, data| {
+                            T::real_if_written(section, file, data)?.ok_or(EROFS)
+                        })?
+                    }
                     Transfer::Copy | Transfer::Clone => Self::real_for_write(to, &locked)?,
                 };
                 // After it: if both are one file it may have a copy now.

@@ -4,12 +4,10 @@
 
 use super::{
     file::Operations,
-    gate::{
-        self,
-        Entered, //
-    },
+    gate,
     inode::Locked,
-    once::load_acquire, //
+    once::load_acquire,
+    section::Entered, //
 };
 use crate::bindings;
 use kernel::{
@@ -149,7 +147,7 @@ pub(super) struct Writing<'a>(&'a Writes);
 impl<'a> Writing<'a> {
     /// To be called in the read section in which the instance was found.
     #[inline]
-    pub(super) fn new<T: Operations>(locked: &'a Locked<'_, T>, entered: &Entered<'_>) -> Self {
+    pub(super) fn new<T: Operations>(locked: &'a Locked<'_, T>, entered: &Entered<'_, T>) -> Self {
         let writes = T::writes(locked.inode());
         // The section makes it visible to who closes the gate.
         writes.locked.store(entered.mark(), Relaxed);

@@ -201,8 +201,8 @@ impl<T: Mountable> Table<T> {
             };
             dentry.attribute_is_read(name);
             let _sitting = dentry.sb().sit(Doing::Look);
-            let _reading = dentry.sb().read();
-            let len = T::get_xattr(dentry, name, buffer)?;
+            let reading = dentry.sb().read();
+            let len = T::get_xattr(reading.section(), dentry, name, buffer)?;
             // The VFS copies as much out of the buffer.
             if size != 0 && len > size {
                 return Err(ERANGE);
@@ -239,8 +239,8 @@ impl<T: Mountable> Table<T> {
                     setting,
                 )
             };
-            let _entered = dentry.sb().enter(Doing::Attributes);
-            T::set_xattr(dentry, name, setting)
+            let entered = dentry.sb().enter(Doing::Attributes);
+            T::set_xattr(entered.section(), dentry, name, setting)
         };
         from_result(|| anew(change).map(|()| 0))
     }

@@ -18,6 +18,7 @@ use super::{
     },
     Dentry,
     Inode, //
+    Section,
 };
 use crate::fs::{
     attr::{
@@ -35,8 +36,11 @@ use kernel::prelude::*;
 
 /// stat(2) of what is no directory: the instance to ask, if all that it says is shown.
 #[inline]
-pub(crate) fn plain_source(inode: &Inode) -> Result<Option<PathRef<'_>>> {
-    let stack = inode.noticed()?;
+pub(crate) fn plain_source<'a>(
+    section: Section<'a>,
+    inode: &'a Inode,
+) -> Result<Option<PathRef<'a>>> {
+    let stack = inode.noticed(section)?;
     if !stack.is_plain() || inode.data().veil.is_set() {
         return Ok(None);
     }
@@ -44,10 +48,15 @@ pub(crate) fn plain_source(inode: &Inode) -> Result<Option<PathRef<'_>>> {
 }
 
 /// stat(2).
-pub(crate) fn getattr(inode: &Inode, mut stat: Stat<'_>, idmap: IdMap<'_>) -> Result {
-    let stack = inode.noticed()?;
+pub(crate) fn getattr(
+    section: Section<'_>,
+    inode: &Inode,
+    mut stat: Stat<'_>,
+    idmap: IdMap<'_>,
+) -> Result {
+    let stack = inode.noticed(section)?;
     if inode.is_dir() {
-        inode.show_links()?;
+        inode.show_links(section)?;
     }
     // The size of a directory means nothing, and programs ask for the rest all the time.
     if inode.is_dir() && stat.is_basic() {
@@ -72,15 +81,20 @@ pub(crate) fn getattr(inode: &Inode, mut stat: Stat<'_>, idmap: IdMap<'_>) -> Re
 }
 
 /// chmod(2), chown(2), truncate(2), utimensat(2).
-pub(crate) fn setattr(dentry: &Dentry, mut request: Request<'_>, idmap: IdMap<'_>) -> Result {
+pub(crate) fn setattr(
+    section: Section<'_>,
+    dentry: &Dentry,
+    mut request: Request<'_>,
+    idmap: IdMap<'_>,
+) -> Result {
     request.prepare(dentry, idmap)?;
     let inode = dentry.object()?;
-    let stack = inode.noticed()?;
+    let stack = inode.noticed(section)?;
     if !stack.writable() && !request.changes(inode, stack.top_inode(), idmap) {
         return Ok(());
     }
     let noticed = match inode.is_dir() {
-        true => Some(inode.notice_others()?),
+        true => Some(inode.notice_others(section)?),
         false => None,
     };
     let mut change = request.for_branch(inode, idmap);
@@ -91,58 +105,63 @@ pub(crate) fn setattr(dentry: &Dentry, mut request: Request<'_>, idmap: IdMap<'_
                 change = change.modified();
             }
             let resize = Resize::new(size, change.clone());
-            copyup::promote(dentry, Data::Resized(&resize))?;
+            copyup::promote(section, dentry, Data::Resized(&resize))?;
             if resize.is_made() {
-                return settle(&request, inode);
+                return settle(section, &request, inode);
             }
         }
-        None => copyup::promote(dentry, Data::All)?,
+        None => copyup::promote(section, dentry, Data::All)?,
     }
     let access = match request.size() {
-        Some(_) => Some(inode.stack()?.top_inode().write_access()?),
+        Some(_) => Some(inode.stack(section)?.top_inode().write_access()?),
         None => None,
     };
-    let result = inode.change_top(|top, write| change.apply(write.to(top.path()?)?));
+    let result = inode.change_top(section, |top, write| change.apply(write.to(top.path()?)?));
     drop(access);
     if let Some(noticed) = noticed {
         // The modification time may be another one.
-        inode.counts_anew(inode.stack()?.top().branch().id, noticed)?;
+        inode.counts_anew(section, inode.stack(section)?.top().branch().id, noticed)?;
     }
-    settle(&request, inode)?;
+    settle(section, &request, inode)?;
     result
 }
 
 /// Our inode shows what was changed.
-fn settle(request: &Request<'_>, inode: &Inode) -> Result {
+fn settle(section: Section<'_>, request: &Request<'_>, inode: &Inode) -> Result {
     if request.changes_mode() {
         inode.forget_acls();
     }
-    inode.refresh()
+    inode.refresh(section)
 }
 
 /// Runs `f` on the instance whose file flags `dentry` shows.
-pub(crate) fn show_flags(dentry: &Dentry, f: &mut dyn FnMut(PathRef<'_>) -> Result) -> Result {
+pub(crate) fn show_flags(
+    section: Section<'_>,
+    dentry: &Dentry,
+    f: &mut dyn FnMut(PathRef<'_>) -> Result,
+) -> Result {
     let inode = dentry.object()?;
     let cred = &inode.sb().data().cred;
-    cred.scope(|| f(inode.stack()?.top().path()?))
+    cred.scope(|| f(inode.stack(section)?.top().path()?))
 }
 
 /// Runs `f`, which changes file flags of `dentry`, on a writable instance. `has` says whether one
 /// has those flags already.
 pub(crate) fn change_flags(
+    section: Section<'_>,
     dentry: &Dentry,
     has: &mut dyn FnMut(PathRef<'_>) -> bool,
     f: &mut dyn FnMut(Writable<'_>) -> Result,
 ) -> Result {
     let inode = dentry.object()?;
     let cred = &inode.sb().data().cred;
-    let stack = inode.noticed()?;
+    let stack = inode.noticed(section)?;
     let top = stack.top().path()?;
     if !stack.writable() && cred.scope(|| has(top)) {
         return Ok(());
     }
-    copyup::promote(dentry, Data::All)?;
-    let result = inode.change_top(|top, write| f(write.to(top.path()?)?));
-    inode.refresh()?;
+    copyup::promote(section, dentry, Data::All)?;
+    let result = inode.change_top(section, |top, write| f(write.to(top.path()?)?));
+    inode.refresh(section)?;
     result
 }

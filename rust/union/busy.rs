@@ -19,7 +19,7 @@ use super::{
     },
     Inode,
     LowerInode,
-    SuperBlock, //
+    Section, //
 };
 use crate::{
     fs::{
@@ -67,8 +67,12 @@ fn among(branches: &[Arc<Branch>], slot: &Slot) -> bool {
 impl Busy {
     /// What keeps the branches that `outcome` takes out from going, and those that it makes
     /// read-only, as far as `inode` is concerned. The caller has one reference to `inode`.
-    fn why(inode: &Inode, outcome: &Outcome) -> Result<Option<(Busy, Arc<Branch>)>> {
-        let current = inode.stack()?;
+    fn why(
+        section: Section<'_>,
+        inode: &Inode,
+        outcome: &Outcome,
+    ) -> Result<Option<(Busy, Arc<Branch>)>> {
+        let current = inode.stack(section)?;
         let gone = |slot: &&Slot| among(&outcome.removed, slot);
         if inode.is_dir() {
             if current.iter().all(|slot| gone(&slot)) {
@@ -80,14 +84,16 @@ impl Busy {
                 return Ok(Some((busy, current.top().branch().clone())));
             }
             let alone = |stack: &&Stack| stack.len() == 1 && gone(&stack.top());
-            let single = inode.is_listed().then(|| inode.history().find(alone));
+            let single = inode
+                .is_listed()
+                .then(|| inode.history(section).find(alone));
             return Ok(single
                 .flatten()
                 .map(|stack| (Busy::Listed, stack.top().branch().clone())));
         }
         // Of a file in use none may go that it ever had: its instances are lent out, see
-        // `fs::dentry::Operations::stack`.
-        if let Some(slot) = inode.history().map(Stack::top).find(gone) {
+        // `fs::dentry::Operations::cell`.
+        if let Some(slot) = inode.history(section).map(Stack::top).find(gone) {
             let own = if inode.is_held() { 2 } else { 1 };
             if inode.references() > own {
                 return Ok(Some((Busy::Used, slot.branch().clone())));
@@ -209,13 +215,17 @@ impl Hindrance {
 
 /// Looks for what is in the way of `outcome`: of taking a branch out, or of making it read-only.
 /// The gate is closed. What may pass is given up to `time` to do so.
-pub(super) fn find(sb: &SuperBlock, outcome: &Outcome, time: Delta) -> Result<Option<Hindrance>> {
+pub(super) fn find(
+    section: Section<'_>,
+    outcome: &Outcome,
+    time: Delta,
+) -> Result<Option<Hindrance>> {
     if !outcome.takes_away() {
         return Ok(None);
     }
     let begin = Instant::<Monotonic>::now();
     loop {
-        let found = find_now(sb, outcome)?;
+        let found = find_now(section, outcome)?;
         let passing = found.as_ref().filter(|found| found.may_pass());
         let Some(Hindrance { busy, .. }) = passing.filter(|_| begin.elapsed() < time) else {
             return Ok(found);
@@ -226,15 +236,15 @@ pub(super) fn find(sb: &SuperBlock, outcome: &Outcome, time: Delta) -> Result<Op
         fsleep(PAUSE);
         if is_cached {
             // Somebody let it go after the cache was shrunk.
-            sb.shrink();
+            section.sb().shrink();
         }
     }
 }
 
-fn find_now(sb: &SuperBlock, outcome: &Outcome) -> Result<Option<Hindrance>> {
+fn find_now(section: Section<'_>, outcome: &Outcome) -> Result<Option<Hindrance>> {
     let mut found = None;
-    let walked = sb.each_inode(&mut |inode| {
-        let Some((busy, branch)) = Busy::why(inode, outcome)? else {
+    let walked = section.sb().each_inode(&mut |inode| {
+        let Some((busy, branch)) = Busy::why(section, inode, outcome)? else {
             return Ok(());
         };
         let passes = matches!(busy, Busy::Cached);

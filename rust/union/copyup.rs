@@ -79,6 +79,7 @@ use super::{
     Dentry,
     Inode,
     LowerDentry,
+    Section,
     SuperBlock, //
 };
 use crate::fs::{
@@ -174,37 +175,37 @@ impl Resize {
 /// `EROFS` if there is no writable branch above it; `EPERM` for a whiteout, which `shwh` shows; what
 /// the branches give. `EINTR` if the task
 /// was killed.
-pub(crate) fn promote(dentry: &Dentry, wanted: Data<'_>) -> Result {
-    if dentry.sb().data().settings().shwh {
+pub(crate) fn promote(section: Section<'_>, dentry: &Dentry, wanted: Data<'_>) -> Result {
+    if section.settings().shwh {
         // A whiteout is shown, not offered for change.
         whname::check(&dentry.name()?)?;
     }
     loop {
         let inode = dentry.object()?;
-        let stack = inode.stack()?;
+        let stack = inode.stack(section)?;
         if stack.writable() {
             // A copy that was made by this name has it; and data that is gone is gone.
             return if inode.is_plinked() && !wanted.is_changed() {
-                give_name(dentry, stack.top())
+                give_name(section, dentry, stack.top())
             } else {
                 Ok(())
             };
         }
-        let target = target::above(&dentry.directory(), stack.top())?;
-        promote_step(dentry, &target, wanted)?;
+        let target = target::above(section, &dentry.directory(), stack.top())?;
+        promote_step(section, dentry, &target, wanted)?;
     }
 }
 
 /// Makes sure that `dentry`, one of several names of an object whose top instance is `top`, is
 /// there on the branch of `top`: a promotion made only the name that it came by. A file that is
 /// immutable or append-only gets no name; the pseudo-link leads to it.
-pub(crate) fn give_name(dentry: &Dentry, top: &Slot) -> Result {
+pub(crate) fn give_name(section: Section<'_>, dentry: &Dentry, top: &Slot) -> Result {
     if dentry.is_nameless() {
         return Ok(());
     }
     let parent = dentry.parent();
     let branch = top.branch();
-    promote_to(&parent, branch)?;
+    promote_to(section, &parent, branch)?;
     let inode = dentry.object()?;
     let info = inode.sb().data();
     let _lock = inode.promotion_lock();
@@ -213,7 +214,10 @@ pub(crate) fn give_name(dentry: &Dentry, top: &Slot) -> Result {
         return Ok(());
     }
     let name = dentry.name()?;
-    let dir = parent.object()?.slot_on(branch.id)?.ok_or(ESTALE)?;
+    let dir = parent
+        .object()?
+        .slot_on(section, branch.id)?
+        .ok_or(ESTALE)?;
     info.cred.scope(|| {
         let found = dirop::lookup_positive(dir.dentry().dir()?, &name)?;
         let lower = top.inode()?;
@@ -222,22 +226,22 @@ pub(crate) fn give_name(dentry: &Dentry, top: &Slot) -> Result {
         }
         let write = branch.want_write()?;
         dentry.set_guard(None);
-        plink::count_all(inode, &write)?;
+        plink::count_all(section, inode, &write)?;
         let new = match Creating::new(dir.path()?, &name, &write) {
             // A rename, or somebody behind our back, gave it to another object: `dentry` is the
             // name of this one no longer, and none is needed.
             Err(error) if error == EEXIST => return Ok(()),
             other => other?,
         };
-        let times = DirTimes::of(parent.object()?, dir)?;
-        let (modified, kept) = (lower.mtime(), inode.shown_change_time()?);
-        match new.link_regardless(top.dentry(), |dir| times.restore_locked(dir)) {
+        let times = DirTimes::of(section, parent.object()?, dir)?;
+        let (modified, kept) = (lower.mtime(), inode.shown_change_time(section)?);
+        match new.link_regardless(top.dentry(), |dir| times.restore_locked(section, dir)) {
             Err(error) if error == EEXIST => return Ok(()),
             other => other?,
         };
         // A store through a mapping may have come in between: nothing excludes it.
         if lower.mtime() == modified {
-            inode.keep_change_time(kept);
+            inode.keep_change_time(section, kept);
         }
         Ok(())
     })
@@ -245,11 +249,11 @@ pub(crate) fn give_name(dentry: &Dentry, top: &Slot) -> Result {
 
 /// Names in the directory `dir` are about to change, on whatever branch: makes sure that its top
 /// instance, whose times are shown, can be written, unless there is no branch for that.
-pub(crate) fn promote_shown(dir: &Dentry) -> Result {
-    if dir.object()?.stack()?.writable() {
+pub(crate) fn promote_shown(section: Section<'_>, dir: &Dentry) -> Result {
+    if dir.object()?.stack(section)?.writable() {
         return Ok(());
     }
-    match promote(dir, Data::All) {
+    match promote(section, dir, Data::All) {
         Err(error) if error == EROFS => Ok(()),
         other => other,
     }
@@ -257,41 +261,46 @@ pub(crate) fn promote_shown(dir: &Dentry) -> Result {
 
 /// Makes sure that `dentry` has an instance on `target`, which for a non-directory is its top
 /// one: `target` is not below that.
-pub(crate) fn promote_to(dentry: &Dentry, target: &Arc<Branch>) -> Result {
-    while !is_on(dentry.object()?, target)? {
-        promote_step(dentry, target, Data::All)?;
+pub(crate) fn promote_to(section: Section<'_>, dentry: &Dentry, target: &Arc<Branch>) -> Result {
+    while !is_on(section, dentry.object()?, target)? {
+        promote_step(section, dentry, target, Data::All)?;
     }
     Ok(())
 }
 
 /// Whether `inode` has no need of an instance on `target`: it has one, or, if it is no directory,
 /// one above that.
-fn is_on(inode: &Inode, target: &Branch) -> Result<bool> {
-    let stack = inode.stack()?;
+fn is_on(section: Section<'_>, inode: &Inode, target: &Branch) -> Result<bool> {
+    let stack = inode.stack(section)?;
     if stack.on(target.id).is_some() {
         return Ok(true);
     }
-    let table = inode.sb().data().table();
+    let table = section.table();
     Ok(!inode.is_dir() && table.index_of(stack.top().branch().id) < table.index_of(target.id))
 }
 
 /// Promotes the topmost ancestor of `dentry`, or `dentry` itself, that has no instance on
 /// `target`.
-fn promote_step(dentry: &Dentry, target: &Arc<Branch>, wanted: Data<'_>) -> Result {
+fn promote_step(
+    section: Section<'_>,
+    dentry: &Dentry,
+    target: &Arc<Branch>,
+    wanted: Data<'_>,
+) -> Result {
     let mut next: ARef<Dentry> = dentry.into();
     loop {
         // What has no name any more, or none that is known, is copied without one.
         let nameless = next.is_nameless() || next.object()?.nlink() == 0;
         if nameless && !next.is_dir() {
-            return promote_one(None, &next, target, wanted);
+            return promote_one(section, None, &next, target, wanted);
         }
         if next.is_root() {
             // It has an instance on each branch, unless one above is opaque.
             return Err(EROFS);
         }
         let parent = next.parent();
-        if parent.object()?.slot_on(target.id)?.is_some() {
-            return promote_one(Some(&parent), &next, target, wanted);
+        if parent.object()?.slot_on(section, target.id)?.is_some() {
+            return promote_one(section, Some(&parent), &next, target, wanted);
         }
         next = parent;
     }
@@ -303,6 +312,7 @@ fn promote_step(dentry: &Dentry, target: &Arc<Branch>, wanted: Data<'_>) -> Resu
 ///
 /// [`OVERTAKEN`] if the shape changed meanwhile, whatever became of it.
 fn promote_one(
+    section: Section<'_>,
     parent: Option<&Dentry>,
     dentry: &Dentry,
     target: &Arc<Branch>,
@@ -312,11 +322,11 @@ fn promote_one(
     let lock = if inode.is_dir() {
         inode.promotion_lock()
     } else {
-        inode.promotion_lock_outside()?
+        inode.promotion_lock_outside(section)?
     };
-    let stack = inode.stack()?;
+    let stack = inode.stack(section)?;
     // Somebody else won, or the name moved before we had the lock: the caller looks again.
-    if is_on(inode, target)? {
+    if is_on(section, inode, target)? {
         return Ok(());
     }
     if parent.is_some_and(|parent| !dentry.parent().is(parent)) {
@@ -330,7 +340,7 @@ fn promote_one(
     let parent = parent.filter(|_| !gone);
     let copying = match inode.is_dir() {
         true => None,
-        false => Some(leave_original(inode)?),
+        false => Some(leave_original(section, inode)?),
     };
     let copy_up = CopyUp {
         sb: inode.sb(),
@@ -342,13 +352,17 @@ fn promote_one(
         upwards: true,
         overtaken: Cell::new(false),
     };
-    let result = copy_up.sb.data().cred.scope(|| copy_up.run(parent));
+    let result = copy_up
+        .sb
+        .data()
+        .cred
+        .scope(|| copy_up.run(section, parent));
     drop(lock);
     drop(copying);
     if copy_up.overtaken.get() && result != Err(EINTR) {
         return Err(OVERTAKEN);
     }
-    if copy_up.sb.data().settings().verbose {
+    if section.settings().verbose {
         if let Err(error) = result {
             inform_limited!(
                 "cannot copy {:?} up: {:?}\n",
@@ -363,12 +377,12 @@ fn promote_one(
 /// Sees to it that no data is changed on the top instance of the locked `inode` while it is copied,
 /// nor after that. `EXDEV` if it may be written, and somebody may store to it through a mapping,
 /// which would not follow.
-fn leave_original(inode: &Inode) -> Result<Copying<'_>> {
+fn leave_original<'a>(section: Section<'_>, inode: &'a Inode) -> Result<Copying<'a>> {
     inode.assert_locked();
     let writes = &inode.data().writes;
     writes.wait_for_queued()?;
     let copying = writes.copying();
-    let stack = inode.stack()?;
+    let stack = inode.stack(section)?;
     if stack.writable() && busy::is_mapped(inode, stack.top_inode()) {
         return Err(EXDEV);
     }
@@ -433,26 +447,26 @@ enum Nursery {
 }
 
 impl CopyUp<'_> {
-    fn run(&self, parent: Option<&Dentry>) -> Result {
+    fn run(&self, section: Section<'_>, parent: Option<&Dentry>) -> Result {
         // What may fail for lack of memory comes before anything can be seen.
         let number = InoTable::reserve()?;
         let ino = &self.sb.data().ino;
         let original = ino.lower(self.source.branch(), self.source.dentry())?;
-        let dir = parent.map(|parent| self.dir(parent)).transpose()?;
+        let dir = parent.map(|parent| self.dir(section, parent)).transpose()?;
         let orphans = &self.target.work()?.orphans;
         // Known from here on, which `install` relies upon.
         ino.space(self.target, dir.as_ref().unwrap_or(orphans))?;
-        let moves = self.sb.data().moves.reserve(self.inode)?;
+        let moves = self.sb.data().moves.reserve(section, self.inode)?;
         let parted = InoTable::reserve()?;
         let room = if self.inode.is_dir() {
-            inode::Room::beside(self.inode.stack()?)?
+            inode::Room::beside(self.inode.stack(section)?)?
         } else {
             inode::Room::alone()?
         };
         let changes = self.inode.changes();
-        let copied = match self.make(parent, dir.as_deref(), Nursery::Orphans) {
+        let copied = match self.make(section, parent, dir.as_deref(), Nursery::Orphans) {
             Err(error) if error == EXDEV && dir.is_some() => {
-                self.make(parent, dir.as_deref(), Nursery::Directory)?
+                self.make(section, parent, dir.as_deref(), Nursery::Directory)?
             }
             other => other?,
         };
@@ -465,21 +479,21 @@ impl CopyUp<'_> {
             self.inode.set_parted();
         }
         let copy = dentry.clone();
-        let installed = self.install(dentry, room, number, moves);
+        let installed = self.install(section, dentry, room, number, moves);
         if parts {
             plink::part::part(self.inode, self.dentry, original, parted);
         }
         if installed.is_ok() {
-            self.follow(&copy, changes);
-            self.free_source(&copy);
+            self.follow(section, &copy, changes);
+            self.free_source(section, &copy);
         }
         installed
     }
 
     /// A directory on a branch that is written may have got and lost names while it was copied, when
     /// the count of its changes was `changes`: its copy has the time of that.
-    fn follow(&self, copy: &LowerDentry, changes: u64) {
-        if !self.inode.is_dir() || self.goes_down() {
+    fn follow(&self, section: Section<'_>, copy: &LowerDentry, changes: u64) {
+        if !self.inode.is_dir() || self.goes_down(section) {
             return;
         }
         // Who changes it counts that before he looks which instance is the top one, which has been
@@ -494,7 +508,7 @@ impl CopyUp<'_> {
                 .modified()
                 .apply(write.to(self.target.at(copy)?)?)?;
             drop(write);
-            self.inode.refresh()
+            self.inode.refresh(section)
         };
         if let Err(error) = touch() {
             pr_debug!(
@@ -505,8 +519,11 @@ impl CopyUp<'_> {
     }
 
     /// The instance of the directory `parent` on the target.
-    fn dir(&self, parent: &Dentry) -> Result<ARef<LowerDentry>> {
-        let slot = parent.object()?.slot_on(self.target.id)?.ok_or(ESTALE)?;
+    fn dir(&self, section: Section<'_>, parent: &Dentry) -> Result<ARef<LowerDentry>> {
+        let slot = parent
+            .object()?
+            .slot_on(section, self.target.id)?
+            .ok_or(ESTALE)?;
         Ok(slot.dentry().clone())
     }
 
@@ -517,22 +534,25 @@ impl CopyUp<'_> {
     /// `EXDEV` if it cannot come there from the `nursery`.
     fn make(
         &self,
+        section: Section<'_>,
         parent: Option<&Dentry>,
         dir: Option<&LowerDentry>,
         nursery: Nursery,
     ) -> Result<Copied> {
-        let staged = self.stage(dir, nursery)?;
+        let staged = self.stage(section, dir, nursery)?;
         let lock = self.sb.data().replace.lock();
         // Read-only since a moment ago: then nothing can be removed there either.
         let write = self.target.want_write()?;
-        if !self.goes_down() {
+        if !self.goes_down(section) {
             // From here on the name appears on the target; the guard, which waits for that, has
             // done its duty.
             self.dentry.set_guard(None);
         }
         let published = match parent {
-            Some(parent) => self.publish(parent, &staged, &write),
-            None => self.keep_links(&staged, &write).map(Published::Nameless),
+            Some(parent) => self.publish(section, parent, &staged, &write),
+            None => self
+                .keep_links(section, &staged, &write)
+                .map(Published::Nameless),
         };
         let copied = match published {
             Ok(Published::Named(dentry)) => Ok(Copied::Known(dentry)),
@@ -542,11 +562,11 @@ impl CopyUp<'_> {
                     None => Copied::Unknown(staged.dentry.clone()),
                 };
                 // The open file keeps the instance, or the other names do.
-                self.discard(staged, &write);
+                self.discard(section, staged, &write);
                 Ok(copied)
             }
             Err(error) => {
-                self.discard(staged, &write);
+                self.discard(section, staged, &write);
                 Err(error)
             }
         };
@@ -558,7 +578,12 @@ impl CopyUp<'_> {
     /// Makes the instance, complete. `dir` is the directory of the target that it is for.
     ///
     /// A file without a name lies where it will get one, so that what it inherits there lets it.
-    fn stage(&self, dir: Option<&LowerDentry>, nursery: Nursery) -> Result<Staged> {
+    fn stage(
+        &self,
+        section: Section<'_>,
+        dir: Option<&LowerDentry>,
+        nursery: Nursery,
+    ) -> Result<Staged> {
         let source = self.source.inode()?;
         let orphans = &self.target.work()?.orphans;
         let kind = source.kind();
@@ -581,27 +606,27 @@ impl CopyUp<'_> {
         };
         if let Some(file) = unnamed {
             let dentry = file.dentry();
-            self.copy_data(&file, &dentry)?;
+            self.copy_data(section, &file, &dentry)?;
             let write = self.target.want_write()?;
-            self.copy_meta(&dentry, &write)?;
+            self.copy_meta(section, &dentry, &write)?;
             self.resize(&dentry, &write)?;
             drop(write);
             if dentry.inode().is_some_and(|copy| copy.size() != 0) {
-                self.outside(|| file.sync())?;
+                self.outside(section, || file.sync())?;
             }
             return Ok(Staged { dentry, temp: None });
         }
-        let staged = self.begin(dir.filter(|_| nursery == Nursery::Directory))?;
+        let staged = self.begin(section, dir.filter(|_| nursery == Nursery::Directory))?;
         let fill = || -> Result {
             if kind == Kind::Regular {
                 let file = KernelFile::write(self.target.at(&staged.dentry)?)?;
-                self.copy_data(&file, &staged.dentry)?;
+                self.copy_data(section, &file, &staged.dentry)?;
                 if staged.dentry.inode().is_some_and(|copy| copy.size() != 0) {
-                    self.outside(|| file.sync())?;
+                    self.outside(section, || file.sync())?;
                 }
             }
             let write = self.target.want_write()?;
-            self.copy_meta(&staged.dentry, &write)?;
+            self.copy_meta(section, &staged.dentry, &write)?;
             match kind {
                 Kind::Regular => self.resize(&staged.dentry, &write),
                 _ => Ok(()), // A parent of the file.
@@ -609,7 +634,7 @@ impl CopyUp<'_> {
         };
         if let Err(error) = fill() {
             if let Ok(write) = self.target.want_write() {
-                self.discard(staged, &write);
+                self.discard(section, staged, &write);
             }
             return Err(error);
         }
@@ -617,7 +642,7 @@ impl CopyUp<'_> {
     }
 
     /// Makes the instance, empty, under a temporary name in `dir`, or among the orphans.
-    fn begin(&self, dir: Option<&LowerDentry>) -> Result<Staged> {
+    fn begin(&self, section: Section<'_>, dir: Option<&LowerDentry>) -> Result<Staged> {
         let source = self.source.inode()?;
         let home: ARef<LowerDentry> = dir.unwrap_or(&self.target.work()?.orphans).into();
         let name = self.sb.data().temp_name(b"copyup")?;
@@ -626,7 +651,7 @@ impl CopyUp<'_> {
         let kept = match dir {
             Some(_) => {
                 let parent = parent.object()?;
-                Some((parent, parent.changes(), parent.shown_change_time()?))
+                Some((parent, parent.changes(), parent.shown_change_time(section)?))
             }
             None => None,
         };
@@ -646,7 +671,7 @@ impl CopyUp<'_> {
         })?;
         drop(write);
         let times = kept.zip(times).map(|((parent, changes, time), times)| {
-            parent.keep_change_time_of(changes, time);
+            parent.keep_change_time_of(section, changes, time);
             (changes, times)
         });
         let temp = Some(Temporary {
@@ -658,9 +683,11 @@ impl CopyUp<'_> {
     }
 
     /// Copies the contents to `file`, of which `dentry` is a name.
-    fn copy_data(&self, file: &KernelFile, dentry: &LowerDentry) -> Result {
+    fn copy_data(&self, section: Section<'_>, file: &KernelFile, dentry: &LowerDentry) -> Result {
         let cred = &self.sb.data().cred;
-        self.outside(|| data::copy(cred, self.source, self.target, file, dentry, self.wanted))
+        self.outside(section, || {
+            data::copy(cred, self.source, self.target, file, dentry, self.wanted)
+        })
     }
 
     /// Does what takes long outside the section.
@@ -668,15 +695,15 @@ impl CopyUp<'_> {
     /// # Errors
     ///
     /// [`OVERTAKEN`] if the copy is not what is wanted any more; what `f` gives.
-    fn outside<R>(&self, f: impl FnOnce() -> Result<R>) -> Result<R> {
+    fn outside<R>(&self, section: Section<'_>, f: impl FnOnce() -> Result<R>) -> Result<R> {
         let info = self.sb.data();
         let noted = Running::begin(info, self.dentry, self.target)?;
-        let (result, changed) = info.gate.outside(f);
+        let (result, changed) = section.outside(f);
         // Who closes the gate from here on waits for the section.
         drop(noted);
         if changed {
             self.overtaken.set(true);
-            if !self.holds()? {
+            if !self.holds(section)? {
                 return Err(OVERTAKEN);
             }
         }
@@ -684,9 +711,9 @@ impl CopyUp<'_> {
     }
 
     /// Whether the copy is still one of the top instance, to a branch on the same side of it.
-    fn holds(&self) -> Result<bool> {
-        let table = self.sb.data().table();
-        let top = self.inode.stack()?.top();
+    fn holds(&self, section: Section<'_>) -> Result<bool> {
+        let table = section.table();
+        let top = self.inode.stack(section)?.top();
         let (source, target) = (self.source.branch(), self.target);
         let same = top.dentry().is(self.source.dentry()) && Arc::ptr_eq(top.branch(), source);
         let there = table
@@ -698,34 +725,41 @@ impl CopyUp<'_> {
     /// Gives the instance its name. [`super::sb::SbInfo::replace`] is held.
     fn publish(
         &self,
+        section: Section<'_>,
         parent: &Dentry,
         staged: &Staged,
         write: &WriteAccess<'_>,
     ) -> Result<Published> {
         let name = self.dentry.name()?;
-        let dir = parent.object()?.slot_on(self.target.id)?.ok_or(ESTALE)?;
+        let dir = parent
+            .object()?
+            .slot_on(section, self.target.id)?
+            .ok_or(ESTALE)?;
         let at = self.target.at(dir.dentry())?;
         // A rename may have taken its place meanwhile; then the copy gets no name either.
         if self.dentry.is_unhashed() || self.inode.nlink() == 0 {
-            return self.keep_links(staged, write).map(Published::Nameless);
+            return self
+                .keep_links(section, staged, write)
+                .map(Published::Nameless);
         }
         let before = staged.temp.as_ref().and_then(|temp| temp.times.clone());
-        let times = || Ok::<_, Error>(DirTimes::of(parent.object()?, dir)?.from(before.clone()));
+        let times =
+            || Ok::<_, Error>(DirTimes::of(section, parent.object()?, dir)?.from(before.clone()));
         // What it hides below stays hidden.
-        let whiteouted = self.goes_down() && whiteout::exists(dir.dentry(), &name)?;
+        let whiteouted = self.goes_down(section) && whiteout::exists(dir.dentry(), &name)?;
         if whiteouted {
             whiteout::make_opaque(self.target, &staged.dentry, write)?;
         }
         // Its removal is the last change then.
         let outer = if whiteouted { Some(times()?) } else { None };
-        let linked = self.keep_links(staged, write)?;
+        let linked = self.keep_links(section, staged, write)?;
         let known = parent.object()?.known_surplus();
         let published = match &staged.temp {
             None => {
                 let new = Creating::new(at, &name, write);
                 new.and_then(|new| {
                     let times = times()?;
-                    new.link_regardless(&staged.dentry, |dir| times.restore_locked(dir))
+                    new.link_regardless(&staged.dentry, |dir| times.restore_locked(section, dir))
                 })
             }
             Some(temp) => {
@@ -737,7 +771,7 @@ impl CopyUp<'_> {
                     .and_then(|renaming| renaming.of(staged.dentry.positive()?))
                     .and_then(|renaming| {
                         let times = times()?;
-                        renaming.commit_regardless(|dir| times.restore_locked(dir))
+                        renaming.commit_regardless(|dir| times.restore_locked(section, dir))
                     })
             }
         };
@@ -756,15 +790,19 @@ impl CopyUp<'_> {
                     }
                 }
                 if let Some(times) = outer {
-                    times.restore(dir, write);
+                    times.restore(section, dir, write);
                 }
                 if self.inode.is_dir() {
-                    if let Err(error) = parent.object()?.counts_twice(self.target.id, known) {
+                    if let Err(error) =
+                        parent
+                            .object()?
+                            .counts_twice(section, self.target.id, known)
+                    {
                         pr_debug!("the link count of a directory is too large: {:?}\n", error);
                     }
                 }
                 // A lower instance of a directory has none: they would outlive those that are shown.
-                if !self.goes_down() {
+                if !self.goes_down(section) {
                     // Last of all, as an immutable object gets no name.
                     let to = self.target.at(&published)?;
                     let copied = write
@@ -788,11 +826,12 @@ impl CopyUp<'_> {
     /// Gives the instance of a file with several names a pseudo-link, and gives that.
     fn keep_links(
         &self,
+        section: Section<'_>,
         staged: &Staged,
         write: &WriteAccess<'_>,
     ) -> Result<Option<ARef<LowerDentry>>> {
         let several = !self.inode.is_dir()
-            && self.sb.data().settings().plink
+            && section.settings().plink
             && self.inode.nlink() > 0
             && (self.source.inode()?.nlink() > 1 || self.dentry.is_root());
         if !several {
@@ -800,12 +839,21 @@ impl CopyUp<'_> {
         }
         self.sb.data().maintenance.check()?;
         let (inode, copy) = (self.inode, &staged.dentry);
-        plink::add(self.sb, inode, self.source, self.target, copy, write)
+        plink::add(
+            section,
+            self.sb,
+            inode,
+            self.source,
+            self.target,
+            copy,
+            write,
+        )
     }
 
     /// Makes the published instance the top slot.
     fn install(
         &self,
+        section: Section<'_>,
         published: ARef<LowerDentry>,
         room: inode::Room,
         number: Option<Reserved>,
@@ -815,41 +863,41 @@ impl CopyUp<'_> {
         let lower = info.ino.lower(self.target, &published)?;
         let slot = Slot::new(self.target.clone(), published);
         if let Some(moves) = moves {
-            info.moves.copied(moves, self.inode, &slot);
+            info.moves.copied(section, moves, self.inode, &slot);
         }
-        let stack = room.fill(info.table(), slot)?;
+        let stack = room.fill(section.table(), slot)?;
         // A lower instance of a directory is never what it is known by.
-        if let Some(number) = number.filter(|_| !self.goes_down()) {
+        if let Some(number) = number.filter(|_| !self.goes_down(section)) {
             info.ino.keep(number, lower, self.inode.ino());
         }
-        let kept = self.inode.shown_change_time()?;
+        let kept = self.inode.shown_change_time(section)?;
         // Before others change the copy.
         let copied = watched_time(&stack);
         if self.inode.is_dir() {
-            self.inode.counts_beside(&stack)?;
+            self.inode.counts_beside(section, &stack)?;
         }
-        self.inode.publish(stack);
+        self.inode.publish(section, stack);
         // A copy is no change, but what is made in it is one.
         if let Some(copied) = copied.filter(|_| !self.wanted.is_dated()) {
             self.inode.show_in_place_of(copied, kept);
         }
-        notify::watch_or_log(self.inode);
-        fhsm::tell(info, self.target, Event::Changed);
-        fhsm::tell(info, self.source.branch(), Event::Changed);
+        notify::watch_or_log(section, self.inode);
+        fhsm::tell(section, self.target, Event::Changed);
+        fhsm::tell(section, self.source.branch(), Event::Changed);
         self.inode.count_anew();
-        self.inode.refresh()
+        self.inode.refresh(section)
     }
 
     /// Copies everything but the contents.
-    fn copy_meta(&self, to: &LowerDentry, write: &WriteAccess<'_>) -> Result {
+    fn copy_meta(&self, section: Section<'_>, to: &LowerDentry, write: &WriteAccess<'_>) -> Result {
         let tolerance = meta::Tolerance {
-            ignored: if self.goes_down() {
+            ignored: if self.goes_down(section) {
                 Attrs::ICEX
             } else {
                 self.target.access.attrs
             },
-            moves: self.moves(),
-            verbose: self.sb.data().settings().verbose,
+            moves: self.moves(section),
+            verbose: section.settings().verbose,
         };
         meta::copy(self.source, self.target, to, &tolerance, write)
     }
@@ -869,9 +917,9 @@ impl CopyUp<'_> {
 
     /// A directory's flags are shown, and changed, of its top instance. On the one that was it, if
     /// it is still written, they would outlive those. They go when those of `copy` are on disk.
-    fn free_source(&self, copy: &LowerDentry) {
+    fn free_source(&self, section: Section<'_>, copy: &LowerDentry) {
         let branch = self.source.branch();
-        if !self.inode.is_dir() || self.goes_down() || !branch.writable() {
+        if !self.inode.is_dir() || self.goes_down(section) || !branch.writable() {
             return;
         }
         let result = || -> Result {
@@ -895,8 +943,8 @@ impl CopyUp<'_> {
     }
 
     /// Whether a file is moved, to above as it is opened (`moo`) or to below ([`mvdown`]).
-    fn moves(&self) -> bool {
-        let table = self.sb.data().table();
+    fn moves(&self, section: Section<'_>) -> bool {
+        let table = section.table();
         let source = self.source.branch();
         !self.inode.is_dir()
             && (table.is_above(source.id, self.target.id)
@@ -904,25 +952,25 @@ impl CopyUp<'_> {
     }
 
     /// Whether a directory gets an instance below its top one: one that nobody sees.
-    fn goes_down(&self) -> bool {
-        let table = self.sb.data().table();
+    fn goes_down(&self, section: Section<'_>) -> bool {
+        let table = section.table();
         self.inode.is_dir()
             && table.index_of(self.target.id) > table.index_of(self.source.branch().id)
     }
 
     /// Removes what was staged.
-    fn discard(&self, staged: Staged, write: &WriteAccess<'_>) {
+    fn discard(&self, section: Section<'_>, staged: Staged, write: &WriteAccess<'_>) {
         if let Some(temp) = staged.temp {
             whiteout::purge(self.target, &temp.dir, &staged.dentry, &temp.name, write);
             if let Some((changes, times)) = temp.times {
                 let parent = self.dentry.parent();
                 let kept = parent
                     .object()
-                    .and_then(|parent| Ok((parent, parent.shown_change_time()?)));
+                    .and_then(|parent| Ok((parent, parent.shown_change_time(section)?)));
                 match kept {
                     Ok((parent, time)) if parent.changes() == changes => {
                         times.restore(self.target, &temp.dir, write);
-                        parent.keep_change_time_of(changes, time);
+                        parent.keep_change_time_of(section, changes, time);
                     }
                     _ => {}
                 }

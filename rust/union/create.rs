@@ -31,6 +31,7 @@ use super::{
     Dentry,
     Inode,
     LowerDentry,
+    Section,
     Union, //
 };
 use crate::fs::{
@@ -67,10 +68,10 @@ use kernel::{
 };
 
 /// The branch on which `entry` of `dir` is made; the directory has an instance there after this.
-fn branch_for(dir: &Dentry, entry: NewEntry<'_>) -> Result<Arc<Branch>> {
-    let branch = target::for_new_entry(dir, entry)?;
-    copyup::promote_to(dir, &branch)?;
-    copyup::promote_shown(dir)?;
+fn branch_for(section: Section<'_>, dir: &Dentry, entry: NewEntry<'_>) -> Result<Arc<Branch>> {
+    let branch = target::for_new_entry(section, dir, entry)?;
+    copyup::promote_to(section, dir, &branch)?;
+    copyup::promote_shown(section, dir)?;
     Ok(branch)
 }
 
@@ -83,6 +84,7 @@ fn note_full(info: &SbInfo, error: Error) {
 
 /// Makes an object under a name that is absent.
 pub(crate) fn make(
+    section: Section<'_>,
     dir: &Inode,
     entry: Entry<'_, Union>,
     make: Make<'_>,
@@ -96,13 +98,14 @@ pub(crate) fn make(
         name: Some(entry.name),
         is_dir: matches!(make, Make::Dir),
     };
-    let branch = branch_for(entry.parent, wanted).inspect_err(|&error| note_full(info, error))?;
-    let slot = dir.slot_on(branch.id)?.ok_or(ESTALE)?;
-    let noticed = dir.notice_others()?;
+    let branch =
+        branch_for(section, entry.parent, wanted).inspect_err(|&error| note_full(info, error))?;
+    let slot = dir.slot_on(section, branch.id)?.ok_or(ESTALE)?;
+    let noticed = dir.notice_others(section)?;
     let write = branch.want_write()?;
-    let made = with_name(dir, &entry, slot, &write, |whiteouted| {
+    let made = with_name(section, dir, &entry, slot, &write, |whiteouted| {
         let at = slot.path()?;
-        copyup::share_inherited(dir, slot, &write)?;
+        copyup::share_inherited(section, dir, slot, &write)?;
         let made = info.cred.scope_for_creation(dir, &entry, mode, idmap, || {
             let creating = Creating::new(at, entry.name, &write)?;
             match make {
@@ -112,7 +115,8 @@ pub(crate) fn make(
                 Make::Symlink(text) => creating.symlink(text),
             }
         })?;
-        if matches!(make, Make::Dir) && (whiteouted || info.settings().diropq == Diropq::Always) {
+        if matches!(make, Make::Dir) && (whiteouted || section.settings().diropq == Diropq::Always)
+        {
             info.cred.scope(|| {
                 whiteout::make_opaque(&branch, &made, &write)
                     .inspect_err(|_| unmake(slot, entry.name, &write))
@@ -124,11 +128,11 @@ pub(crate) fn make(
     drop(write);
     let (made, whiteouted) = made;
     let slots = Slots::one(Slot::new(branch, made));
-    let inode = inode::get(sb, slots).inspect_err(|_| {
+    let inode = inode::get(section, slots).inspect_err(|_| {
         take_back(dir, slot, entry.name, whiteouted);
         entry.dentry.unhash();
     })?;
-    dir.changed_on(slot.branch(), noticed);
+    dir.changed_on(section, slot.branch(), noticed);
     Ok(inode)
 }
 
@@ -158,6 +162,7 @@ fn take_back(dir: &Inode, slot: &Slot, name: &[u8], whiteouted: bool) {
 ///
 /// An error in the end undoes what was made.
 fn with_name<F, R>(
+    section: Section<'_>,
     dir: &Inode,
     entry: &Entry<'_, Union>,
     slot: &Slot,
@@ -168,7 +173,7 @@ where
     F: FnOnce(bool) -> Result<R>,
 {
     let info = dir.sb().data();
-    let view = View::of(dir)?;
+    let view = View::of(section, dir)?;
     let at = view.stack().position(slot.branch().id).ok_or(ESTALE)?;
     let whiteouted = view.whiteouted(at, entry.name)?;
     // The guard waits for the name to appear; from here on that is our own doing.
@@ -221,52 +226,58 @@ fn unmake(slot: &Slot, name: &[u8], write: &WriteAccess<'_>) {
 }
 
 /// Makes another name for the object of `old`.
-pub(crate) fn link(old: &Dentry, dir: &Inode, entry: Entry<'_, Union>) -> Result {
+pub(crate) fn link(
+    section: Section<'_>,
+    old: &Dentry,
+    dir: &Inode,
+    entry: Entry<'_, Union>,
+) -> Result {
     whname::check(entry.name)?;
     let info = dir.sb().data();
-    if info.settings().shwh {
+    if section.settings().shwh {
         whname::check(&old.name()?)?;
     }
     let inode = old.object()?;
-    let own = target::above(&old.directory(), inode.stack()?.top())?;
-    let branch = target::not_hidden(dir, entry.name, None, &own)?;
-    copyup::promote_to(old, &branch)?;
-    copyup::promote_to(entry.parent, &branch)?;
-    copyup::promote_shown(entry.parent)?;
+    let own = target::above(section, &old.directory(), inode.stack(section)?.top())?;
+    let branch = target::not_hidden(section, dir, entry.name, None, &own)?;
+    copyup::promote_to(section, old, &branch)?;
+    copyup::promote_to(section, entry.parent, &branch)?;
+    copyup::promote_shown(section, entry.parent)?;
     let lock = inode.promotion_lock();
     plink::part::check(old)?;
-    if inode.stack()?.top().branch().id != branch.id {
+    if inode.stack(section)?.top().branch().id != branch.id {
         // Somebody copied it to another one since.
         return Err(ESTALE);
     }
-    let slot = dir.slot_on(branch.id)?.ok_or(ESTALE)?;
-    let noticed = dir.notice_others()?;
+    let slot = dir.slot_on(section, branch.id)?.ok_or(ESTALE)?;
+    let noticed = dir.notice_others(section)?;
     let write = branch.want_write()?;
-    let top: ARef<LowerDentry> = inode.stack()?.top().dentry().clone();
-    let made = with_name(dir, &entry, slot, &write, |_| {
+    let top: ARef<LowerDentry> = inode.stack(section)?.top().dentry().clone();
+    let made = with_name(section, dir, &entry, slot, &write, |_| {
         info.cred.scope(|| {
-            plink::count_beside(inode, &write)?;
+            plink::count_beside(section, inode, &write)?;
             Creating::new(slot.path()?, entry.name, &write)?.link(&top)
         })
     })?;
     drop(write);
-    if !dirop::same_inode(&made, inode.stack()?.top_inode()) {
+    if !dirop::same_inode(&made, inode.stack(section)?.top_inode()) {
         // The branch has an object for each name (FUSE): the next walk finds that of this one.
         entry.dentry.unhash();
     }
     if inode.is_plinked() {
         inode.set_nlink(inode.nlink().saturating_add(1));
     } else {
-        inode.set_nlink(inode.stack()?.top_inode().nlink());
+        inode.set_nlink(inode.stack(section)?.top_inode().nlink());
     }
     drop(lock);
-    inode.refresh()?;
-    dir.changed_on(&branch, noticed);
+    inode.refresh(section)?;
+    dir.changed_on(section, &branch, noticed);
     Ok(())
 }
 
 /// Makes an unnamed file and opens it.
 pub(crate) fn tmpfile(
+    section: Section<'_>,
     dir: &Inode,
     entry: Entry<'_, Union>,
     file: &File<Union>,
@@ -281,15 +292,15 @@ pub(crate) fn tmpfile(
         name: None,
         is_dir: false,
     };
-    let branch = branch_for(&file.dentry().parent(), wanted)?;
-    let slot = dir.slot_on(branch.id)?.ok_or(ESTALE)?;
+    let branch = branch_for(section, &file.dentry().parent(), wanted)?;
+    let slot = dir.slot_on(section, branch.id)?.ok_or(ESTALE)?;
     let write = branch.want_write()?;
-    copyup::share_inherited(dir, slot, &write)?;
+    copyup::share_inherited(section, dir, slot, &write)?;
     let real = info.cred.scope_for_creation(dir, &entry, mode, idmap, || {
         BackingFile::tmpfile(file, file.flags(), write.to(slot.path()?)?, mode)
     })?;
     drop(write);
     let slot = Slot::new(branch, ARef::from(real.dentry()));
-    let inode = inode::get(sb, Slots::one(slot))?;
+    let inode = inode::get(section, Slots::one(slot))?;
     Ok((inode, OpenFile::new(real)))
 }

@@ -43,13 +43,11 @@ use super::{
         self,
         Depth, //
     },
-    sb::{
-        SbInfo,
-        Shape, //
-    },
+    sb::Shape,
     Inode,
     LowerDentry,
     LowerInode, //
+    Section,
 };
 use crate::fs::{
     attr::Change,
@@ -363,10 +361,16 @@ fn is_foreign(branch: &Branch, record: &LowerInode) -> Result<bool> {
 /// # Errors
 ///
 /// `EXDEV` if this cannot be recorded.
-pub(crate) fn prepare(object: &Inode, branch: &Branch, dir: &Inode, name: &[u8]) -> Result<bool> {
+pub(crate) fn prepare(
+    section: Section<'_>,
+    object: &Inode,
+    branch: &Branch,
+    dir: &Inode,
+    name: &[u8],
+) -> Result<bool> {
     let info = object.sb().data();
-    let stack = object.stack()?;
-    let parent = dir.stack()?;
+    let stack = object.stack(section)?;
+    let parent = dir.stack(section)?;
     let top = stack.top();
     if top.branch().id != branch.id {
         return Err(ESTALE);
@@ -376,7 +380,7 @@ pub(crate) fn prepare(object: &Inode, branch: &Branch, dir: &Inode, name: &[u8])
             .iter()
             .position(|slot| slot.branch().id == branch.id)
             .ok_or(ESTALE)?;
-        let view = View::plain(info, info.shape(), parent);
+        let view = View::plain(info, section.shape(), parent);
         let found = lookup::probe(&view, at.saturating_add(1), name, Depth::All)?.slots;
         let same = found.len() == stack.rest().len()
             && found
@@ -388,7 +392,10 @@ pub(crate) fn prepare(object: &Inode, branch: &Branch, dir: &Inode, name: &[u8])
         }
         let ino = top.inode()?.ino();
         let root = Slot::new(top.branch().clone(), branch.root.dentry().clone());
-        let times = (DirTimes::of(object, top)?, DirTimes::of_slot(&root)?);
+        let times = (
+            DirTimes::of(section, object, top)?,
+            DirTimes::of_slot(&root)?,
+        );
         let mut all = true;
         for part in stack.rest() {
             let name = &part.branch().renamed.record_name;
@@ -397,7 +404,7 @@ pub(crate) fn prepare(object: &Inode, branch: &Branch, dir: &Inode, name: &[u8])
         if !all || !branch.renamed.has(ino) {
             // What it has of records is of no use.
             unlist(&info.cred, branch, ino)?;
-            remove_records(info, top)?;
+            remove_records(section, top)?;
         }
         for part in stack.rest() {
             record(&info.cred, top, part, parent)?;
@@ -405,8 +412,8 @@ pub(crate) fn prepare(object: &Inode, branch: &Branch, dir: &Inode, name: &[u8])
         list(&info.cred, branch, ino)?;
         // Nothing has changed yet for who uses the union.
         let write = branch.want_write()?;
-        times.0.restore(top, &write);
-        times.1.restore(&root, &write);
+        times.0.restore(section, top, &write);
+        times.1.restore(section, &root, &write);
         drop(write);
         Ok(true)
     })
@@ -533,8 +540,8 @@ fn list(cred: &Cred, branch: &Branch, ino: u64) -> Result {
 
 /// The directory `object` was renamed to where look-up finds its parts without records: removes
 /// those it had.
-pub(crate) fn settle(object: &Inode) -> Result {
-    let top = object.stack()?.top();
+pub(crate) fn settle(section: Section<'_>, object: &Inode) -> Result {
+    let top = object.stack(section)?.top();
     let branch = top.branch();
     let ino = top.inode()?.ino();
     if !branch.renamed.has(ino) {
@@ -545,19 +552,19 @@ pub(crate) fn settle(object: &Inode) -> Result {
         // The list is synced by itself. It must not get ahead of the rename.
         OnDisk::bring(branch, top.dentry(), &top.dentry().parent())?;
         unlist(&info.cred, branch, ino)?;
-        let times = DirTimes::of(object, top)?;
-        remove_records(info, top)?;
+        let times = DirTimes::of(section, object, top)?;
+        remove_records(section, top)?;
         let write = branch.want_write()?;
-        times.restore(top, &write);
+        times.restore(section, top, &write);
         drop(write);
         Ok(())
     })
 }
 
 /// Removes all records from `dir`; on disk, too, so that new ones are never among them.
-fn remove_records(info: &SbInfo, dir: &Slot) -> Result {
+fn remove_records(section: Section<'_>, dir: &Slot) -> Result {
     let mut any = false;
-    for other in info.table().order.iter() {
+    for other in section.table().order.iter() {
         any |= remove(dir.branch(), dir.dentry(), &other.renamed.record_name)?;
     }
     match any {

@@ -40,6 +40,7 @@ use super::{
         self,
         Refused, //
     },
+    Section,
     SuperBlock, //
 };
 use crate::fs::{
@@ -268,14 +269,14 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    /// For a remount: the branches and options that `sb` has.
+    /// For a remount: the branches and options that there are.
     pub(crate) fn of(
         context: &'a Context<'a>,
         patience: &'a Patience<'a>,
-        sb: &'a SuperBlock,
+        section: Section<'a>,
     ) -> Result<Self> {
-        let info = sb.data();
-        let table = info.table();
+        let (sb, info) = (section.sb(), section.data());
+        let table = section.table();
         let mut order = KVec::with_capacity(table.order.len(), GFP_KERNEL)?;
         for branch in table.order.iter() {
             order.push(branch.clone(), GFP_KERNEL)?;
@@ -287,7 +288,7 @@ impl<'a> Draft<'a> {
                 next_id: table.next_id,
                 next_fs: table.next_fs,
             },
-            settings: *info.settings(),
+            settings: *section.settings(),
             ..Self::new(
                 context,
                 patience,

@@ -57,6 +57,7 @@ use super::{
     Inode,
     LowerDentry,
     LowerInode,
+    Section,
     SuperBlock,
     Union, //
 };
@@ -142,12 +143,12 @@ impl Moves {
     }
 
     /// Takes room for the copy-up of `inode`; `None` if nobody needs to know of it.
-    pub(crate) fn reserve(&self, inode: &Inode) -> Result<Option<Room>> {
+    pub(crate) fn reserve(&self, section: Section<'_>, inode: &Inode) -> Result<Option<Room>> {
         if !load_acquire(&self.used) {
             return Ok(None);
         }
         let mut origin = KVec::new();
-        match Union::encode(inode, &mut origin) {
+        match Union::encode(section, inode, &mut origin) {
             // What cannot have a handle needs no note.
             Err(error) if error == EOPNOTSUPP || error == EOVERFLOW => return Ok(None),
             other => other?,
@@ -164,17 +165,21 @@ impl Moves {
 
     /// Takes room for a move of `inode` to a lower branch. `None` if it was never copied up: then
     /// its handle names the instance that goes, and is stale; the next one names the new instance.
-    pub(crate) fn reserve_again(&self, inode: &Inode) -> Result<Option<Room>> {
+    pub(crate) fn reserve_again(
+        &self,
+        section: Section<'_>,
+        inode: &Inode,
+    ) -> Result<Option<Room>> {
         let noted = matches!(self.moves.lock().get(&inode.ino()), Some(Move::Copied(..)));
         if noted {
-            self.reserve(inode)
+            self.reserve(section, inode)
         } else {
             Ok(None)
         }
     }
 
     /// `inode` was copied up, or moved down, to `slot`.
-    pub(crate) fn copied(&self, room: Room, inode: &Inode, slot: &Slot) {
+    pub(crate) fn copied(&self, section: Section<'_>, room: Room, inode: &Inode, slot: &Slot) {
         let Room {
             node,
             origin,
@@ -182,7 +187,14 @@ impl Moves {
         } = room;
         let written = slot.inode().and_then(|lower| {
             let info = inode.sb().data();
-            write(info, slot, lower, &mut [0; 2 * MAX_WORDS], &mut now)
+            write(
+                section,
+                info,
+                slot,
+                lower,
+                &mut [0; 2 * MAX_WORDS],
+                &mut now,
+            )
         });
         if let Err(error) = written {
             pr_debug!(
@@ -201,11 +213,11 @@ impl Moves {
 
     /// The last name of `inode` is gone. If its instance is still there, under a whiteout, it must
     /// not be found any more.
-    pub(crate) fn removed(&self, inode: &Inode) {
+    pub(crate) fn removed(&self, section: Section<'_>, inode: &Inode) {
         if !load_acquire(&self.used) {
             return;
         }
-        let remains = inode.stack().is_ok_and(|stack| {
+        let remains = inode.stack(section).is_ok_and(|stack| {
             !stack.writable() && !inode.is_dir() && stack.top_inode().nlink() > 1
         });
         if remains {
@@ -287,6 +299,7 @@ fn is_plain_top(table: &BranchTable, branch: &Branch) -> bool {
 
 /// Appends the handle of `lower`, the instance `slot`, to `out`. `words` is for use on the way.
 fn write(
+    section: Section<'_>,
     info: &SbInfo,
     slot: &Slot,
     lower: &LowerInode,
@@ -309,10 +322,10 @@ fn write(
     if !lower.is_dir() {
         let one_name = lower.nlink() == 1;
         if branch.access.may_write() || !one_name {
-            let key = seal::current(info.table()).map(|(_, key)| key.key());
+            let key = seal::current(section.table()).map(|(_, key)| key.key());
             object.seal = Some(object.seal_by(key.unwrap_or(info.moves.key)));
         }
-        if one_name && !is_plain_top(info.table(), branch) {
+        if one_name && !is_plain_top(section.table(), branch) {
             let parent = slot.dentry().parent();
             let (kind, len) = export::encode(parent.positive()?, rest)?;
             object.dir = Some(Part {
@@ -337,7 +350,7 @@ enum Trust {
 
 impl Trust {
     /// What `object`, of `branch`, has to show.
-    fn of(info: &SbInfo, branch: &Branch, object: &Object<'_>) -> Self {
+    fn of(section: Section<'_>, info: &SbInfo, branch: &Branch, object: &Object<'_>) -> Self {
         if object.seal.is_none() {
             return Trust::Forged;
         }
@@ -348,7 +361,7 @@ impl Trust {
         if is_by(branch) {
             Trust::GivenByBranch
         } else if object.is_sealed_by(info.moves.key)
-            || info.table().order.iter().any(|branch| is_by(branch))
+            || section.table().order.iter().any(|branch| is_by(branch))
         {
             Trust::Given
         } else {
@@ -397,9 +410,10 @@ impl<'a> Found<'a> {
     fn on(sb: &'a SuperBlock, object: &Object<'_>) -> Result<Self> {
         let info = sb.data();
         let (branch, trust) = {
-            let _reading = sb.read();
-            let branch = branch_of(info.table(), object)?;
-            (branch.clone(), Trust::of(info, branch, object))
+            let reading = sb.read();
+            let section = reading.section();
+            let branch = branch_of(section.table(), object)?;
+            (branch.clone(), Trust::of(section, info, branch, object))
         };
         let root = branch.root.here();
         let Part { kind, words } = object.object;
@@ -429,14 +443,14 @@ impl<'a> Found<'a> {
     }
 
     /// Whether `inode` is the object.
-    fn is(&self, inode: Candidate<'_, Union>) -> bool {
+    fn is(&self, section: Section<'_>, inode: Candidate<'_, Union>) -> bool {
         let Some(lower) = self.lower.inode() else {
             return false;
         };
         if !inode.is_dir() {
-            return self.number == Some(inode.ino()) || inode.data().ever_led_to(lower);
+            return self.number == Some(inode.ino()) || inode.ever_led_to(section, lower);
         }
-        leads_to(inode, lower)
+        leads_to(section, inode, lower)
     }
 
     /// The object, if it is in memory: then the union shows it, or did when it was opened.
@@ -446,8 +460,9 @@ impl<'a> Found<'a> {
         };
         let inode = {
             // Not beside a remount, which takes stacks out of what inodes remember.
-            let _entered = self.sb.enter(Doing::LookUp);
-            Inode::find_cached(self.sb, number, |inode| self.is(inode))
+            let entered = self.sb.enter(Doing::LookUp);
+            let section = entered.section();
+            Inode::find_cached(self.sb, number, |inode| self.is(section, inode))
         };
         match inode {
             Some(inode) if !inode.is_dir() => Ok(Some(Dentry::of(inode)?)),
@@ -471,8 +486,12 @@ impl<'a> Found<'a> {
             }
             match walk(dir, &names) {
                 Ok(dentry) => {
-                    let _entered = self.sb.enter(Doing::LookUp);
-                    if dentry.inode().is_some_and(|inode| self.is(inode.into())) {
+                    let entered = self.sb.enter(Doing::LookUp);
+                    let section = entered.section();
+                    if dentry
+                        .inode()
+                        .is_some_and(|inode| self.is(section, inode.into()))
+                    {
                         return Ok(Some(dentry));
                     }
                 }
@@ -510,8 +529,11 @@ impl<'a> Found<'a> {
         ) else {
             return Ok(None);
         };
-        let _reading = self.sb.read();
-        let dir = Inode::find_cached(self.sb, number, |dir| dir.is_dir() && leads_to(dir, inode));
+        let reading = self.sb.read();
+        let section = reading.section();
+        let dir = Inode::find_cached(self.sb, number, |dir| {
+            dir.is_dir() && leads_to(section, dir, inode)
+        });
         Ok(dir.and_then(|dir| dir.alias()))
     }
 
@@ -564,19 +586,21 @@ impl<'a> Found<'a> {
     /// Whether the object needs no name: it is one that the union showed on its topmost branch, and
     /// nothing hides or removes what is there but the union itself.
     fn may_be_alone(&self) -> bool {
-        let _reading = self.sb.read();
-        self.trust == Trust::GivenByBranch && is_plain_top(self.sb.data().table(), &self.branch)
+        let reading = self.sb.read();
+        let section = reading.section();
+        self.trust == Trust::GivenByBranch && is_plain_top(section.table(), &self.branch)
     }
 
     /// The object without a name.
     fn alone(&self) -> Result<ARef<Dentry>> {
-        let _entered = self.sb.enter(Doing::LookUp);
+        let entered = self.sb.enter(Doing::LookUp);
+        let section = entered.section();
         let info = self.sb.data();
-        if !is_plain_top(info.table(), &self.branch) {
+        if !is_plain_top(section.table(), &self.branch) {
             return Err(ESTALE);
         }
         let slot = Slot::new(self.branch.clone(), self.lower.clone());
-        let inode = info.cred.scope(|| inode::get(self.sb, Slots::one(slot)))?;
+        let inode = info.cred.scope(|| inode::get(section, Slots::one(slot)))?;
         Dentry::of(inode)
     }
 
@@ -632,8 +656,8 @@ enum Place {
 }
 
 /// Whether `dir`, a directory of the union, has the instance `lower`. In a read section.
-fn leads_to(dir: Candidate<'_, Union>, lower: &LowerInode) -> bool {
-    dir.data().stack_cell().get().is_some_and(|stack| {
+fn leads_to(section: Section<'_>, dir: Candidate<'_, Union>, lower: &LowerInode) -> bool {
+    dir.stack(section).is_ok_and(|stack| {
         stack
             .iter()
             .any(|slot| dirop::same_inode(slot.dentry(), lower))
@@ -808,8 +832,9 @@ fn stale(error: Error) -> Error {
 /// Keeps the key that handles are sealed with, at the first need.
 fn keep_key(sb: &SuperBlock) {
     let current = {
-        let _reading = sb.read();
-        let current = seal::current(sb.data().table());
+        let reading = sb.read();
+        let section = reading.section();
+        let current = seal::current(section.table());
         current.map(|(branch, key)| (branch.clone(), key.clone()))
     };
     if let Some((branch, key)) = current {
@@ -848,7 +873,7 @@ fn resolve(sb: &SuperBlock, object: &Object<'_>) -> Result<ARef<Dentry>> {
 }
 
 impl Operations for Union {
-    fn encode(inode: &Inode, out: &mut KVec<u32>) -> Result {
+    fn encode(section: Section<'_>, inode: &Inode, out: &mut KVec<u32>) -> Result {
         if inode.ino() == ino::ROOT {
             return Target::Root.write(out);
         }
@@ -857,7 +882,7 @@ impl Operations for Union {
             return Ok(());
         }
         info.moves.used.store(true, Release);
-        let stack = inode.stack()?;
+        let stack = inode.stack(section)?;
         let is_origin = |slot: &Slot| {
             let lower = info.ino.lower(slot.branch(), slot.dentry());
             lower.is_ok_and(|lower| info.ino.packed(lower) == Some(inode.ino()))
@@ -867,8 +892,16 @@ impl Operations for Union {
             .iter()
             .find(|slot| is_origin(slot))
             .unwrap_or(stack.top());
-        info.cred
-            .scope(|| write(info, slot, slot.inode()?, &mut [0; 2 * MAX_WORDS], out))
+        info.cred.scope(|| {
+            write(
+                section,
+                info,
+                slot,
+                slot.inode()?,
+                &mut [0; 2 * MAX_WORDS],
+                out,
+            )
+        })
     }
 
     fn decode<'a>(sb: &SuperBlock, words: &'a [u32]) -> Result<(ARef<Dentry>, &'a [u32])> {
@@ -888,7 +921,8 @@ impl Operations for Union {
 
     fn commit_metadata(inode: &Inode) -> Result {
         let reading = inode.sb().read();
-        let stack = inode.stack()?;
+        let section = reading.section();
+        let stack = inode.stack(section)?;
         // Before the inode, which it keeps mounted.
         let _branch = stack.top().branch().clone();
         let lower: ARef<LowerInode> = stack.top_inode().into();

@@ -25,8 +25,8 @@ use super::{
         Branch,
         BranchTable, //
     },
-    sb::SbInfo,
     Inode,
+    Section,
     Union, //
 };
 use crate::fs::{
@@ -318,7 +318,8 @@ pub(crate) fn open(file: &File<Union>, arg: usize) -> Result<isize> {
     }
     let fhsm = info.fhsm.as_ref().ok_or(EIO)?;
     let reading = file.inode().sb().read();
-    let branches = watched(info.table())?;
+    let section = reading.section();
+    let branches = watched(section.table())?;
     let daemon = Process::current();
     let old = {
         let mut news = fhsm.news.lock();
@@ -345,21 +346,22 @@ pub(crate) fn open(file: &File<Union>, arg: usize) -> Result<isize> {
 
 /// Something happened on `branch`, of the union `info`.
 #[inline]
-pub(crate) fn tell(info: &SbInfo, branch: &Branch, event: Event) {
+pub(crate) fn tell(section: Section<'_>, branch: &Branch, event: Event) {
+    let info = section.data();
     if let Some(fhsm) = info.fhsm.as_ref() {
         if branch.access.attrs.contains(Attrs::FHSM) {
-            fhsm.tell(branch, event, info.settings().fhsm_sec);
+            fhsm.tell(branch, event, section.settings().fhsm_sec);
         }
     }
 }
 
 /// The file `inode` was written.
 #[inline]
-pub(crate) fn written(inode: &Inode) {
+pub(crate) fn written(section: Section<'_>, inode: &Inode) {
     let info = inode.sb().data();
     if info.fhsm.as_ref().is_some() {
-        if let Ok(stack) = inode.stack() {
-            tell(info, stack.top().branch(), Event::Written);
+        if let Ok(stack) = inode.stack(section) {
+            tell(section, stack.top().branch(), Event::Written);
         }
     }
 }

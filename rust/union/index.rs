@@ -40,6 +40,7 @@ use super::{
     },
     whiteout,
     Inode, //
+    Section,
 };
 use crate::fs::{
     cred::Cred,
@@ -263,29 +264,29 @@ impl<'a> View<'a> {
     /// Of `dir`, as it is known already. One serves a whole operation: our own changes are kept out by
     /// `i_rwsem` of `dir`, which the VFS holds; one that somebody else makes in a branch meanwhile
     /// may as well come after it, and what is changed is looked up once more under the branch's lock.
-    pub(crate) fn of(dir: &'a Inode) -> Result<Self> {
+    pub(crate) fn of(section: Section<'a>, dir: &'a Inode) -> Result<Self> {
         let info = dir.sb().data();
-        let stack = dir.stack()?;
+        let stack = dir.stack(section)?;
         let index = if stack.len() > 1 {
             let index = dir.data().dir.lock().index.clone();
-            index.filter(|index| index.holds(stack, must_check(dir)))
+            index.filter(|index| index.holds(stack, must_check(section)))
         } else {
             None
         };
         Ok(View {
             index,
-            ..Self::plain(info, info.shape(), stack)
+            ..Self::plain(info, section.shape(), stack)
         })
     }
 
     /// Of `dir`, for a look-up: an index is made if it is likely to pay.
-    pub(crate) fn for_lookup(dir: &'a Inode) -> Result<Self> {
-        let view = Self::of(dir)?;
+    pub(crate) fn for_lookup(section: Section<'a>, dir: &'a Inode) -> Result<Self> {
+        let view = Self::of(section, dir)?;
         let stack = view.stack;
         if view.index.is_some() || stack.len() < 2 || !is_due(dir, stack) {
             return Ok(view);
         }
-        let check = must_check(dir);
+        let check = must_check(section);
         let made = dir
             .sb()
             .data()
@@ -361,8 +362,8 @@ impl<'a> View<'a> {
 }
 
 /// Whether change stamps must be compared.
-fn must_check(dir: &Inode) -> bool {
-    dir.sb().data().settings().udba != Udba::None
+fn must_check(section: Section<'_>) -> bool {
+    section.settings().udba != Udba::None
 }
 
 /// Counts a look-up without an index. Whether those since the last attempt cost as much as one.

@@ -43,16 +43,12 @@ use super::{
     Inode,
     LowerDentry,
     LowerInode,
-    SuperBlock,
+    Section,
     Union, //
 };
 use crate::fs::{
     attr::Change,
-    gate::{
-        Closed,
-        Retired,
-        OVERTAKEN, //
-    },
+    gate::OVERTAKEN,
     inode::{
         Address,
         Dying,
@@ -63,7 +59,6 @@ use crate::fs::{
     overlay::Reals,
     path::WriteAccess,
     stack::{
-        Chain,
         StackCell,
         StackSpace, //
     },
@@ -207,11 +202,6 @@ impl InodeInfo {
         load_acquire(&self.moving)
     }
 
-    /// Whether `lower` is the inode's top instance, or was.
-    pub(crate) fn ever_led_to(&self, lower: &LowerInode) -> bool {
-        self.stack.ever_led_to(lower)
-    }
-
     /// Whether the inode has a pseudo-link.
     pub(crate) fn is_plinked(&self) -> bool {
         load_acquire(&self.plinked)
@@ -231,12 +221,6 @@ impl Drop for Moving<'_> {
 }
 
 impl Inode {
-    /// The instances of the object.
-    #[inline]
-    pub(crate) fn stack(&self) -> Result<&Stack> {
-        self.data().stack.get().ok_or(EIO)
-    }
-
     /// The object's lock, see the module documentation.
     ///
     /// Who holds it for long, beyond what a section may wait for, is who copies the file: outside
@@ -252,12 +236,11 @@ impl Inode {
     /// # Errors
     ///
     /// [`OVERTAKEN`].
-    pub(crate) fn promotion_lock_outside(&self) -> Result<PromotionLock<'_>> {
+    pub(crate) fn promotion_lock_outside(&self, section: Section<'_>) -> Result<PromotionLock<'_>> {
         if let Some(lock) = self.data().lock.try_lock() {
             return Ok(lock);
         }
-        let gate = &self.sb().data().gate;
-        let (lock, changed) = gate.outside(|| self.promotion_lock());
+        let (lock, changed) = section.outside(|| self.promotion_lock());
         if changed {
             return Err(OVERTAKEN);
         }
@@ -266,28 +249,8 @@ impl Inode {
 
     /// Whether `lower`, which was found under one of its names, leads to it: it is the top
     /// instance, or another name of the file was copied up.
-    pub(crate) fn is_now(&self, lower: &LowerInode) -> Result<bool> {
-        Ok(self.is_plinked() || core::ptr::eq(self.stack()?.top_inode(), lower))
-    }
-
-    /// Whether `lower` is its top instance, or was.
-    pub(crate) fn ever_led_to(&self, lower: &LowerInode) -> bool {
-        self.data().ever_led_to(lower)
-    }
-
-    /// The stacks that it has and had, newest first.
-    pub(crate) fn history(&self) -> impl Iterator<Item = &Stack> {
-        self.data().stack.history()
-    }
-
-    /// Takes stacks out of the history.
-    pub(crate) fn prune(
-        &self,
-        closed: &Closed<'_>,
-        unwanted: &mut dyn FnMut(&Stack) -> bool,
-        retired: &mut Retired<Chain<Arc<Branch>>>,
-    ) {
-        self.data().stack.prune(closed, unwanted, retired);
+    pub(crate) fn is_now(&self, section: Section<'_>, lower: &LowerInode) -> Result<bool> {
+        Ok(self.is_plinked() || core::ptr::eq(self.stack(section)?.top_inode(), lower))
     }
 
     /// Says that an attempt to change branches looked at it.
@@ -331,12 +294,6 @@ impl Inode {
         self.data().listed.fetch_sub(1, Relaxed);
     }
 
-    /// Publishes a new stack. The caller excludes other publishers: it holds the object's lock,
-    /// or nobody else knows the inode.
-    pub(crate) fn publish(&self, stack: KBox<Stack>) {
-        self.data().stack.publish(stack);
-    }
-
     /// Marks the inode as being renamed.
     pub(crate) fn moving(&self) -> Moving<'_> {
         self.data().moving.store(true, Release);
@@ -364,8 +321,12 @@ impl Inode {
     }
 
     /// The slot on the branch `id`.
-    pub(crate) fn slot_on(&self, id: BranchId) -> Result<Option<&Slot>> {
-        Ok(self.stack()?.on(id))
+    pub(crate) fn slot_on<'a>(
+        &'a self,
+        section: Section<'a>,
+        id: BranchId,
+    ) -> Result<Option<&'a Slot>> {
+        Ok(self.stack(section)?.on(id))
     }
 
     /// Runs `f`, which changes attributes of the top instance, as the mounter. `f` gets the instance
@@ -375,17 +336,18 @@ impl Inode {
     /// below: the copy is waited for. Other objects are locked while they are copied.
     pub(crate) fn change_top<R>(
         &self,
+        section: Section<'_>,
         f: impl FnOnce(&Slot, &WriteAccess<'_>) -> Result<R>,
     ) -> Result<R> {
         let _lock = self.is_dir().then(|| self.promotion_lock());
-        let top = self.stack()?.top();
+        let top = self.stack(section)?.top();
         let write = top.branch().want_write()?;
         self.sb().data().cred.scope(|| f(top, &write))
     }
 
     /// Copies the attributes of the top instance, after a change by us or behind our back.
-    pub(crate) fn refresh(&self) -> Result {
-        let stack = self.stack()?;
+    pub(crate) fn refresh(&self, section: Section<'_>) -> Result {
+        let stack = self.stack(section)?;
         let top = stack.top();
         // Where times are coarse, two changes within one tick may look like one.
         stack.top_inode().watch();
@@ -400,8 +362,8 @@ impl Inode {
 
     /// Copies the attributes that a write changes. The change time is not marked as seen, or each
     /// write would have to note one of its own; the next look at the object compares the rest.
-    pub(crate) fn written(&self) -> Result {
-        let stack = self.stack()?;
+    pub(crate) fn written(&self, section: Section<'_>) -> Result {
+        let stack = self.stack(section)?;
         let lower = stack.top_inode();
         if self.differs_by_write(lower) {
             self.copy_changed_attr(lower, stack.top().branch().root.mount().idmap());
@@ -412,31 +374,31 @@ impl Inode {
     /// Its instances, after what others changed on the top one was taken over: before attributes
     /// are shown, and before a change by us, which would hide theirs.
     #[inline]
-    pub(crate) fn noticed(&self) -> Result<&Stack> {
-        let stack = self.stack()?;
+    pub(crate) fn noticed<'a>(&'a self, section: Section<'a>) -> Result<&'a Stack> {
+        let stack = self.stack(section)?;
         if self.attr_moved(stack.top_inode()) {
-            self.refresh_moved()?;
+            self.refresh_moved(section)?;
         }
         Ok(stack)
     }
 
     /// As [`Inode::refresh`], if the top instance, which may have moved, was changed since.
     #[cold]
-    fn refresh_moved(&self) -> Result {
-        if self.confirm_attr(self.stack()?.top_inode()) {
+    fn refresh_moved(&self, section: Section<'_>) -> Result {
+        if self.confirm_attr(self.stack(section)?.top_inode()) {
             return Ok(());
         }
-        self.refresh_all()
+        self.refresh_all(section)
     }
 
     /// As [`Inode::refresh`], after a change that was none of ours.
     #[cold]
-    pub(crate) fn refresh_all(&self) -> Result {
-        self.refresh()?;
+    pub(crate) fn refresh_all(&self, section: Section<'_>) -> Result {
+        self.refresh(section)?;
         // After the change time was taken: what others find meanwhile may be from before it.
         self.forget_acls();
         self.forget_nosec();
-        self.copy_no_acl(self.stack()?.top_inode());
+        self.copy_no_acl(self.stack(section)?.top_inode());
         Ok(())
     }
 
@@ -444,13 +406,13 @@ impl Inode {
     /// another one if a policy chose a lower branch: then it gets the time, too.
     ///
     /// The change is done and not undone for what comes after it: a failure is only logged.
-    pub(crate) fn changed_on(&self, branch: &Branch, noticed: Noticed) {
+    pub(crate) fn changed_on(&self, section: Section<'_>, branch: &Branch, noticed: Noticed) {
         // Ordered against the look at the veil: see `keep_change_time_of`.
         self.data().changes.fetch_add(1, Full);
         self.unveil();
-        fhsm::tell(self.sb().data(), branch, Event::Changed);
+        fhsm::tell(section, branch, Event::Changed);
         let touch = || -> Result {
-            let top = self.stack()?.top();
+            let top = self.stack(section)?.top();
             if top.branch().id == branch.id || !top.branch().writable() {
                 return Ok(());
             }
@@ -463,8 +425,8 @@ impl Inode {
             Ok(())
         };
         if let Err(error) = touch()
-            .and(self.counts_anew(branch.id, noticed))
-            .and(self.refresh())
+            .and(self.counts_anew(section, branch.id, noticed))
+            .and(self.refresh(section))
         {
             warn_limited!("a directory was changed, its times were not: {:?}\n", error);
         }
@@ -493,19 +455,19 @@ impl Inode {
 
     /// Takes one name away from the link count. It may have been hidden only, by something on the
     /// branch `hidden_on`: then its own branch still counts it. The object's lock is held.
-    pub(crate) fn name_removed(&self, hidden_on: Option<&Branch>) -> Result {
+    pub(crate) fn name_removed(&self, section: Section<'_>, hidden_on: Option<&Branch>) -> Result {
         let mut done = Ok(());
         if hidden_on.is_some() && !self.is_dir() {
-            self.name_hidden();
+            self.name_hidden(section);
         }
         let nlink = if self.is_dir() {
             0
         } else if self.is_plinked() {
             let left = self.nlink().saturating_sub(1);
             // A copy on a branch that became a layer cannot be told ([`plink::settle`]).
-            let layer = !self.stack()?.writable();
+            let layer = !self.stack(section)?.writable();
             if let Some(branch) = hidden_on.filter(|_| layer && left > 0) {
-                done = plink::hide(self, left, branch).map(drop);
+                done = plink::hide(section, self, left, branch).map(drop);
             }
             left
         } else {
@@ -515,13 +477,13 @@ impl Inode {
                 // The branch still counts the name, so that it is hidden must not be forgotten
                 // while there are others; with `noplink` the branch's count is what is shown.
                 if left > 0 {
-                    let noted = plink::hide(self, left, branch);
-                    if !matches!(noted, Ok(true)) && self.sb().data().settings().plink {
+                    let noted = plink::hide(section, self, left, branch);
+                    if !matches!(noted, Ok(true)) && section.settings().plink {
                         done = self.sb().data().plinks.keep(self).and(noted.map(drop));
                     }
                 }
             }
-            let stack = self.stack()?;
+            let stack = self.stack(section)?;
             let hidden = self.data().hidden.load(Relaxed);
             // The name that it was given goes when it is used no more.
             let in_use = u32::from(stack.top().dentry().is_removed_in_use());
@@ -533,9 +495,9 @@ impl Inode {
     }
 
     /// A name is hidden, and the instance does not know: its change time moves all the same.
-    fn name_hidden(&self) {
+    fn name_hidden(&self, section: Section<'_>) {
         let touch = || -> Result<bool> {
-            let top = self.stack()?.top();
+            let top = self.stack(section)?.top();
             if self.nlink() <= 1 || !top.branch().writable() {
                 return Ok(false);
             }
@@ -555,7 +517,7 @@ impl Inode {
         // What cannot be told the branch is shown as long as the inode is in memory.
         match touch() {
             Ok(true) => self.unveil(),
-            _ => self.show_change(),
+            _ => self.show_change(section),
         }
     }
 
@@ -589,21 +551,21 @@ pub(crate) fn link_count(stack: &Stack) -> Result<u32> {
 }
 
 /// The union's inode for the instances `slots`, which are not empty: a cached one or a new one.
-pub(crate) fn get(sb: &SuperBlock, slots: Slots) -> Result<ARef<Inode>> {
+pub(crate) fn get(section: Section<'_>, slots: Slots) -> Result<ARef<Inode>> {
     let (top, rest) = slots.split().ok_or(EIO)?;
     if top.inode()?.is_dir() {
-        get_dir(sb, top, rest)
+        get_dir(section, top, rest)
     } else {
-        get_other(sb, top)
+        get_other(section, top)
     }
 }
 
 /// What was found by a name gets the instance under that name, if the one that it is known by is
 /// none, or none any more: it was found by a file handle, the name was removed, or the file was
 /// moved to another branch.
-fn give_named(inode: &Inode, named: KBox<Stack>) -> Result {
+fn give_named(section: Section<'_>, inode: &Inode, named: KBox<Stack>) -> Result {
     let wanted = || -> Result<bool> {
-        let (known, new) = (inode.stack()?, named.top());
+        let (known, new) = (inode.stack(section)?, named.top());
         let top = known.top();
         let gone = top.dentry().is_root()
             || top.dentry().is_unhashed()
@@ -615,42 +577,42 @@ fn give_named(inode: &Inode, named: KBox<Stack>) -> Result {
     }
     let lock = inode.promotion_lock();
     if wanted()? {
-        inode.publish(named);
+        inode.publish(section, named);
     }
     drop(lock);
     Ok(())
 }
 
 /// As [`get`], for a directory with `top` and the instances below it.
-fn get_dir(sb: &SuperBlock, top: Slot, rest: KVec<Slot>) -> Result<ARef<Inode>> {
+fn get_dir(section: Section<'_>, top: Slot, rest: KVec<Slot>) -> Result<ARef<Inode>> {
     let branch = top.branch().clone();
     let lower: ARef<LowerDentry> = top.dentry().clone();
     let lower_inode = lower.inode().ok_or(ESTALE)?;
-    plink::part_numbers(sb, &top)?;
-    let number = sb.data().ino.number_of(&branch, &lower)?;
+    plink::part_numbers(section, &top)?;
+    let number = section.data().ino.number_of(&branch, &lower)?;
     let stack = StackSpace::new()?.fill(top, rest)?;
     let nlink = link_count(&stack)?;
     let mut stack = Some(stack);
     let found = Inode::get(
-        sb,
+        section.sb(),
         number,
-        |inode| inode.nlink() > 0 && inode.data().ever_led_to(lower_inode),
+        |inode| inode.nlink() > 0 && inode.ever_led_to(section, lower_inode),
         |inode| {
             if let Some(stack) = stack.take() {
-                inode.publish(stack);
+                inode.publish(section, stack);
             }
         },
     )?;
     match (found, stack) {
         (Got::New(new), _) => {
             let inode = new.finish(lower_inode, branch.root.mount().idmap(), nlink);
-            notify::watch(&inode)?;
+            notify::watch(section, &inode)?;
             Ok(inode)
         }
         (Got::Cached(inode), None) => Ok(inode),
         (Got::Cached(inode), Some(stack)) => {
             let lock = inode.promotion_lock();
-            let known = inode.stack()?;
+            let known = inode.stack(section)?;
             // It may have gained or lost an instance behind our back. After a promotion, which the
             // scan may have missed, the top inode differs, and what is known is newer; but not if
             // it was removed.
@@ -658,12 +620,12 @@ fn get_dir(sb: &SuperBlock, top: Slot, rest: KVec<Slot>) -> Result<ARef<Inode>> 
             let changes =
                 (same_top || known.top_inode().is_dead_dir()) && !same_slots(known, &stack);
             if changes {
-                inode.publish(stack);
+                inode.publish(section, stack);
                 inode.forget_surplus();
             }
             drop(lock);
             if changes {
-                notify::watch(&inode)?;
+                notify::watch(section, &inode)?;
             }
             Ok(inode)
         }
@@ -687,34 +649,34 @@ pub(crate) fn stack_of(slots: Slots) -> Result<KBox<Stack>> {
 }
 
 /// As [`get`], for a non-directory that was found as `found`.
-fn get_other(sb: &SuperBlock, found: Slot) -> Result<ARef<Inode>> {
-    let info = sb.data();
+fn get_other(section: Section<'_>, found: Slot) -> Result<ARef<Inode>> {
+    let info = section.data();
     let found_inode = found.inode()?;
     loop {
         // Another name of it may have been copied up.
-        let known = plink::resolve(info, &found)?;
+        let known = plink::resolve(section, &found)?;
         let (slot, is_copy, names) = match &known {
             Some(known) => (&known.slot, known.is_copy, known.names),
             None => (&found, false, None),
         };
         let lower_inode = slot.inode()?;
-        plink::part_numbers(sb, slot)?;
+        plink::part_numbers(section, slot)?;
         let number = info.ino.number_of(slot.branch(), slot.dentry())?;
         let links = lower_inode.nlink();
         let nlink = names.map_or(links, |count| count.max(1));
         let mut stack = Some(StackSpace::new()?.fill(slot.clone(), KVec::new())?);
         let got = Inode::get(
-            sb,
+            section.sb(),
             number,
             |inode| {
-                let stack = &inode.data().stack;
                 // A copy-up that is about to end has not published its stack yet.
                 inode.nlink() > 0
-                    && (stack.ever_led_to(lower_inode) || stack.ever_led_to(found_inode))
+                    && (inode.ever_led_to(section, lower_inode)
+                        || inode.ever_led_to(section, found_inode))
             },
             |inode| {
                 if let Some(stack) = stack.take() {
-                    inode.publish(stack);
+                    inode.publish(section, stack);
                 }
                 inode.set_plinked(is_copy);
                 if names.is_some() && !is_copy {
@@ -726,13 +688,13 @@ fn get_other(sb: &SuperBlock, found: Slot) -> Result<ARef<Inode>> {
         match got {
             Got::Cached(inode) => {
                 if let Some(stack) = stack.filter(|_| !slot.dentry().is_root()) {
-                    give_named(&inode, stack)?;
+                    give_named(section, &inode, stack)?;
                 }
                 return Ok(inode);
             }
             Got::New(new) => {
                 // A copy-up may have begun and ended since we asked, and its inode be gone.
-                let now = plink::resolve(info, &found)?;
+                let now = plink::resolve(section, &found)?;
                 let now = now.as_ref().map_or(&found, |known| &known.slot);
                 if now.dentry().is(&**slot.dentry()) {
                     let idmap = slot.branch().root.mount().idmap();
@@ -785,7 +747,7 @@ impl Room {
 }
 
 /// The root inode, for the roots of all branches.
-pub(crate) fn get_root(sb: &SuperBlock, slots: Slots) -> Result<ARef<Inode>> {
+pub(crate) fn get_root(section: Section<'_>, slots: Slots) -> Result<ARef<Inode>> {
     let (top, rest) = slots.split().ok_or(EIO)?;
     let branch = top.branch().clone();
     let lower: ARef<LowerDentry> = top.dentry().clone();
@@ -795,13 +757,13 @@ pub(crate) fn get_root(sb: &SuperBlock, slots: Slots) -> Result<ARef<Inode>> {
     let mut stack = Some(stack);
     let fill = |inode: &Inode| {
         if let Some(stack) = stack.take() {
-            inode.publish(stack);
+            inode.publish(section, stack);
         }
     };
-    match Inode::get(sb, ino::ROOT, |_| false, fill)? {
+    match Inode::get(section.sb(), ino::ROOT, |_| false, fill)? {
         Got::New(new) => {
             let inode = new.finish(lower_inode, branch.root.mount().idmap(), nlink);
-            notify::watch(&inode)?;
+            notify::watch(section, &inode)?;
             Ok(inode)
         }
         Got::Cached(inode) => Ok(inode),

@@ -24,6 +24,7 @@ use super::{
     on_open,
     plink,
     Inode,
+    Section,
     SuperBlock,
     Union, //
 };
@@ -65,10 +66,17 @@ const FOLLOWING: u32 = 16;
 
 /// Opens the instance that the object has now, for a file that was opened before.
 #[cold]
-fn follow<'a>(file: &File<Union>, data: &'a OpenFile) -> Result<&'a BackingFile> {
+fn follow<'a>(
+    section: Section<'_>,
+    file: &File<Union>,
+    data: &'a OpenFile,
+) -> Result<&'a BackingFile> {
     for _ in 0..FOLLOWING {
-        data.go_on(data.newest(), open_slot(file, file.inode().stack()?.top())?)?;
-        if let Some(real) = opened(file, data)? {
+        data.go_on(
+            data.newest(),
+            open_slot(file, file.inode().stack(section)?.top())?,
+        )?;
+        if let Some(real) = opened(section, file, data)? {
             return Ok(real);
         }
         // It was copied once more meanwhile, or somebody else went on with an older copy.
@@ -78,19 +86,27 @@ fn follow<'a>(file: &File<Union>, data: &'a OpenFile) -> Result<&'a BackingFile>
 
 /// The backing file that is open of the instance on top.
 #[inline]
-fn opened<'a>(file: &File<Union>, data: &'a OpenFile) -> Result<Option<&'a BackingFile>> {
-    Ok(data.of(file.inode().stack()?.top_inode().address()))
+fn opened<'a>(
+    section: Section<'_>,
+    file: &File<Union>,
+    data: &'a OpenFile,
+) -> Result<Option<&'a BackingFile>> {
+    Ok(data.of(file.inode().stack(section)?.top_inode().address()))
 }
 
 /// The backing file of the instance on top, which may be written, open for that if `file` is.
 #[inline]
-fn real_written<'a>(file: &File<Union>, data: &'a OpenFile) -> Result<&'a BackingFile> {
-    let real = Union::real(file, data)?;
+fn real_written<'a>(
+    section: Section<'_>,
+    file: &File<Union>,
+    data: &'a OpenFile,
+) -> Result<&'a BackingFile> {
+    let real = Union::real(section, file, data)?;
     if real.writable() || !file.writable() {
         return Ok(real);
     }
     // Opened to be cut, when its branch was not to be written.
-    follow(file, data)
+    follow(section, file, data)
 }
 
 /// Whether the file that is being opened, and must be copied for it, is cut before anything else
@@ -116,18 +132,18 @@ impl Operations for Union {
         sb.data().copies_on_open()
     }
 
-    fn to_prepare(file: &File<Union>) -> Result<bool> {
-        on_open::is_wanted(file)
+    fn to_prepare(section: Section<'_>, file: &File<Union>) -> Result<bool> {
+        on_open::is_wanted(section, file)
     }
 
-    fn prepare(file: &File<Union>) -> Result {
-        on_open::prepare(file)
+    fn prepare(section: Section<'_>, file: &File<Union>) -> Result {
+        on_open::prepare(section, file)
     }
 
-    fn open(file: &File<Union>, may_copy: bool) -> Result<Option<OpenFile>> {
+    fn open(section: Section<'_>, file: &File<Union>, may_copy: bool) -> Result<Option<OpenFile>> {
         let inode = file.inode();
         if file.writable() {
-            let stack = inode.stack()?;
+            let stack = inode.stack(section)?;
             if !stack.writable() {
                 if is_cut_first(file, stack)? {
                     return open_original(file, stack.top()).map(|real| Some(OpenFile::new(real)));
@@ -136,42 +152,51 @@ impl Operations for Union {
                     return Ok(None);
                 }
             }
-            copyup::promote(file.dentry(), Data::All)?;
+            copyup::promote(section, file.dentry(), Data::All)?;
             plink::part::check_copied(inode, file.dentry())?;
         }
-        open_slot(file, inode.stack()?.top()).map(|real| Some(OpenFile::new(real)))
+        open_slot(file, inode.stack(section)?.top()).map(|real| Some(OpenFile::new(real)))
     }
 
     #[inline]
-    fn real<'a>(file: &File<Union>, data: &'a OpenFile) -> Result<&'a BackingFile> {
-        match opened(file, data)? {
+    fn real<'a>(
+        section: Section<'_>,
+        file: &File<Union>,
+        data: &'a OpenFile,
+    ) -> Result<&'a BackingFile> {
+        match opened(section, file, data)? {
             Some(real) => Ok(real),
-            None => follow(file, data),
+            None => follow(section, file, data),
         }
     }
 
     #[inline]
-    fn real_for_write<'a>(file: &File<Union>, data: &'a OpenFile) -> Result<&'a BackingFile> {
-        Self::make_writable(file)?;
-        real_written(file, data)
+    fn real_for_write<'a>(
+        section: Section<'_>,
+        file: &File<Union>,
+        data: &'a OpenFile,
+    ) -> Result<&'a BackingFile> {
+        Self::make_writable(section, file)?;
+        real_written(section, file, data)
     }
 
     fn real_if_written<'a>(
+        section: Section<'_>,
         file: &File<Union>,
         data: &'a OpenFile,
     ) -> Result<Option<&'a BackingFile>> {
-        if !file.inode().stack()?.writable() {
+        if !file.inode().stack(section)?.writable() {
             return Ok(None);
         }
-        real_written(file, data).map(Some)
+        real_written(section, file, data).map(Some)
     }
 
     #[inline]
-    fn make_writable(file: &File<Union>) -> Result {
-        if file.inode().stack()?.writable() {
+    fn make_writable(section: Section<'_>, file: &File<Union>) -> Result {
+        if file.inode().stack(section)?.writable() {
             return Ok(());
         }
-        copyup::promote(file.dentry(), Data::All)
+        copyup::promote(section, file.dentry(), Data::All)
     }
 
     #[inline]
@@ -185,13 +210,14 @@ impl Operations for Union {
     }
 
     fn real_for_sync<'a>(
+        section: Section<'_>,
         file: &File<Union>,
         data: &'a OpenFile,
     ) -> Result<Option<&'a BackingFile>> {
-        if !file.inode().stack()?.top().branch().was_written {
+        if !file.inode().stack(section)?.top().branch().was_written {
             return Ok(None);
         }
-        Self::real(file, data).map(Some)
+        Self::real(section, file, data).map(Some)
     }
 
     fn cred(sb: &SuperBlock) -> &Cred {
@@ -202,10 +228,10 @@ impl Operations for Union {
         sb.data().fhsm.as_ref().is_some()
     }
 
-    fn modified(inode: &Inode) {
-        fhsm::written(inode);
+    fn modified(section: Section<'_>, inode: &Inode) {
+        fhsm::written(section, inode);
         // An inode that was opened has a stack.
-        if let Err(error) = inode.written() {
+        if let Err(error) = inode.written(section) {
             pr_debug!("cannot refresh inode {}: {:?}\n", inode.ino(), error);
         }
     }

@@ -98,8 +98,9 @@ impl Operations for Union {
 fn branches(inode: &Inode, arg: usize) -> Result<isize> {
     let mut slots: KVVec<u8> = KVVec::new();
     {
-        let _reading = inode.sb().read();
-        let table = inode.sb().data().table();
+        let reading = inode.sb().read();
+        let section = reading.section();
+        let table = section.table();
         if arg == 0 {
             return isize::try_from(table.order.len()).map_err(|_| EOVERFLOW);
         }
@@ -139,18 +140,19 @@ fn busy(inode: &Inode, arg: usize) -> Result<isize> {
     let mut query = Ibusy::decode(&read(arg)?);
     // Not beside a remount, which takes stacks out of what inodes remember.
     let reading = sb.enter(Doing::Look);
+    let section = reading.section();
     let index = usize::try_from(query.index).map_err(|_| EINVAL)?;
-    let branch = sb.data().table().order.get(index).ok_or(EINVAL)?;
+    let branch = section.table().order.get(index).ok_or(EINVAL)?;
     query.lower_ino = 0;
     if query.ino != ino::ROOT {
         if let Some(inode) = Inode::cached(sb, query.ino) {
             // A directory with another instance does without this one; an open file needs those
             // that it had before a promotion, too.
             let slot = if inode.is_dir() {
-                let alone = Some(inode.stack()?).filter(|stack| stack.len() == 1);
+                let alone = Some(inode.stack(section)?).filter(|stack| stack.len() == 1);
                 alone.and_then(|stack| stack.on(branch.id))
             } else {
-                inode.history().find_map(|stack| stack.on(branch.id))
+                inode.history(section).find_map(|stack| stack.on(branch.id))
             };
             if let Some(slot) = slot {
                 query.lower_ino = slot.inode()?.ino();
@@ -165,8 +167,9 @@ fn busy(inode: &Inode, arg: usize) -> Result<isize> {
 /// The branch with the number `id`, that of the top one if it is negative; without a number the
 /// topmost that is writable. `ENOENT` if it is not writable.
 fn writable_branch(inode: &Inode, id: Option<i16>) -> Result<Arc<Branch>> {
-    let _reading = inode.sb().read();
-    let order = &inode.sb().data().table().order;
+    let reading = inode.sb().read();
+    let section = reading.section();
+    let order = &section.table().order;
     let branch = match id {
         None => order.iter().find(|branch| branch.writable()),
         Some(..0) => Some(order.first().ok_or(EINVAL)?),

@@ -23,6 +23,7 @@ use super::{
     inode,
     Inode,
     LowerDentry,
+    Section,
     Union, //
 };
 use crate::fs::{
@@ -242,15 +243,20 @@ const ATTEMPTS: u32 = 16;
 ///
 /// `ESTALE` if what is noted on the branches contradicts itself, or changes all the time; those of
 /// the branches.
-pub(crate) fn lookup(dir: &Inode, entry: Entry<'_, Union>, tie: Tie<'_, Union>) -> Result<Tied> {
+pub(crate) fn lookup(
+    section: Section<'_>,
+    dir: &Inode,
+    entry: Entry<'_, Union>,
+    tie: Tie<'_, Union>,
+) -> Result<Tied> {
     let sb = dir.sb();
     let info = sb.data();
-    if !(info.settings().shwh && whname::is_mark(entry.name)) {
+    if !(section.settings().shwh && whname::is_mark(entry.name)) {
         whname::check(entry.name)?;
     }
     // From before the look: what happens meanwhile makes the next walk look again.
     entry.dentry.set_seen(dir.data().watches.count());
-    let view = View::for_lookup(dir)?;
+    let view = View::for_lookup(section, dir)?;
     for attempt in 0..ATTEMPTS {
         let answer = info
             .cred
@@ -263,15 +269,15 @@ pub(crate) fn lookup(dir: &Inode, entry: Entry<'_, Union>, tie: Tie<'_, Union>) 
         if whname::is_reserved(entry.name) && found.kind() != Kind::Regular {
             return Err(EIO);
         }
-        let inode = inode::get(sb, answer.slots)?;
+        let inode = inode::get(section, answer.slots)?;
         // Names that part from it are those that it has then. It may be being copied, which takes
         // long, and who looks it up does not hold its `i_rwsem`.
-        let may_part = !info.settings().plink && !inode.is_dir() && found.nlink() > 1;
+        let may_part = !section.settings().plink && !inode.is_dir() && found.nlink() > 1;
         let lock = match may_part {
-            true => Some(inode.promotion_lock_outside()?),
+            true => Some(inode.promotion_lock_outside(section)?),
             false => None,
         };
-        if inode.is_now(found)? {
+        if inode.is_now(section, found)? {
             let tied = tie.to(Some(inode.clone()));
             if first.dentry().is_removed_in_use() {
                 // The cache is not to be the user that keeps it.
@@ -286,7 +292,7 @@ pub(crate) fn lookup(dir: &Inode, entry: Entry<'_, Union>, tie: Tie<'_, Union>) 
             info.ino.retire(InoTable::reserve()?, lower);
         } else {
             // It was promoted since, or is about to be.
-            drop(inode.promotion_lock_outside()?);
+            drop(inode.promotion_lock_outside(section)?);
         }
     }
     Err(ESTALE)

@@ -14,6 +14,7 @@ use super::{
     draft::{
         text,
         Draft,
+        Made,
         Place,
         Wanted, //
     },
@@ -24,7 +25,7 @@ use super::{
     reconfigure,
     sb::SbInfo,
     sysfs::Views,
-    SuperBlock,
+    Section,
     Union, //
 };
 use crate::fs::{
@@ -35,7 +36,11 @@ use crate::fs::{
     },
     cred::Cred,
     path::Path,
-    sb::Mounted, //
+    sb::{
+        Mounted,
+        State, //
+    },
+    section::Alone, //
 };
 use crate::logic::{
     branch_spec::{
@@ -77,6 +82,8 @@ const MAX_CHANGES: usize = 4096;
 /// The options of one call, in their order.
 pub(crate) struct Options {
     changes: KVVec<Change>,
+    /// What was made on disk for a mount that is not complete.
+    made: Option<Made>,
 }
 
 impl Options {
@@ -164,13 +171,27 @@ impl Options {
     }
 
     /// `list_plink`: the mount, or what it is by now, is what it was to be.
-    fn list_if_asked(&self, context: &Context<'_>, info: &SbInfo) {
+    fn list_if_asked(&self, context: &Context<'_>, section: Section<'_>) {
         let asked = |change: &Change| matches!(change, Change::Set(Opt::ListPlink));
         if self.changes.iter().any(asked) {
-            if let Err(error) = plink::list(info) {
+            if let Err(error) = plink::list(section) {
                 context.warn(fmt!("option \"list_plink\": {:?}", error));
             }
         }
+    }
+
+    /// Completes a mount: its state is in place, but nobody else can reach it.
+    pub(super) fn begin(&mut self, context: &Context<'_>, section: Section<'_>) -> Result {
+        let data = section.data();
+        data.views.update(section.table())?;
+        data.debug.update(section.table())?;
+        data.ino.begin(section.table())?;
+        plink::adopt(section)?;
+        self.list_if_asked(context, section);
+        if let Some(made) = self.made.take() {
+            made.keep();
+        }
+        Ok(())
     }
 
     /// Takes one option.
@@ -271,7 +292,13 @@ impl Operations for Union {
 
     fn options(_context: &Context<'_>) -> Result<KBox<Options>> {
         let changes = KVVec::new();
-        Ok(KBox::new(Options { changes }, GFP_KERNEL_ACCOUNT)?)
+        Ok(KBox::new(
+            Options {
+                changes,
+                made: None,
+            },
+            GFP_KERNEL_ACCOUNT,
+        )?)
     }
 
     fn parse(
@@ -332,35 +359,32 @@ impl Operations for Union {
         let maintenance = Registered::new(global, si)?;
         let views = Views::new(global, si)?;
         let debug = debugfs::Files::new(global, si, maintenance.links.clone())?;
-        let data = KBox::pin_init(
-            SbInfo::new(
-                outcome.shape,
-                cred,
-                as_aufs,
-                depth,
-                (views, debug),
-                maintenance,
-                global.askers.clone(),
-            ),
-            GFP_KERNEL,
-        )?;
-        data.views.update(data.table())?;
-        data.debug.update(data.table())?;
-        data.ino.begin(data.table())?;
-        plink::adopt(&data)?;
-        options.list_if_asked(context, &data);
-        outcome.made.keep();
+        let data = SbInfo::new(
+            &outcome.shape,
+            cred,
+            as_aufs,
+            depth,
+            (views, debug),
+            maintenance,
+            global.askers.clone(),
+        );
+        let state = State::new(depth, outcome.shape.clone(), data)?;
+        options.made = Some(outcome.made);
         Ok(Mounted {
-            data,
+            state,
             stack_depth: depth,
             limits,
             revalidate,
         })
     }
 
-    fn reconfigure(context: &Context<'_>, options: &mut Options, sb: &SuperBlock) -> Result {
-        reconfigure::reconfigure(context, &options.changes, sb)?;
-        options.list_if_asked(context, sb.data());
+    fn reconfigure(
+        context: &Context<'_>,
+        options: &mut Options,
+        alone: &mut Alone<'_, Union>,
+    ) -> Result {
+        reconfigure::reconfigure(context, &options.changes, alone)?;
+        options.list_if_asked(context, alone.section());
         Ok(())
     }
 }

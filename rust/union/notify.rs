@@ -33,9 +33,10 @@ use super::{
         Depth, //
     },
     plink,
-    sb::SbInfo,
+    sb::Shape,
     Dentry,
     Inode,
+    Section,
     Union, //
 };
 use crate::fs::{
@@ -121,13 +122,13 @@ impl Watches {
 }
 
 /// Makes the watches of `inode` those of its instances. With another `udba=` it has none.
-pub(crate) fn watch(inode: &Inode) -> Result {
+pub(crate) fn watch(section: Section<'_>, inode: &Inode) -> Result {
     if !inode.is_dir() {
         return Ok(());
     }
     let info = inode.sb().data();
     let watches = &inode.data().watches;
-    if info.settings().udba != Udba::Notify {
+    if section.settings().udba != Udba::Notify {
         return Ok(());
     }
     let group = info.watchers()?;
@@ -137,7 +138,7 @@ pub(crate) fn watch(inode: &Inode) -> Result {
             .populate(Arc::new(Pulse::new(), GFP_KERNEL_ACCOUNT)?);
     }
     let pulse = watches.pulse.as_ref().ok_or(EIO)?;
-    let stack = inode.stack()?;
+    let stack = inode.stack(section)?;
     let mut list = watches.list.lock();
     let mut ended = KVec::new();
     let mut at = 0;
@@ -173,15 +174,15 @@ fn add(group: &Group, stack: &Stack, pulse: &Arc<Pulse>, list: &mut KVec<Watch>)
 }
 
 /// As [`watch`], where it is too late for an error: what is not watched is as with `udba=reval`.
-pub(crate) fn watch_or_log(inode: &Inode) {
-    if let Err(error) = watch(inode) {
+pub(crate) fn watch_or_log(section: Section<'_>, inode: &Inode) {
+    if let Err(error) = watch(section, inode) {
         warn_limited!("cannot watch inode {}: {:?}\n", inode.ino(), error);
     }
 }
 
 /// Whether cached names depend on pulses.
-pub(crate) fn is_on(info: &SbInfo) -> bool {
-    info.settings().udba == Udba::Notify
+pub(crate) fn is_on(shape: &Shape) -> bool {
+    shape.settings.udba == Udba::Notify
 }
 
 /// What a name of `dir` that leads to `inode` depends on. For a directory these are its own
@@ -193,26 +194,31 @@ fn pulses(dir: &InodeInfo, inode: Option<&InodeInfo>) -> u64 {
 
 /// Whether the name that is walked must be looked at again, as the pulses are not what they were at
 /// the last look.
-pub(crate) fn has_moved(info: &SbInfo, walk: &Walk<'_, Union>) -> bool {
+pub(crate) fn has_moved(walk: &Walk<'_, Union>) -> bool {
     let inode = walk.inode().map(|inode| inode.data());
-    is_on(info) && pulses(walk.dir().data(), inode) != walk.seen()
+    is_on(walk.shape()) && pulses(walk.dir().data(), inode) != walk.seen()
 }
 
 /// Looks at a cached name again: asks the branches, and compares.
-pub(crate) fn look_again(dir: &Inode, dentry: &Dentry, name: &[u8]) -> Validity {
-    match same(dir, dentry, name) {
+pub(crate) fn look_again(
+    section: Section<'_>,
+    dir: &Inode,
+    dentry: &Dentry,
+    name: &[u8],
+) -> Validity {
+    match same(section, dir, dentry, name) {
         Ok(true) => Validity::Valid,
         // The look-up that follows meets the same error and says so.
         Ok(false) | Err(_) => Validity::Stale,
     }
 }
 
-fn same(dir: &Inode, dentry: &Dentry, name: &[u8]) -> Result<bool> {
+fn same(section: Section<'_>, dir: &Inode, dentry: &Dentry, name: &[u8]) -> Result<bool> {
     let info = dir.sb().data();
     let seen = pulses(dir.data(), dentry.inode().map(|inode| inode.data()));
     let answer = info.cred.scope(|| {
         lookup::probe(
-            &View::plain(info, info.shape(), dir.stack()?),
+            &View::plain(info, section.shape(), dir.stack(section)?),
             0,
             name,
             Depth::All,
@@ -223,17 +229,19 @@ fn same(dir: &Inode, dentry: &Dentry, name: &[u8]) -> Result<bool> {
         (Some(inode), Some(top)) if inode.is_dir() => {
             let lower = top.inode()?;
             let lock = inode.promotion_lock();
-            let known = inode.stack()?;
-            let all = Iterator::zip(known.iter(), answer.slots.iter())
-                .all(|(a, b)| a.dentry().is(b.dentry()));
+            let known = inode.stack(section)?;
+            let all = (answer.slots.iter().enumerate()).all(|(i, found)| {
+                let known = known.get(i);
+                known.is_some_and(|known| known.dentry().is(found.dentry()))
+            });
             if core::ptr::eq(known.top_inode(), lower) {
                 if known.len() != answer.slots.len() || !all {
                     // It gained or lost an instance below.
                     let stack = inode::stack_of(answer.slots)?;
-                    inode.publish(stack);
+                    inode.publish(section, stack);
                     inode.forget_names();
                     drop(lock);
-                    watch(inode)?;
+                    watch(section, inode)?;
                     // What its names were found by has changed, too.
                     inode.data().watches.disturb();
                 }
@@ -243,9 +251,9 @@ fn same(dir: &Inode, dentry: &Dentry, name: &[u8]) -> Result<bool> {
             }
         }
         (Some(inode), Some(top)) => {
-            inode.ever_led_to(top.inode()?)
-                || match plink::resolve(info, top)? {
-                    Some(known) => inode.ever_led_to(known.slot.inode()?),
+            inode.ever_led_to(section, top.inode()?)
+                || match plink::resolve(section, top)? {
+                    Some(known) => inode.ever_led_to(section, known.slot.inode()?),
                     None => false,
                 }
         }

@@ -27,6 +27,7 @@ use super::{
     Dentry,
     Inode,
     LowerDentry,
+    Section,
     Union, //
 };
 use crate::fs::{
@@ -51,9 +52,9 @@ use kernel::{
 
 /// What `file`, which is about to be opened, wants done first, if anything. Who writes to its
 /// instance, or may store to it, keeps it there.
-fn wanted(file: &File<Union>) -> Result<Option<OnOpen>> {
+fn wanted(section: Section<'_>, file: &File<Union>) -> Result<Option<OnOpen>> {
     let (dentry, inode) = (file.dentry(), file.inode());
-    let source = inode.stack()?.top();
+    let source = inode.stack(section)?.top();
     let Some(how) = source.branch().access.attrs.on_open() else {
         return Ok(None);
     };
@@ -66,7 +67,7 @@ fn wanted(file: &File<Union>) -> Result<Option<OnOpen>> {
     if (inode.is_dir() && how != OnOpen::CopyAll) || dentry.is_root() || dentry.is_unhashed() {
         return Ok(None);
     }
-    if dentry.sb().data().settings().shwh && whname::is_reserved(&dentry.name()?) {
+    if section.settings().shwh && whname::is_reserved(&dentry.name()?) {
         return Ok(None);
     }
     let stored = inode.data().writes.may_be_mapped_beyond();
@@ -78,8 +79,8 @@ fn wanted(file: &File<Union>) -> Result<Option<OnOpen>> {
 }
 
 /// Whether an object that is about to be opened must be locked for [`prepare`].
-pub(crate) fn is_wanted(file: &File<Union>) -> Result<bool> {
-    Ok(wanted(file)?.is_some())
+pub(crate) fn is_wanted(section: Section<'_>, file: &File<Union>) -> Result<bool> {
+    Ok(wanted(section, file)?.is_some())
 }
 
 /// An object is about to be opened. Its `i_rwsem` is held.
@@ -87,20 +88,20 @@ pub(crate) fn is_wanted(file: &File<Union>) -> Result<bool> {
 /// # Errors
 ///
 /// `EINTR` if the task was killed.
-pub(crate) fn prepare(file: &File<Union>) -> Result {
+pub(crate) fn prepare(section: Section<'_>, file: &File<Union>) -> Result {
     let (dentry, inode) = (file.dentry(), file.inode());
-    let Some(how) = wanted(file)? else {
+    let Some(how) = wanted(section, file)? else {
         return Ok(());
     };
-    let source = inode.stack()?.top();
-    let result = target::nearest_above(&dentry.parent(), source)
-        .and_then(|branch| copyup::promote_to(dentry, &branch));
+    let source = inode.stack(section)?.top();
+    let result = target::nearest_above(section, &dentry.parent(), source)
+        .and_then(|branch| copyup::promote_to(section, dentry, &branch));
     match result {
         Ok(()) => {}
         Err(error) if error == OVERTAKEN => {
             // With the copy on top, nobody would move it any more.
             if how == OnOpen::MoveRegular {
-                finish(dentry, inode, source);
+                finish(section, dentry, inode, source);
             }
             return Err(error);
         }
@@ -109,24 +110,24 @@ pub(crate) fn prepare(file: &File<Union>) -> Result {
         Err(_) => return Ok(()),
     }
     if how == OnOpen::MoveRegular {
-        finish(dentry, inode, source);
+        finish(section, dentry, inode, source);
     }
     Ok(())
 }
 
 /// Ends the move of a file, whose instance was `source`, if it was copied.
-fn finish(dentry: &Dentry, inode: &Inode, source: &Slot) {
+fn finish(section: Section<'_>, dentry: &Dentry, inode: &Inode, source: &Slot) {
     let finish = || -> Result {
         // A remount since then may have changed what is allowed on the branch.
-        let table = inode.sb().data().table();
+        let table = section.table();
         let branch = table
             .get(source.branch().id)
             .filter(|branch| branch.writable());
-        let copied = !core::ptr::eq(inode.stack()?.top_inode(), source.inode()?);
+        let copied = !core::ptr::eq(inode.stack(section)?.top_inode(), source.inode()?);
         match branch {
             Some(branch) if copied => {
                 let left = Slot::new(branch.clone(), source.dentry().clone());
-                remove(dentry, inode, &left)
+                remove(section, dentry, inode, &left)
             }
             _ => Ok(()),
         }
@@ -140,7 +141,7 @@ fn finish(dentry: &Dentry, inode: &Inode, source: &Slot) {
 }
 
 /// Removes the original `source` of a file that was copied up.
-fn remove(dentry: &Dentry, inode: &Inode, source: &Slot) -> Result {
+fn remove(section: Section<'_>, dentry: &Dentry, inode: &Inode, source: &Slot) -> Result {
     let info = dentry.sb().data();
     let branch = source.branch();
     let number = InoTable::reserve()?;
@@ -152,13 +153,16 @@ fn remove(dentry: &Dentry, inode: &Inode, source: &Slot) -> Result {
     }
     let name = dentry.name()?;
     let parent: ARef<Dentry> = dentry.parent();
-    let Some(dir) = parent.object()?.slot_on(branch.id)? else {
+    let Some(dir) = parent.object()?.slot_on(section, branch.id)? else {
         return Ok(());
     };
     let original: ARef<LowerDentry> = source.dentry().clone();
     let lower = original.inode().ok_or(ESTALE)?;
-    let copy = inode.stack()?.top();
-    let home = parent.object()?.slot_on(copy.branch().id)?.ok_or(ESTALE)?;
+    let copy = inode.stack(section)?.top();
+    let home = parent
+        .object()?
+        .slot_on(section, copy.branch().id)?
+        .ok_or(ESTALE)?;
     let on_disk = info
         .cred
         .scope(|| OnDisk::bring(copy.branch(), copy.dentry(), home.dentry()))?;
@@ -173,8 +177,8 @@ fn remove(dentry: &Dentry, inode: &Inode, source: &Slot) -> Result {
         if !dirop::same_inode(removing.child(), lower) || lower.kind() != Kind::Regular {
             return Ok(());
         }
-        let times = DirTimes::of(parent.object()?, dir)?;
-        unlink(removing, on_disk, |dir| times.restore_locked(dir))?;
+        let times = DirTimes::of(section, parent.object()?, dir)?;
+        unlink(removing, on_disk, |dir| times.restore_locked(section, dir))?;
         Ok::<(), Error>(())
     })?;
     if lower.nlink() == 0 {

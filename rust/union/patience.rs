@@ -19,18 +19,22 @@ use super::{
         SbInfo,
         Shape, //
     },
-    Dentry, //
+    Dentry,
+    Union, //
 };
 use crate::fs::{
     context::Context,
     gate::{
-        Attempt,
-        Closed,
         Doing,
         Occupant, //
     },
     io,
     path::PrivatePath,
+    section::{
+        Alone,
+        Attempt,
+        Closed, //
+    },
     task::Label, //
 };
 use crate::mount_error;
@@ -262,17 +266,22 @@ impl<'c> Patience<'c> {
         Ok(())
     }
 
-    /// Closes the gate of `info`, if `drained` when nothing is left to be done on branches.
+    /// Closes the gate, if `drained` when nothing is left to be done on branches.
     ///
     /// # Errors
     ///
     /// `EBUSY` if somebody is in the way for too long, `EINTR`, `ENOMEM`.
-    pub(super) fn close<'a>(&mut self, info: &'a SbInfo, drained: bool) -> Result<Closed<'a>> {
+    pub(super) fn close<'a>(
+        &mut self,
+        alone: &Alone<'a, Union>,
+        drained: bool,
+    ) -> Result<Closed<'a, Union>> {
+        let info = alone.sb().data();
         loop {
             if drained {
                 self.drain(info)?;
             }
-            let who = match info.gate.close(self.closed())? {
+            let who = match alone.close(self.closed())? {
                 Attempt::Closed(closed) if !drained || info.worker.is_idle() => return Ok(closed),
                 Attempt::Closed(_) => None,
                 Attempt::Busy(who) => who,

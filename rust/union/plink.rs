@@ -75,6 +75,7 @@ use super::{
     Inode,
     LowerDentry,
     LowerInode,
+    Section,
     SuperBlock, //
 };
 use crate::fs::{
@@ -195,13 +196,14 @@ impl Plinks {
 }
 
 /// `list_plink`: writes all to the log, each with the branch of its copy, where that is noted.
-pub(crate) fn list(info: &SbInfo) -> Result {
+pub(crate) fn list(section: Section<'_>) -> Result {
+    let info = section.data();
     for inode in info.plinks.kept.lock().values() {
         if inode.is_plinked() {
             pr_info!("pseudo-link: inode {}, in memory only\n", inode.ino());
         }
     }
-    for branch in info.table().order.iter() {
+    for branch in section.table().order.iter() {
         let path = branch.shown.to_bytes()?;
         branch.plinks.each_copy(&mut |entry| {
             pr_info!(
@@ -220,8 +222,9 @@ fn address(inode: &Inode) -> usize {
 }
 
 /// The copies which new branches brought along have the inode numbers of their originals.
-pub(crate) fn adopt(info: &SbInfo) -> Result {
-    let table = info.table();
+pub(crate) fn adopt(section: Section<'_>) -> Result {
+    let info = section.data();
+    let table = section.table();
     // An original may be a copy itself, of something below it.
     for branch in table
         .order
@@ -260,12 +263,12 @@ pub(crate) fn adopt(info: &SbInfo) -> Result {
 /// The object that was found as `found` gets a number of its own, unless it is in memory, if the one
 /// that it would have belongs to a copy which, for what is noted of it, is none of this object: that
 /// was changed, or has the number of the original by now, or the note is forged.
-pub(crate) fn part_numbers(sb: &SuperBlock, found: &Slot) -> Result {
-    let info = sb.data();
+pub(crate) fn part_numbers(section: Section<'_>, found: &Slot) -> Result {
+    let (sb, info) = (section.sb(), section.data());
     if !load_acquire(&info.plinks.noted) {
         return Ok(());
     }
-    let table = info.table();
+    let table = section.table();
     let at = table.index_of(found.branch().id).ok_or(ESTALE)?;
     let above = || {
         let above = table.order.iter().take(at);
@@ -283,7 +286,7 @@ pub(crate) fn part_numbers(sb: &SuperBlock, found: &Slot) -> Result {
     let lower = info.ino.lower(found.branch(), found.dentry())?;
     let cached = Inode::cached(sb, info.ino.number(lower)?);
     let inode = found.inode()?;
-    if !cached.is_some_and(|cached| cached.ever_led_to(inode)) {
+    if !cached.is_some_and(|cached| cached.ever_led_to(section, inode)) {
         info.ino.part(InoTable::reserve()?, lower);
     }
     Ok(())
@@ -309,7 +312,8 @@ pub(crate) struct Known {
 
 /// What is noted of the non-directory that was found as `found`; `None` if nothing is noted at all:
 /// then it is what was found.
-pub(crate) fn resolve(info: &SbInfo, found: &Slot) -> Result<Option<Known>> {
+pub(crate) fn resolve(section: Section<'_>, found: &Slot) -> Result<Option<Known>> {
+    let info = section.data();
     if !load_acquire(&info.plinks.noted) {
         return Ok(None);
     }
@@ -319,7 +323,7 @@ pub(crate) fn resolve(info: &SbInfo, found: &Slot) -> Result<Option<Known>> {
         names: None,
     };
     info.cred.scope(|| {
-        while let Some((branch, entry)) = noted(info, &known.slot)? {
+        while let Some((branch, entry)) = noted(section, &known.slot)? {
             if entry.note.what == What::Hidden {
                 // It may be a copy on a branch that became a layer.
                 let inode = known.slot.inode()?;
@@ -348,11 +352,12 @@ fn shown(entry: &Entry, links: &LowerInode) -> u32 {
 }
 
 /// The entry for the instance `slot` on a branch above it.
-fn noted<'a>(info: &'a SbInfo, slot: &Slot) -> Result<Option<(&'a Arc<Branch>, Entry)>> {
+fn noted<'a>(section: Section<'a>, slot: &Slot) -> Result<Option<(&'a Arc<Branch>, Entry)>> {
+    let info = section.data();
     if !load_acquire(&info.plinks.noted) {
         return Ok(None);
     }
-    let table = info.table();
+    let table = section.table();
     let at = table.index_of(slot.branch().id).ok_or(ESTALE)?;
     let above = || {
         let above = table.order.iter().take(at);
@@ -395,6 +400,7 @@ const NO_LINKS: [Error; 5] = [EPERM, EXDEV, EMLINK, EOPNOTSUPP, ENOSYS];
 /// The copy has no name yet, so nobody knows it; after an error it has none in the directory of
 /// pseudo-links either.
 pub(crate) fn add(
+    section: Section<'_>,
     sb: &SuperBlock,
     inode: &Inode,
     source: &Slot,
@@ -408,7 +414,7 @@ pub(crate) fn add(
     let lower = info.ino.lower(branch, copy)?;
     let number = InoTable::reserve()?;
     let room = Room::new()?;
-    let note = match origin::of(info.table(), source)? {
+    let note = match origin::of(section.table(), source)? {
         Some(origin) => put(
             write.to(branch.at(copy)?)?,
             Note {
@@ -537,28 +543,28 @@ fn drop_name(branch: &Branch, number: u64, file: u64, write: &WriteAccess<'_>) {
 
 /// A name of the object is about to come or go on the branch of its copy: from now on the count
 /// follows the branch's. `write` is access to that branch.
-pub(crate) fn count_beside(inode: &Inode, write: &WriteAccess<'_>) -> Result {
-    let links = inode.stack()?.top_inode().nlink();
-    set_names(inode, Names::beside(inode.nlink(), links), write)
+pub(crate) fn count_beside(section: Section<'_>, inode: &Inode, write: &WriteAccess<'_>) -> Result {
+    let links = inode.stack(section)?.top_inode().nlink();
+    set_names(section, inode, Names::beside(inode.nlink(), links), write)
 }
 
 /// A name that shows already is about to be made on the branch of the copy: the count is what it
 /// is. `write` is access to that branch.
-pub(crate) fn count_all(inode: &Inode, write: &WriteAccess<'_>) -> Result {
-    set_names(inode, Names::All(inode.nlink()), write)
+pub(crate) fn count_all(section: Section<'_>, inode: &Inode, write: &WriteAccess<'_>) -> Result {
+    set_names(section, inode, Names::All(inode.nlink()), write)
 }
 
 /// The name `dentry` of `inode` is about to be removed: if the object was copied up, the name gets
 /// to the branch of the copy first, so that its removal is one of a link there ([`goes`]).
 ///
 /// Not more than a help: without it the count is noted afterwards, not safe from a crash.
-pub(crate) fn gather(dentry: &Dentry, inode: &Inode) {
+pub(crate) fn gather(section: Section<'_>, dentry: &Dentry, inode: &Inode) {
     if !inode.is_plinked() {
         return;
     }
     let result = inode
-        .stack()
-        .and_then(|stack| copyup::give_name(dentry, stack.top()));
+        .stack(section)
+        .and_then(|stack| copyup::give_name(section, dentry, stack.top()));
     if let Err(error) = result {
         pr_debug!("a name was not brought to its copy: {:?}\n", error);
     }
@@ -566,18 +572,18 @@ pub(crate) fn gather(dentry: &Dentry, inode: &Inode) {
 
 /// A link of `inode` is about to be removed from the branch of its copy. `write` is access to that
 /// branch.
-pub(crate) fn goes(inode: &Inode, write: &WriteAccess<'_>) {
+pub(crate) fn goes(section: Section<'_>, inode: &Inode, write: &WriteAccess<'_>) {
     if inode.is_plinked() {
         // If this fails the count is noted afterwards ([`settle`]).
-        if let Err(error) = count_beside(inode, write) {
+        if let Err(error) = count_beside(section, inode, write) {
             pr_debug!("the count of names was not noted: {:?}\n", error);
         }
     }
 }
 
 /// Notes the count of a copied object's names. `write` is access to the branch of the copy.
-fn set_names(inode: &Inode, names: Names, write: &WriteAccess<'_>) -> Result {
-    let stack = inode.stack()?;
+fn set_names(section: Section<'_>, inode: &Inode, names: Names, write: &WriteAccess<'_>) -> Result {
+    let stack = inode.stack(section)?;
     let top = stack.top();
     let plinks = &top.branch().plinks;
     let Some(entry) = plinks.by_copy(stack.top_inode()) else {
@@ -600,11 +606,11 @@ fn set_names(inode: &Inode, names: Names, write: &WriteAccess<'_>) -> Result {
 ///
 /// The name may have been hidden by a change on another branch than that of the copy. Nobody waits
 /// for that branch: while it is frozen or read-only the count is kept in memory ([`flush`]).
-pub(crate) fn settle(inode: &Inode) -> Result {
+pub(crate) fn settle(section: Section<'_>, inode: &Inode) -> Result {
     if !inode.is_plinked() || inode.nlink() == 0 {
         return Ok(());
     }
-    let stack = inode.stack()?;
+    let stack = inode.stack(section)?;
     let links = stack.top_inode();
     let branch = stack.top().branch();
     let Some(entry) = branch.plinks.by_copy(links) else {
@@ -623,7 +629,7 @@ pub(crate) fn settle(inode: &Inode) -> Result {
         return Ok(());
     };
     let cred = &inode.sb().data().cred;
-    let result = cred.scope(|| count_all(inode, &write));
+    let result = cred.scope(|| count_all(section, inode, &write));
     drop(write);
     result
 }
@@ -661,13 +667,18 @@ fn flush(cred: &Cred, branch: &Branch) -> Result {
 /// object's lock is held.
 ///
 /// `false` if there is no way to note it.
-pub(crate) fn hide(inode: &Inode, left: u32, branch: &Branch) -> Result<bool> {
+pub(crate) fn hide(
+    section: Section<'_>,
+    inode: &Inode,
+    left: u32,
+    branch: &Branch,
+) -> Result<bool> {
     let info = inode.sb().data();
-    let top = inode.stack()?.top();
+    let top = inode.stack(section)?.top();
     info.cred.scope(|| {
         // Its branch counts the names that come and go there.
         let names = Names::beside(left, top.inode()?.nlink());
-        if let Some((home, entry)) = noted(info, top)? {
+        if let Some((home, entry)) = noted(section, top)? {
             if let Some(file) = file_of(home, &entry)? {
                 let note = Note {
                     names,
@@ -682,7 +693,7 @@ pub(crate) fn hide(inode: &Inode, left: u32, branch: &Branch) -> Result<bool> {
                 };
                 home.plinks.set_names(&note.origin, names, done);
                 // One on a branch that became a layer goes on to say what it said then.
-                let table = info.table();
+                let table = section.table();
                 if done || home.writable() || table.index_of(home.id) <= table.index_of(branch.id) {
                     return Ok(true);
                 }
@@ -690,10 +701,10 @@ pub(crate) fn hide(inode: &Inode, left: u32, branch: &Branch) -> Result<bool> {
                 home.plinks.remove(&entry);
             }
         }
-        if !info.settings().plink {
+        if !section.settings().plink {
             return Ok(false);
         }
-        let Some(origin) = origin::of(info.table(), top)? else {
+        let Some(origin) = origin::of(section.table(), top)? else {
             return Ok(false);
         };
         let note = Note {
@@ -741,15 +752,15 @@ pub(crate) fn hide(inode: &Inode, left: u32, branch: &Branch) -> Result<bool> {
 
 /// Takes the pseudo-link of `inode` away, when its last name is gone, and those of the files that
 /// it is a copy of. The object's lock is held.
-pub(crate) fn remove(inode: &Inode) {
+pub(crate) fn remove(section: Section<'_>, inode: &Inode) {
     let info = inode.sb().data();
     info.plinks.let_go(inode);
-    let Ok(stack) = inode.stack() else {
+    let Ok(stack) = inode.stack(section) else {
         return;
     };
-    let table = info.table();
+    let table = section.table();
     info.cred.scope(|| {
-        if let Ok(Some((branch, entry))) = noted(info, stack.top()) {
+        if let Ok(Some((branch, entry))) = noted(section, stack.top()) {
             if entry.note.what == What::Hidden {
                 branch.plinks.remove(&entry);
                 if let Ok(Some(write)) = branch.try_write() {

@@ -91,8 +91,9 @@ impl Instance {
     fn next(file: &File<Union>, generation: &mut u32, from: i16) -> Result<Option<Self>> {
         let inode = file.inode();
         let info = inode.sb().data();
-        let _reading = inode.sb().read();
-        let table = info.table();
+        let reading = inode.sb().read();
+        let section = reading.section();
+        let table = section.table();
         let now = self::generation(table);
         if *generation == 0 {
             *generation = now;
@@ -100,7 +101,7 @@ impl Instance {
         if *generation != now {
             return Err(EAGAIN);
         }
-        for slot in inode.stack()?.iter() {
+        for slot in inode.stack(section)?.iter() {
             let index = table.index_of(slot.branch().id).ok_or(EAGAIN)?;
             let index = i16::try_from(index)?;
             if index >= from {
@@ -197,8 +198,9 @@ pub(super) fn list(file: &File<Union>, arg: usize) -> Result<isize> {
     }
 
     let (block, shwh) = {
-        let _reading = file.inode().sb().read();
-        (info.settings().rdblk, info.settings().shwh)
+        let reading = file.inode().sb().read();
+        let section = reading.section();
+        (section.settings().rdblk, section.settings().shwh)
     };
     if rdu.block == 0 {
         rdu.block = block;
@@ -231,16 +233,17 @@ fn number(file: &File<Union>, entry: &RduEntry, at: usize) -> Result<u64> {
     let dir = file.inode();
     let info = dir.sb().data();
     let (lower, instance) = {
-        let _reading = dir.sb().read();
+        let reading = dir.sb().read();
+        let section = reading.section();
         let index = usize::try_from(entry.index).map_err(|_| EINVAL)?;
-        let branch = info.table().order.get(index).ok_or(EINVAL)?;
+        let branch = section.table().order.get(index).ok_or(EINVAL)?;
         if entry.is_dot() {
             return Ok(dir.ino());
         }
         if entry.is_dot_dot() {
             return Ok(file.dentry().parent().object()?.ino());
         }
-        let instance = dir.slot_on(branch.id)?;
+        let instance = dir.slot_on(section, branch.id)?;
         let place = instance.map_or(branch.root.dentry(), |slot| slot.dentry());
         let lower = Lower {
             space: info.ino.space(branch, place)?,

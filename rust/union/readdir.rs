@@ -28,6 +28,7 @@ use super::{
     sb::SbInfo,
     shown::Print,
     Inode,
+    Section,
     SuperBlock,
     Union, //
 };
@@ -186,8 +187,8 @@ fn stamps(stack: &Stack) -> Result<KVec<Stamp>> {
 }
 
 /// `ENOTEMPTY` if the directory shows any name. The mounter's credentials are in force.
-pub(crate) fn check_empty(inode: &Inode) -> Result {
-    let layers = layers(inode.sb().data(), inode.stack()?)?;
+pub(crate) fn check_empty(section: Section<'_>, inode: &Inode) -> Result {
+    let layers = layers(inode.sb().data(), inode.stack(section)?)?;
     if merge::merge(&layers, false)?.is_empty() {
         Ok(())
     } else {
@@ -197,8 +198,8 @@ pub(crate) fn check_empty(inode: &Inode) -> Result {
 
 /// `ENOTEMPTY` if the directory shows anything from its `skip`-th instance on. The mounter's
 /// credentials are in force.
-pub(crate) fn check_empty_below(inode: &Inode, skip: usize) -> Result {
-    let layers = layers(inode.sb().data(), inode.stack()?)?;
+pub(crate) fn check_empty_below(section: Section<'_>, inode: &Inode, skip: usize) -> Result {
+    let layers = layers(inode.sb().data(), inode.stack(section)?)?;
     let (above, below) = layers.split_at_checked(skip).ok_or(EINVAL)?;
     let all = merge::merge(&layers, false)?;
     let above = merge::merge(above, false)?;
@@ -220,8 +221,8 @@ pub(crate) fn check_empty_below(inode: &Inode, skip: usize) -> Result {
 /// Whether a listing that was read at some time, and whose change stamps hold, is believed: a
 /// change within one tick of a branch's clock may leave no trace in them, so where others may
 /// change a branch it is read again after `rdcache=` seconds.
-fn believed(inode: &Inode, stack: &Stack, read: Instant<Monotonic>) -> bool {
-    let seconds = inode.sb().data().settings().rdcache;
+fn believed(section: Section<'_>, stack: &Stack, read: Instant<Monotonic>) -> bool {
+    let seconds = section.settings().rdcache;
     let fixed = |slot: &Slot| {
         let branch = slot.branch();
         branch.access.perm == Perm::Rr || branch.root.mount().sb_is_read_only()
@@ -231,16 +232,16 @@ fn believed(inode: &Inode, stack: &Stack, read: Instant<Monotonic>) -> bool {
 }
 
 /// The merged listing of `inode`, a cached one if it still holds.
-fn listing(inode: &Inode) -> Result<Arc<Listing>> {
-    let stack = inode.stack()?;
+fn listing(section: Section<'_>, inode: &Inode) -> Result<Arc<Listing>> {
+    let stack = inode.stack(section)?;
     let now = stamps(stack)?;
     let changes = inode.changes();
-    let shwh = inode.sb().data().settings().shwh;
+    let shwh = section.settings().shwh;
     {
         let cache = inode.data().dir.lock();
         if let Some(cached) = cache.listing.as_ref() {
             let same = *cached.stamps == *now && cached.changes == changes && cached.shwh == shwh;
-            if same && believed(inode, stack, cached.read) {
+            if same && believed(section, stack, cached.read) {
                 return Ok(cached.clone());
             }
         }
@@ -327,13 +328,18 @@ impl Operations for Union {
         )
     }
 
-    fn listing(file: &File<Union>, dir: &OpenDir, pos: i64) -> Result<Source> {
+    fn listing(
+        section: Section<'_>,
+        file: &File<Union>,
+        dir: &OpenDir,
+        pos: i64,
+    ) -> Result<Source> {
         let inode = file.inode();
         let fresh = pos == 0;
         {
             let source = dir.source.lock();
             match &*source {
-                Source::One(one) if !fresh || still_alone(inode.stack()?, one) => {
+                Source::One(one) if !fresh || still_alone(inode.stack(section)?, one) => {
                     return Ok(Source::One(one.clone()));
                 }
                 Source::Merged(listing) if !fresh => return Ok(Source::Merged(listing.clone())),
@@ -341,7 +347,7 @@ impl Operations for Union {
             }
         }
         let info = inode.sb().data();
-        let stack = inode.stack()?;
+        let stack = inode.stack(section)?;
         let source = if stack.len() == 1 {
             let file = info.cred.scope(|| open_slot(stack.top()))?;
             let branch = stack.top().branch();
@@ -349,11 +355,11 @@ impl Operations for Union {
                 file,
                 _listed: Listed::new(inode),
                 space: info.ino.space(branch, stack.top().dentry())?,
-                shwh: info.settings().shwh && branch.access.honours_whiteouts(),
+                shwh: section.settings().shwh && branch.access.honours_whiteouts(),
             };
             Source::One(Arc::new(one, GFP_KERNEL_ACCOUNT)?)
         } else {
-            Source::Merged(listing(inode)?)
+            Source::Merged(listing(section, inode)?)
         };
         let old = core::mem::replace(&mut *dir.source.lock(), source.clone());
         drop(old);
@@ -425,10 +431,14 @@ impl Operations for Union {
         Ok(pos)
     }
 
-    fn to_sync(file: &File<Union>, f: &mut dyn FnMut(KernelFile) -> Result) -> Result {
+    fn to_sync(
+        section: Section<'_>,
+        file: &File<Union>,
+        f: &mut dyn FnMut(KernelFile) -> Result,
+    ) -> Result {
         let inode = file.inode();
         let cred = &inode.sb().data().cred;
-        for slot in inode.stack()?.iter() {
+        for slot in inode.stack(section)?.iter() {
             // What was made before it became read-only may be on no disk yet.
             if slot.branch().was_written {
                 f(cred.scope(|| KernelFile::dir(slot.path()?, true))?)?;

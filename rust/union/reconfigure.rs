@@ -96,13 +96,16 @@ use super::{
     Dentry,
     Inode,
     LowerDentry,
-    SuperBlock, //
+    Section,
+    SuperBlock,
+    Union, //
 };
 use crate::fs::{
     context::Context,
-    gate::{
-        Closed,
-        Room, //
+    gate::Room,
+    section::{
+        Alone,
+        Closed, //
     },
     stack::Chain, //
 };
@@ -134,8 +137,12 @@ use kernel::{
 /// What a [`Draft`] gives; `EBUSY` if a branch that is taken out is in use, or one that becomes
 /// read-only is mapped for writing, or if it could not get through; `EINTR` if the task was killed.
 /// The union is as before then.
-pub(crate) fn reconfigure(context: &Context<'_>, changes: &[Change], sb: &SuperBlock) -> Result {
-    let info = sb.data();
+pub(crate) fn reconfigure(
+    context: &Context<'_>,
+    changes: &[Change],
+    alone: &mut Alone<'_, Union>,
+) -> Result {
+    let info = alone.sb().data();
     let mut patience = Patience::new(context);
     if changes.is_empty() {
         // Who asks for nothing else waits for what is under way, as long as that is not for ever.
@@ -148,38 +155,41 @@ pub(crate) fn reconfigure(context: &Context<'_>, changes: &[Change], sb: &SuperB
             "its pseudo-links are being maintained through plink_maint"
         )
     })?;
-    let mut draft = Draft::of(context, &patience, sb)?;
+    let mut draft = Draft::of(context, &patience, alone.section())?;
     draft.take(changes)?;
     let outcome = draft.finish()?;
-    let parts = outcome.shape.settings.dirren == info.settings().dirren;
+    let section = alone.section();
+    let parts = outcome.shape.settings.dirren == section.settings().dirren;
     // Who says how branches are watched has changed them, or tells of the time after that.
     let again = |change: &Change| matches!(change, Change::Set(Opt::Udba(_)));
-    if parts && same_branches(info.table(), &outcome.shape.table) && !changes.iter().any(again) {
-        return settings_only(sb, &mut patience, outcome);
+    if parts && same_branches(section.table(), &outcome.shape.table) && !changes.iter().any(again) {
+        return settings_only(alone, &mut patience, outcome);
     }
     let room = Room::new()?;
-    let (closed, plan) = find_moment(sb, &mut patience, &outcome)?;
-    plan.commit(closed, outcome, room);
+    let (closed, plan) = find_moment(alone, &mut patience, &outcome)?;
+    plan.commit(alone, closed, outcome, room);
     Ok(())
 }
 
 /// Closes the gate at a moment at which all is known that must be known: gives it, and what is to
 /// be done.
 fn find_moment<'a>(
-    sb: &'a SuperBlock,
+    alone: &Alone<'a, Union>,
     patience: &mut Patience<'_>,
     outcome: &Outcome,
-) -> Result<(Closed<'a>, Found<'a>)> {
+) -> Result<(Closed<'a, Union>, Found<'a>)> {
+    let (sb, section) = (alone.sb(), alone.section());
     let info = sb.data();
     let mut memory = Memory::new(info)?;
     loop {
         sb.shrink();
         let failed = {
             let mut plan = Plan::new(sb, &mut memory, Asking::Freely(patience));
-            info.cred.scope(|| plan.walk_names(&outcome.shape))?;
+            info.cred
+                .scope(|| plan.walk_names(section, &outcome.shape))?;
             plan.failed
         };
-        let closed = patience.close(info, outcome.takes_away())?;
+        let closed = patience.close(alone, outcome.takes_away())?;
         if let Some((task, name)) = info.running.find(|id| outcome.takes(id)) {
             drop(closed);
             patience.copying(task, &name)?;
@@ -187,16 +197,16 @@ fn find_moment<'a>(
         }
         // Nobody comes who would keep what is not in use.
         sb.shrink();
-        if let Some(hindrance) = busy::find(sb, outcome, patience.closed())? {
+        if let Some(hindrance) = busy::find(section, outcome, patience.closed())? {
             drop(closed);
             patience.in_use(hindrance)?;
             continue;
         }
         let mut plan = Plan::new(sb, &mut memory, Asking::Seldom(patience.allowance()));
-        let walked = info.cred.scope(|| plan.walk_names(&outcome.shape));
+        let walked = info.cred.scope(|| plan.walk_names(section, &outcome.shape));
         if !plan.is_short {
             walked?;
-            plan.walk_inodes(&outcome.shape.table)?;
+            plan.walk_inodes(section, &outcome.shape.table)?;
             let found = plan.found;
             return Ok((closed, found));
         }
@@ -214,37 +224,42 @@ fn same_branches(a: &BranchTable, b: &BranchTable) -> bool {
 
 /// Options that are no branches: nothing that is cached depends on them but whether names are
 /// revalidated.
-fn settings_only(sb: &SuperBlock, patience: &mut Patience<'_>, outcome: Outcome) -> Result {
-    let info = sb.data();
+fn settings_only(
+    alone: &mut Alone<'_, Union>,
+    patience: &mut Patience<'_>,
+    outcome: Outcome,
+) -> Result {
+    let sb = alone.sb();
     let room = Room::new()?;
-    let closed = patience.close(info, false)?;
+    let closed = patience.close(alone, false)?;
+    let section = alone.section();
     let checked = outcome.shape.settings.udba != Udba::None;
-    let names = if checked == (info.settings().udba != Udba::None) {
+    let names = if checked == (section.settings().udba != Udba::None) {
         KVVec::new()
     } else {
         cached_names(sb)?
     };
     let udba = outcome.shape.settings.udba;
-    let rewatch = udba != info.settings().udba;
+    let rewatch = udba != section.settings().udba;
     outcome.made.keep();
-    let old = info.reshape(&closed, outcome.shape);
+    let old = sb::reshape(&closed, outcome.shape);
     sb.set_checked(checked);
     for name in names.iter() {
         name.set_checked(checked);
     }
-    closed.free(room, old, Chain::<Arc<Branch>>::none());
+    closed.free(alone, room, old, Chain::<Arc<Branch>>::none());
     if rewatch {
-        watch_all(sb);
+        watch_all(alone.section());
     }
     Ok(())
 }
 
 /// Begins or ends the watches of all directories, after `udba=` has changed.
-fn watch_all(sb: &SuperBlock) {
-    let notify = sb.data().settings().udba == Udba::Notify;
-    let result = sb.each_inode(&mut |inode| {
+fn watch_all(section: Section<'_>) {
+    let notify = section.settings().udba == Udba::Notify;
+    let result = section.sb().each_inode(&mut |inode| {
         if notify {
-            notify::watch_or_log(inode);
+            notify::watch_or_log(section, inode);
         } else {
             inode.data().watches.end();
         }
@@ -386,9 +401,9 @@ fn copy_of(stack: &Stack) -> Result<KBox<Stack>> {
 
 /// Whether the instances `stack` are those of the directory `inode`, and hide the same: then what is
 /// known of its link count goes on.
-fn keeps_surplus(inode: &Inode, stack: &Stack) -> bool {
+fn keeps_surplus(section: Section<'_>, inode: &Inode, stack: &Stack) -> bool {
     let whiteouts = |slot: &Slot| slot.branch().access.honours_whiteouts();
-    inode.stack().is_ok_and(|current| {
+    inode.stack(section).is_ok_and(|current| {
         current.len() == stack.len()
             && Iterator::zip(current.iter(), stack.iter())
                 .all(|(a, b)| a.dentry().is(b.dentry()) && whiteouts(a) == whiteouts(b))
@@ -416,9 +431,9 @@ impl<'a, 'm, 'c> Plan<'a, 'm, 'c> {
     }
 
     /// Notes the new instances of `inode`, if they are others.
-    fn renew(&mut self, inode: &Inode, slots: &Slots) -> Result<At> {
+    fn renew(&mut self, section: Section<'_>, inode: &Inode, slots: &Slots) -> Result<At> {
         inode.mark(self.round);
-        let current = inode.stack()?;
+        let current = inode.stack(section)?;
         let same = current.len() == slots.len()
             && Iterator::zip(current.iter(), slots.iter())
                 .all(|(a, b)| a.dentry().is(b.dentry()) && Arc::ptr_eq(a.branch(), b.branch()));
@@ -440,14 +455,17 @@ impl<'a, 'm, 'c> Plan<'a, 'm, 'c> {
     /// Looks at all cached names, from the root down. The mounter's credentials are in force.
     ///
     /// While the gate is open a name that cannot be looked at is passed over.
-    fn walk_names(&mut self, shape: &Arc<Shape>) -> Result {
+    fn walk_names(&mut self, section: Section<'_>, shape: &Arc<Shape>) -> Result {
         let root = self.sb.root().ok_or(EIO)?;
         let inode = root.object()?;
-        let (known, answer) =
-            self.answer(inode, inode.stack()?.serial(), 0, KVec::new(), |plan| {
-                plan.ask_roots(shape)
-            })?;
-        let at = self.renew(inode, &answer.slots)?;
+        let (known, answer) = self.answer(
+            inode,
+            inode.stack(section)?.serial(),
+            0,
+            KVec::new(),
+            |plan| plan.ask_roots(shape),
+        )?;
+        let at = self.renew(section, inode, &answer.slots)?;
         let mut path: KVVec<Frame> = KVVec::new();
         path.push(Frame::new(root, Place { at, known })?, GFP_KERNEL)?;
         while let Some(frame) = path.last_mut() {
@@ -456,7 +474,7 @@ impl<'a, 'm, 'c> Plan<'a, 'm, 'c> {
                 continue;
             };
             let (dir, place) = (frame.dentry.clone(), frame.place);
-            let place = match self.visit(shape, &dir, place, &child) {
+            let place = match self.visit(section, shape, &dir, place, &child) {
                 Err(error) if matches!(self.asking, Asking::Freely(_)) && is_passing(error) => {
                     self.failed = Some(error);
                     None
@@ -473,6 +491,7 @@ impl<'a, 'm, 'c> Plan<'a, 'm, 'c> {
     /// Looks at one name in `dir`. For a directory, tells where its instances are.
     fn visit(
         &mut self,
+        section: Section<'_>,
         shape: &Arc<Shape>,
         dir: &Dentry,
         place: Place,
@@ -486,13 +505,13 @@ impl<'a, 'm, 'c> Plan<'a, 'm, 'c> {
             self.found.hidden.push(child.clone(), GFP_KERNEL)?;
             return Ok(None);
         };
-        let current = inode.stack()?;
+        let current = inode.stack(section)?;
         let (known, answer) = self.answer(
             inode,
             current.serial(),
             place.known,
             child.name()?,
-            |plan| plan.ask(shape, dir, place.at, child.name()?),
+            |plan| plan.ask(section, shape, dir, place.at, child.name()?),
         )?;
         let same = match answer.slots.first() {
             None => false,
@@ -505,7 +524,7 @@ impl<'a, 'm, 'c> Plan<'a, 'm, 'c> {
             }
             Some(top) => {
                 let found = top.inode()?;
-                inode.ever_led_to(found) && inode.is_now(found)?
+                inode.ever_led_to(section, found) && inode.is_now(section, found)?
             }
         };
         let left;
@@ -523,13 +542,13 @@ impl<'a, 'm, 'c> Plan<'a, 'm, 'c> {
             &left
         };
         if inode.is_dir() && !slots.is_empty() {
-            let at = self.renew(inode, slots)?;
+            let at = self.renew(section, inode, slots)?;
             return Ok(Some(Place { at, known }));
         }
         // The same file, moved to another branch.
         let top = slots.first().filter(|_| same && !inode.is_plinked());
         if top.is_some_and(|top| top.branch().id != current.top().branch().id) {
-            self.renew(inode, slots)?;
+            self.renew(section, inode, slots)?;
         }
         Ok(None)
     }
@@ -575,6 +594,7 @@ impl<'a, 'm, 'c> Plan<'a, 'm, 'c> {
     /// Asks for `name` in the directory `dir`.
     fn ask(
         &mut self,
+        section: Section<'_>,
         shape: &Arc<Shape>,
         dir: &Dentry,
         at: At,
@@ -582,7 +602,7 @@ impl<'a, 'm, 'c> Plan<'a, 'm, 'c> {
     ) -> Result<Arc<Answer>> {
         let parent = match at {
             At::Renewed(n) => &*self.found.renewed.get(n).ok_or(EIO)?.stack,
-            At::Inode => dir.object()?.stack()?,
+            At::Inode => dir.object()?.stack(section)?,
         };
         // The parts of a renamed directory may be anywhere.
         let remote = parent.is_remote() || (shape.settings.dirren && shape.is_remote());
@@ -591,7 +611,7 @@ impl<'a, 'm, 'c> Plan<'a, 'm, 'c> {
         let Some(patience) = self.may_ask(remote)? else {
             let parent = match at {
                 At::Renewed(n) => &*self.found.renewed.get(n).ok_or(EIO)?.stack,
-                At::Inode => dir.object()?.stack()?,
+                At::Inode => dir.object()?.stack(section)?,
             };
             let view = View::plain(info, shape, parent);
             let answer = lookup::probe(&view, 0, &name, Depth::All)?;
@@ -625,12 +645,12 @@ impl<'a, 'm, 'c> Plan<'a, 'm, 'c> {
 
     /// Looks at all cached inodes: what has no name, or keeps its instance on a branch whose access
     /// changes.
-    fn walk_inodes(&mut self, table: &BranchTable) -> Result {
+    fn walk_inodes(&mut self, section: Section<'_>, table: &BranchTable) -> Result {
         let sb = self.sb;
         sb.each_inode(&mut |inode| {
-            let current = inode.stack()?;
+            let current = inode.stack(section)?;
             let stale = |stack: &Stack| stack.iter().any(|slot| is_stale(table, slot));
-            if inode.history().any(stale) {
+            if inode.history(section).any(stale) {
                 self.found.stale.push(inode.into(), GFP_KERNEL)?;
             }
             if inode.is_marked(self.round) || !stale(current) {
@@ -638,7 +658,7 @@ impl<'a, 'm, 'c> Plan<'a, 'm, 'c> {
             }
             let slots = remaining(table, current)?;
             if !slots.is_empty() {
-                self.renew(inode, &slots)?;
+                self.renew(section, inode, &slots)?;
             } else if inode.is_held() {
                 self.found.let_go.push(inode.into(), GFP_KERNEL)?;
             } else {
@@ -651,8 +671,14 @@ impl<'a, 'm, 'c> Plan<'a, 'm, 'c> {
 
 impl Found<'_> {
     /// Makes it so. Nothing fails any more.
-    fn commit(mut self, closed: Closed<'_>, outcome: Outcome, room: Freed) {
-        let sb = self.sb;
+    fn commit(
+        mut self,
+        alone: &mut Alone<'_, Union>,
+        closed: Closed<'_, Union>,
+        outcome: Outcome,
+        room: Freed,
+    ) {
+        let (sb, section) = (self.sb, alone.section());
         let info = sb.data();
         let Outcome {
             shape,
@@ -665,59 +691,59 @@ impl Found<'_> {
             sb.set_limits(top.root.mount().limits());
         }
         let checked = shape.settings.udba != Udba::None;
-        let rewatch = shape.settings.udba != info.settings().udba;
+        let rewatch = shape.settings.udba != section.settings().udba;
         sb.set_checked(checked);
 
-        let renewed = self.publish(checked);
-        let old = info.reshape(&closed, shape);
+        let renewed = self.publish(section, checked);
+        let old = sb::reshape(&closed, shape);
         let mut chain = Chain::none();
         for inode in self.stale.iter() {
-            let table = info.table();
+            let table = section.table();
             inode.prune(
                 &closed,
                 &mut |stack| stack.iter().any(|slot| is_stale(table, slot)),
                 &mut chain,
             );
         }
-        if let Some(Err(error)) = info.fhsm.as_ref().map(|fhsm| fhsm.update(info.table())) {
+        if let Some(Err(error)) = info.fhsm.as_ref().map(|fhsm| fhsm.update(section.table())) {
             warn_limited!(
                 "fhsm: the branches are told about as they were: {:?}\n",
                 error
             );
         }
         // Only numbers are at stake.
-        if let Err(error) = plink::adopt(info) {
+        if let Err(error) = plink::adopt(section) {
             warn_limited!("cannot number the copies on a new branch: {:?}\n", error);
         }
         for inode in renewed.iter() {
-            if let Err(error) = inode.refresh() {
+            if let Err(error) = inode.refresh(section) {
                 warn_limited!("cannot refresh inode {}: {:?}\n", inode.ino(), error);
             }
             if !rewatch {
-                notify::watch_or_log(inode);
+                notify::watch_or_log(section, inode);
             }
         }
         for inode in self.let_go.iter() {
             inode.set_plinked(false);
             info.plinks.let_go(inode);
         }
-        closed.free(room, old, chain);
+        closed.free(alone, room, old, chain);
         // Here the gate is open again.
         if rewatch {
             // Walks that left one by the old settings are over.
             for (dentry, _) in self.guards.iter() {
                 dentry.break_seal();
             }
-            watch_all(sb);
+            watch_all(alone.section());
         }
         drop((renewed, self));
         sb.shrink();
-        follow(sb, &removed, &given_up);
+        follow(alone.section(), &removed, &given_up);
     }
 
     /// Gives cached objects and names what was found. The gate is closed. Gives the inodes that
     /// have new instances.
-    fn publish(&mut self, checked: bool) -> KVVec<ARef<Inode>> {
+    fn publish(&mut self, section: Section<'_>, checked: bool) -> KVVec<ARef<Inode>> {
         let info = self.sb.data();
         let mut renewed: KVVec<ARef<Inode>> = KVVec::new();
         for Renewed {
@@ -730,10 +756,10 @@ impl Found<'_> {
             if inode.ino() != ino::ROOT && info.ino.packed(lower) != Some(inode.ino()) {
                 info.ino.keep(number, lower, inode.ino());
             }
-            if inode.is_dir() && !keeps_surplus(&inode, &stack) {
+            if inode.is_dir() && !keeps_surplus(section, &inode, &stack) {
                 inode.forget_surplus();
             }
-            inode.publish(stack);
+            inode.publish(section, stack);
             // Those that find no place here are refreshed at their next use.
             let _ = renewed.push(inode, GFP_KERNEL);
         }
@@ -760,15 +786,15 @@ impl Found<'_> {
 }
 
 /// What follows from other branches, and nobody waits for. The gate is open.
-fn follow(sb: &SuperBlock, removed: &[Arc<Branch>], given_up: &[Arc<Branch>]) {
-    let info = sb.data();
-    if let Err(error) = info.views.update(info.table()) {
+fn follow(section: Section<'_>, removed: &[Arc<Branch>], given_up: &[Arc<Branch>]) {
+    let info = section.data();
+    if let Err(error) = info.views.update(section.table()) {
         warn_limited!(
             "/sys/fs/aufs: some branches are shown as they were: {:?}\n",
             error
         );
     }
-    if let Err(error) = info.debug.update(info.table()) {
+    if let Err(error) = info.debug.update(section.table()) {
         warn_limited!(
             "debugfs: pseudo-links are counted as they were: {:?}\n",
             error
@@ -789,7 +815,12 @@ fn follow(sb: &SuperBlock, removed: &[Arc<Branch>], given_up: &[Arc<Branch>]) {
         });
     }
     for branch in removed.iter() {
-        if !info.table().order.iter().any(|other| other.fs == branch.fs) {
+        if !section
+            .table()
+            .order
+            .iter()
+            .any(|other| other.fs == branch.fs)
+        {
             info.ino.forget_fs(branch.fs);
         }
     }

@@ -31,6 +31,7 @@ use super::{
     Dentry,
     Inode,
     LowerDentry,
+    Section,
     Union, //
 };
 use crate::fs::{
@@ -74,14 +75,14 @@ impl Removal {
     ///
     /// `ENOENT` if somebody removed the name behind our back, `EROFS` if there is no branch to
     /// change.
-    pub(crate) fn plan(parent: &Dentry, name: &[u8]) -> Result<Removal> {
-        let table = parent.sb().data().table();
-        let view = View::of(parent.object()?)?;
+    pub(crate) fn plan(section: Section<'_>, parent: &Dentry, name: &[u8]) -> Result<Removal> {
+        let table = section.table();
+        let view = View::of(section, parent.object()?)?;
         let known = &mut view.known(name);
         let found = lookup::probe_known(&view, known, 0, name, Depth::First)?;
         let (top, at) = found.slots.first().zip(found.place).ok_or(ENOENT)?;
         let top_index = table.index_of(top.branch().id).ok_or(ESTALE)?;
-        let target = target::above(parent, top)?;
+        let target = target::above(section, parent, top)?;
         let below = lookup::visible_known(&view, known, at.saturating_add(1), name)?
             && !hidden_at(view.stack(), at, name)?;
         let plan = policy::plan(&Facts {
@@ -108,29 +109,29 @@ fn hidden_at(dir: &Stack, at: usize, name: &[u8]) -> Result<bool> {
 }
 
 /// Removes the name of a non-directory.
-pub(crate) fn unlink(dir: &Inode, entry: Entry<'_, Union>) -> Result {
+pub(crate) fn unlink(section: Section<'_>, dir: &Inode, entry: Entry<'_, Union>) -> Result {
     whname::check(entry.name)?;
     let inode = entry.dentry.object()?;
-    plink::gather(entry.dentry, inode);
+    plink::gather(section, entry.dentry, inode);
     let may_go = || Ok(());
-    let noticed = dir.notice_others()?;
-    let (lock, removal) = with_whiteout(dir, &entry, may_go, |removal, slot, write| {
+    let noticed = dir.notice_others(section)?;
+    let (lock, removal) = with_whiteout(section, dir, &entry, may_go, |removal, slot, write| {
         let Some(instance) = &removal.instance else {
             return Ok(());
         };
-        plink::goes(inode, write);
+        plink::goes(section, inode, write);
         // One reference is the plan's.
-        let_go(inode, slot.branch(), instance, 1);
+        let_go(section, inode, slot.branch(), instance, 1);
         let removing = Removing::new(slot.path()?, entry.name, write)?;
         same(&removing, instance)?;
         removing.unlink()
     })?;
     // Before the lock goes: a promotion that waits for it must see that the name is gone.
     entry.dentry.unhash();
-    gone(inode, &removal);
+    gone(section, inode, &removal);
     drop(lock);
-    inode.refresh()?;
-    dir.changed_on(&removal.branch, noticed);
+    inode.refresh(section)?;
+    dir.changed_on(section, &removal.branch, noticed);
     Ok(())
 }
 
@@ -143,12 +144,18 @@ const STATELESS: [&[u8]; 3] = [b"nfs", b"nfs4", b"afs"];
 /// references, it is looked up anew, and has no users then.
 ///
 /// `inode` goes on with an instance without a name, as on other file systems.
-pub(crate) fn let_go(inode: &Inode, branch: &Branch, instance: &LowerDentry, held: usize) {
+pub(crate) fn let_go(
+    section: Section<'_>,
+    inode: &Inode,
+    branch: &Branch,
+    instance: &LowerDentry,
+    held: usize,
+) {
     if !instance.is_remote() || !STATELESS.contains(&branch.root.mount().type_name().to_bytes()) {
         return;
     }
     let own = inode
-        .history()
+        .history(section)
         .filter(|stack| stack.top().dentry().is(instance));
     let own = own.count().saturating_add(held);
     if usize::try_from(instance.references()).is_ok_and(|all| all <= own) {
@@ -157,20 +164,20 @@ pub(crate) fn let_go(inode: &Inode, branch: &Branch, instance: &LowerDentry, hel
 }
 
 /// Removes an empty directory.
-pub(crate) fn rmdir(dir: &Inode, entry: Entry<'_, Union>) -> Result {
+pub(crate) fn rmdir(section: Section<'_>, dir: &Inode, entry: Entry<'_, Union>) -> Result {
     let inode = entry.dentry.object()?;
     let info = dir.sb().data();
     // With one instance only, the branch says whether it is empty.
-    let alone = inode.stack()?.len() == 1 && inode.stack()?.writable();
+    let alone = inode.stack(section)?.len() == 1 && inode.stack(section)?.writable();
     if !alone {
-        info.cred.scope(|| readdir::check_empty(inode))?;
+        info.cred.scope(|| readdir::check_empty(section, inode))?;
     }
     let may_go = || match alone {
-        true => readdir::check_empty(inode),
+        true => readdir::check_empty(section, inode),
         false => Ok(()),
     };
-    let noticed = dir.notice_others()?;
-    let (lock, removal) = with_whiteout(dir, &entry, may_go, |removal, slot, write| {
+    let noticed = dir.notice_others(section)?;
+    let (lock, removal) = with_whiteout(section, dir, &entry, may_go, |removal, slot, write| {
         let Some(instance) = &removal.instance else {
             return Ok(());
         };
@@ -180,15 +187,15 @@ pub(crate) fn rmdir(dir: &Inode, entry: Entry<'_, Union>) -> Result {
             // It holds marks, or names after all.
             Err(error) if error == ENOTEMPTY => {
                 // What was asked for is empty; something else may lie here by now.
-                if !dirop::same_inode(instance, inode.stack()?.top_inode()) {
+                if !dirop::same_inode(instance, inode.stack(section)?.top_inode()) {
                     return Err(ESTALE);
                 }
                 if alone {
-                    readdir::check_empty(inode)?;
+                    readdir::check_empty(section, inode)?;
                 }
                 let object = instance.inode().ok_or(ESTALE)?;
                 let what = (entry.name, object);
-                whiteout::remove_dir(info, &removal.branch, slot.dentry(), what, write)
+                whiteout::remove_dir(section, info, &removal.branch, slot.dentry(), what, write)
             }
             other => other,
         }
@@ -197,31 +204,31 @@ pub(crate) fn rmdir(dir: &Inode, entry: Entry<'_, Union>) -> Result {
     if let Some(instance) = removal.instance.as_deref().and_then(LowerDentry::inode) {
         removal.branch.renamed.forget(instance.ino());
     }
-    gone(inode, &removal);
+    gone(section, inode, &removal);
     drop(lock);
     if removal.instance.is_none() {
         // Its instance is hidden, and counted.
-        if let Err(error) = dir.hides_one() {
+        if let Err(error) = dir.hides_one(section) {
             pr_debug!("the link count of a directory is too large: {:?}\n", error);
         }
     }
-    dir.changed_on(&removal.branch, noticed);
+    dir.changed_on(section, &removal.branch, noticed);
     Ok(())
 }
 
 /// A name of `inode` was removed: what is counted and noted of it follows. The object's lock is
 /// held.
-fn gone(inode: &Inode, removal: &Removal) {
+fn gone(section: Section<'_>, inode: &Inode, removal: &Removal) {
     let hidden_on = removal.instance.is_none().then_some(&*removal.branch);
-    name_gone(inode, hidden_on);
+    name_gone(section, inode, hidden_on);
 }
 
 /// A name of `inode` is gone, or only hidden by something on the branch `hidden_on`. The object's
 /// lock is held. The name does not come back for an error: that is logged.
-pub(crate) fn name_gone(inode: &Inode, hidden_on: Option<&Branch>) {
+pub(crate) fn name_gone(section: Section<'_>, inode: &Inode, hidden_on: Option<&Branch>) {
     if let Err(error) = inode
-        .name_removed(hidden_on)
-        .and_then(|()| plink::settle(inode))
+        .name_removed(section, hidden_on)
+        .and_then(|()| plink::settle(section, inode))
     {
         warn_limited!(
             "the link count of inode {} may be wrong at the next mount: {:?}\n",
@@ -229,7 +236,7 @@ pub(crate) fn name_gone(inode: &Inode, hidden_on: Option<&Branch>) {
             error
         );
     }
-    cleanup_last(inode);
+    cleanup_last(section, inode);
 }
 
 /// `ESTALE` unless what is about to be removed is what was found.
@@ -248,6 +255,7 @@ fn same(removing: &Removing<'_>, instance: &LowerDentry) -> Result {
 ///
 /// Gives the lock of the removed object, still held, and what was planned.
 fn with_whiteout<'a, F>(
+    section: Section<'_>,
     dir: &Inode,
     entry: &Entry<'a, Union>,
     may_go: impl FnOnce() -> Result,
@@ -259,20 +267,20 @@ where
     let cred = &dir.sb().data().cred;
     let inode = entry.dentry.object()?;
     let parent = entry.parent;
-    copyup::promote_shown(parent)?;
+    copyup::promote_shown(section, parent)?;
     let (lock, removal) = loop {
         let lock = inode.promotion_lock();
         plink::part::check(entry.dentry)?;
-        let removal = cred.scope(|| Removal::plan(parent, entry.name))?;
-        if dir.slot_on(removal.branch.id)?.is_some() {
+        let removal = cred.scope(|| Removal::plan(section, parent, entry.name))?;
+        if dir.slot_on(section, removal.branch.id)?.is_some() {
             break (lock, removal);
         }
         // Promotions take locks of their own, one at a time.
         drop(lock);
-        copyup::promote_to(parent, &removal.branch)?;
+        copyup::promote_to(section, parent, &removal.branch)?;
     };
     let branch = &removal.branch;
-    let slot = dir.slot_on(branch.id)?.ok_or(ESTALE)?;
+    let slot = dir.slot_on(section, branch.id)?.ok_or(ESTALE)?;
     let write = branch.want_write()?;
     cred.scope(|| {
         if removal.whiteout {
@@ -303,18 +311,18 @@ where
 
 /// The last name of `inode` may be gone: then its number may come again on the branch, and its
 /// pseudo-link has no use. What does not go is left for the next mount.
-fn cleanup_last(inode: &Inode) {
+fn cleanup_last(section: Section<'_>, inode: &Inode) {
     if inode.nlink() != 0 {
         return;
     }
     let info = inode.sb().data();
-    let Ok(stack) = inode.stack() else {
+    let Ok(stack) = inode.stack(section) else {
         return;
     };
-    info.moves.removed(inode);
+    info.moves.removed(section, inode);
     let top = stack.top();
     if inode.has_other_count() {
-        plink::remove(inode);
+        plink::remove(section, inode);
     }
     if top.branch().work.is_some() {
         match info.ino.lower(top.branch(), top.dentry()) {

@@ -37,6 +37,7 @@ use super::{
     whiteout,
     Dentry,
     Inode,
+    Section,
     Union, //
 };
 use crate::fs::{
@@ -101,6 +102,7 @@ impl<'a> End<'a> {
 /// `EINVAL` for flags that are not known, `EXDEV` for a directory with contents on branches that
 /// it cannot leave, `ENOTEMPTY`, `EROFS`; what the branches give.
 pub(crate) fn rename(
+    section: Section<'_>,
     from: (&Inode, Entry<'_, Union>),
     to: (&Inode, Entry<'_, Union>),
     flags: u32,
@@ -119,36 +121,36 @@ pub(crate) fn rename(
     let object = from.dentry.object()?;
     let victim = to.dentry.inode();
 
-    let branch = common_branch(&from, &to, object, victim)?;
+    let branch = common_branch(section, &from, &to, object, victim)?;
     let (parts, victim_parts) = info.cred.scope(|| {
-        let parts = parts(object, &branch)?;
+        let parts = parts(section, object, &branch)?;
         let victim_parts = match victim {
-            Some(victim) if exchange => self::parts(victim, &branch)?,
+            Some(victim) if exchange => self::parts(section, victim, &branch)?,
             Some(victim) if victim.is_dir() => {
-                readdir::check_empty(victim)?;
+                readdir::check_empty(section, victim)?;
                 Parts::Left
             }
             _ => Parts::Left,
         };
         Ok::<_, Error>((parts, victim_parts))
     })?;
-    bring(&from, &branch)?;
-    copyup::promote_to(to.parent, &branch)?;
-    copyup::promote_shown(to.parent)?;
+    bring(section, &from, &branch)?;
+    copyup::promote_to(section, to.parent, &branch)?;
+    copyup::promote_shown(section, to.parent)?;
     if !same_dir {
-        copyup::promote_shown(from.parent)?;
+        copyup::promote_shown(section, from.parent)?;
     }
     match victim {
-        Some(_) if exchange => bring(&to, &branch)?,
+        Some(_) if exchange => bring(section, &to, &branch)?,
         // On another branch its name stays, hidden by the new one.
-        Some(victim) if victim.stack()?.top().branch().id == branch.id => {
-            plink::gather(to.dentry, victim);
+        Some(victim) if victim.stack(section)?.top().branch().id == branch.id => {
+            plink::gather(section, to.dentry, victim);
         }
         _ => {}
     }
-    let recorded = parts.prepare(object, &branch, &to)?;
+    let recorded = parts.prepare(section, object, &branch, &to)?;
     let victim_recorded = match victim {
-        Some(victim) => victim_parts.prepare(victim, &branch, &from)?,
+        Some(victim) => victim_parts.prepare(section, victim, &branch, &from)?,
         None => false,
     };
 
@@ -162,15 +164,18 @@ pub(crate) fn rename(
     plink::part::check(from.dentry)?;
     plink::part::check(to.dentry)?;
     let victim_was = match victim {
-        Some(victim) => core::ptr::from_ref(victim.stack()?.top_inode()),
+        Some(victim) => core::ptr::from_ref(victim.stack(section)?.top_inode()),
         None => core::ptr::null(),
     };
-    let noticed = (from.dir.notice_others()?, to.dir.notice_others()?);
+    let noticed = (
+        from.dir.notice_others(section)?,
+        to.dir.notice_others(section)?,
+    );
     let write = branch.want_write()?;
-    let old = from.dir.slot_on(branch.id)?.ok_or(ESTALE)?;
-    let new = to.dir.slot_on(branch.id)?.ok_or(ESTALE)?;
+    let old = from.dir.slot_on(section, branch.id)?.ok_or(ESTALE)?;
+    let new = to.dir.slot_on(section, branch.id)?.ok_or(ESTALE)?;
     let victim_here = victim
-        .map_or(Ok(None), |victim| victim.slot_on(branch.id))?
+        .map_or(Ok(None), |victim| victim.slot_on(section, branch.id))?
         .is_some();
     let job = Job {
         from: &from,
@@ -183,21 +188,28 @@ pub(crate) fn rename(
     };
     let work = || {
         if exchange {
-            job.exchange((object, parts), (victim.ok_or(ENOENT)?, victim_parts))?;
+            job.exchange(
+                section,
+                (object, parts),
+                (victim.ok_or(ENOENT)?, victim_parts),
+            )?;
             Ok(true)
         } else {
             if let Some(victim) = victim.filter(|_| victim_here) {
-                plink::goes(victim, &write);
-                if let Some(instance) = victim.slot_on(branch.id)?.filter(|_| !victim.is_dir()) {
-                    remove::let_go(victim, &branch, instance.dentry(), 0);
+                plink::goes(section, victim, &write);
+                if let Some(instance) = victim
+                    .slot_on(section, branch.id)?
+                    .filter(|_| !victim.is_dir())
+                {
+                    remove::let_go(section, victim, &branch, instance.dentry(), 0);
                 }
             }
-            job.rename((object, parts), victim, &mut victim_room)
+            job.rename(section, (object, parts), victim, &mut victim_room)
         }
     };
     let clean = if flags & WHITEOUT != 0 {
         // The device node that is left belongs to the caller.
-        copyup::share_inherited(from.dir, old, &write)?;
+        copyup::share_inherited(section, from.dir, old, &write)?;
         info.cred
             .scope_for_creation(from.dir, &from.entry, DEVICE, idmap, work)
     } else {
@@ -208,11 +220,11 @@ pub(crate) fn rename(
     from.dentry.set_guard(None);
     to.dentry.set_guard(None);
     if parts == Parts::Left {
-        settle(object, &branch, &mut room);
+        settle(section, object, &branch, &mut room);
     }
     if let Some(victim) = victim {
         if exchange && victim_parts == Parts::Left {
-            settle(victim, &branch, &mut victim_room);
+            settle(section, victim, &branch, &mut victim_room);
         }
     }
     names.commit();
@@ -226,32 +238,32 @@ pub(crate) fn rename(
             let lock = victim.promotion_lock();
             // If it parted since, the name is not one of the copy's, which it is now.
             let same = victim
-                .stack()
+                .stack(section)
                 .is_ok_and(|stack| core::ptr::eq(stack.top_inode(), victim_was));
             if same || !victim.has_parted() {
-                remove::name_gone(victim, (!victim_here).then_some(&*branch));
+                remove::name_gone(section, victim, (!victim_here).then_some(&*branch));
             }
-            if let (true, Ok(stack)) = (victim_here && victim.is_dir(), victim.stack()) {
+            if let (true, Ok(stack)) = (victim_here && victim.is_dir(), victim.stack(section)) {
                 branch.renamed.forget(stack.top_inode().ino());
             }
             drop(lock);
         } else if victim_parts == Parts::Kept && !victim_recorded {
-            log(dirren::settle(victim));
+            log(dirren::settle(section, victim));
         }
-        log(victim.refresh());
+        log(victim.refresh(section));
     }
     // Beside a whiteout only records show the parts.
     if parts == Parts::Kept && !recorded && clean {
-        log(dirren::settle(object));
+        log(dirren::settle(section, object));
     }
-    log(object.refresh());
+    log(object.refresh(section));
     if !exchange && !victim_here && victim.is_some_and(Inode::is_dir) {
         // What it had below is hidden, and counted there.
-        log(to.dir.hides_one());
+        log(to.dir.hides_one(section));
     }
-    from.dir.changed_on(&branch, noticed.0);
+    from.dir.changed_on(section, &branch, noticed.0);
     if !same_dir {
-        to.dir.changed_on(&branch, noticed.1);
+        to.dir.changed_on(section, &branch, noticed.1);
     }
     Ok(())
 }
@@ -283,10 +295,16 @@ enum Parts {
 impl Parts {
     /// Does what it takes that the parts of `object` are found at `end`; whether records were
     /// made.
-    fn prepare(self, object: &Inode, branch: &Branch, end: &End<'_>) -> Result<bool> {
+    fn prepare(
+        self,
+        section: Section<'_>,
+        object: &Inode,
+        branch: &Branch,
+        end: &End<'_>,
+    ) -> Result<bool> {
         match self {
             Parts::Left => Ok(false),
-            Parts::Kept => dirren::prepare(object, branch, end.dir, end.name),
+            Parts::Kept => dirren::prepare(section, object, branch, end.dir, end.name),
         }
     }
 }
@@ -294,54 +312,60 @@ impl Parts {
 /// What becomes of the parts of `inode`, which is to be renamed on `branch`, on other branches.
 ///
 /// `EXDEV` if they show anything and cannot be kept.
-fn parts(inode: &Inode, branch: &Branch) -> Result<Parts> {
+fn parts(section: Section<'_>, inode: &Inode, branch: &Branch) -> Result<Parts> {
     if !inode.is_dir() {
         return Ok(Parts::Left);
     }
-    let stack = inode.stack()?;
+    let stack = inode.stack(section)?;
     let skip = usize::from(stack.top().branch().id == branch.id);
     if stack.len() <= skip {
         return Ok(Parts::Left);
     }
-    match readdir::check_empty_below(inode, skip) {
+    match readdir::check_empty_below(section, inode, skip) {
         Ok(()) => Ok(Parts::Left),
         Err(error) if error != ENOTEMPTY => Err(error),
-        Err(_) if inode.sb().data().settings().dirren => Ok(Parts::Kept),
+        Err(_) if section.settings().dirren => Ok(Parts::Kept),
         Err(_) => Err(EXDEV),
     }
 }
 
 /// The branch on which it all happens.
 fn common_branch(
+    section: Section<'_>,
     from: &End<'_>,
     to: &End<'_>,
     object: &Inode,
     victim: Option<&Inode>,
 ) -> Result<Arc<Branch>> {
-    let own = target::above(from.parent, object.stack()?.top())?;
-    target::not_hidden(to.dir, to.name, victim, &own)
+    let own = target::above(section, from.parent, object.stack(section)?.top())?;
+    target::not_hidden(section, to.dir, to.name, victim, &own)
 }
 
 /// Gives the object at `end`, and its directory, an instance on `branch`, under its name.
-fn bring(end: &End<'_>, branch: &Arc<Branch>) -> Result {
+fn bring(section: Section<'_>, end: &End<'_>, branch: &Arc<Branch>) -> Result {
     let object = end.dentry.object()?;
-    copyup::promote_to(end.dentry, branch)?;
+    copyup::promote_to(section, end.dentry, branch)?;
     if object.is_dir() {
         return Ok(());
     }
     // Of several names it may be one that is not there.
-    copyup::give_name(end.dentry, object.stack()?.top())
+    copyup::give_name(section, end.dentry, object.stack(section)?.top())
 }
 
 /// The renamed object has no instance below the top one any more.
-fn settle(object: &Inode, branch: &Arc<Branch>, room: &mut Option<inode::Room>) {
+fn settle(
+    section: Section<'_>,
+    object: &Inode,
+    branch: &Arc<Branch>,
+    room: &mut Option<inode::Room>,
+) {
     let mut publish = || -> Result {
-        let stack = object.stack()?;
+        let stack = object.stack(section)?;
         if object.is_dir() && stack.len() > 1 {
             let slot = Slot::new(branch.clone(), stack.top().dentry().clone());
             let room = room.take().ok_or(ENOMEM)?;
-            object.publish(room.fill(object.sb().data().table(), slot)?);
-            notify::watch_or_log(object);
+            object.publish(section, room.fill(section.table(), slot)?);
+            notify::watch_or_log(section, object);
         }
         Ok(())
     };
@@ -362,8 +386,14 @@ struct Job<'a> {
 
 impl Job<'_> {
     /// Whether `name` shows something from below the instance `slot` of `dir`.
-    fn shows_below(&self, dir: &Inode, slot: &Slot, name: &[u8]) -> Result<bool> {
-        self.shows_below_in(&View::of(dir)?, slot, name)
+    fn shows_below(
+        &self,
+        section: Section<'_>,
+        dir: &Inode,
+        slot: &Slot,
+        name: &[u8],
+    ) -> Result<bool> {
+        self.shows_below_in(&View::of(section, dir)?, slot, name)
     }
 
     /// As [`Job::shows_below`], in a directory of which it is known already what is known.
@@ -375,13 +405,13 @@ impl Job<'_> {
     /// `false` if the whiteout of the new name is still there.
     fn rename(
         &self,
+        section: Section<'_>,
         (object, parts): (&Inode, Parts),
         victim: Option<&Inode>,
         victim_room: &mut Option<inode::Room>,
     ) -> Result<bool> {
-        let info = self.from.dir.sb().data();
         let branch = self.branch;
-        let to = View::of(self.to.dir)?;
+        let to = View::of(section, self.to.dir)?;
         let at = to.stack().position(branch.id).ok_or(ESTALE)?;
         let new_whiteout = to.whiteouted(at, self.to.name)?;
         // The device node that is left hides what is below, too.
@@ -389,15 +419,15 @@ impl Job<'_> {
             && if core::ptr::eq(self.from.dir, self.to.dir) {
                 self.shows_below_in(&to, self.old, self.from.name)?
             } else {
-                self.shows_below(self.from.dir, self.old, self.from.name)?
+                self.shows_below(section, self.from.dir, self.old, self.from.name)?
             };
         if object.is_dir() && parts == Parts::Left {
             let below = new_whiteout
-                || info.settings().diropq == Diropq::Always
-                || self.shows_below(self.to.dir, self.new, self.to.name)?;
+                || section.settings().diropq == Diropq::Always
+                || self.shows_below(section, self.to.dir, self.new, self.to.name)?;
             if below {
                 // Nothing of its own shows from below, so this changes nothing if the rest fails.
-                self.make_opaque(object)?;
+                self.make_opaque(section, object)?;
             }
         }
         let old_hidden = old_below && !whiteout::exists(self.old.dentry(), self.from.name)?;
@@ -409,7 +439,7 @@ impl Job<'_> {
             true => durable::in_order(branch, self.old.dentry()),
             false => Ok(()),
         };
-        let moved = in_order.and_then(|()| self.replace(object, victim, victim_room));
+        let moved = in_order.and_then(|()| self.replace(section, object, victim, victim_room));
         if moved.is_err() && old_hidden {
             if let Err(error) =
                 whiteout::remove(branch, self.old.dentry(), self.from.name, self.write)
@@ -440,22 +470,23 @@ impl Job<'_> {
     }
 
     /// The instance of `object` on the branch.
-    fn instance<'a>(&self, object: &'a Inode) -> Result<&'a Slot> {
-        object.slot_on(self.branch.id)?.ok_or(ESTALE)
+    fn instance<'a>(&self, section: Section<'a>, object: &'a Inode) -> Result<&'a Slot> {
+        object.slot_on(section, self.branch.id)?.ok_or(ESTALE)
     }
 
     /// Makes a directory opaque; for the user it does not change.
-    fn make_opaque(&self, object: &Inode) -> Result {
-        let slot = self.instance(object)?;
-        let times = copyup::DirTimes::of(object, slot)?;
+    fn make_opaque(&self, section: Section<'_>, object: &Inode) -> Result {
+        let slot = self.instance(section, object)?;
+        let times = copyup::DirTimes::of(section, object, slot)?;
         whiteout::make_opaque(self.branch, slot.dentry(), self.write)?;
-        times.restore(slot, self.write);
+        times.restore(section, slot, self.write);
         Ok(())
     }
 
     /// The rename proper.
     fn replace(
         &self,
+        section: Section<'_>,
         object: &Inode,
         victim: Option<&Inode>,
         victim_room: &mut Option<inode::Room>,
@@ -467,7 +498,7 @@ impl Job<'_> {
                 self.flags & WHITEOUT,
                 self.write,
             )?;
-            self.check(&renaming, object, victim)?;
+            self.check(section, &renaming, object, victim)?;
             renaming.commit()?;
             Ok(())
         };
@@ -476,7 +507,7 @@ impl Job<'_> {
             Err(error)
                 if (error == ENOTEMPTY || error == EEXIST) && victim.is_some_and(Inode::is_dir) =>
             {
-                self.without_marks(victim.ok_or(ENOENT)?, victim_room, go)
+                self.without_marks(section, victim.ok_or(ENOENT)?, victim_room, go)
             }
             other => other,
         }
@@ -487,19 +518,20 @@ impl Job<'_> {
     /// hides what the marks did.
     fn without_marks(
         &self,
+        section: Section<'_>,
         victim: &Inode,
         room: &mut Option<inode::Room>,
         go: impl FnOnce() -> Result,
     ) -> Result {
         let (branch, dir, name) = (self.branch, self.new.dentry(), self.to.name);
-        let hidden =
-            self.shows_below(self.to.dir, self.new, name)? && !whiteout::exists(dir, name)?;
+        let hidden = self.shows_below(section, self.to.dir, self.new, name)?
+            && !whiteout::exists(dir, name)?;
         if hidden {
             index::hides(self.to.dir);
             whiteout::create(branch, dir, name, self.write)?;
         }
-        let slot = self.instance(victim)?;
-        settle(victim, slot.branch(), room);
+        let slot = self.instance(section, victim)?;
+        settle(section, victim, slot.branch(), room);
         let result = whiteout::remove_marks(slot.path()?, self.write).and_then(|()| go());
         let undo = || -> Result {
             // A mark for all that are gone.
@@ -523,30 +555,43 @@ impl Job<'_> {
     }
 
     /// `ESTALE` if somebody changed one of the names behind our back.
-    fn check(&self, renaming: &Renaming<'_>, object: &Inode, victim: Option<&Inode>) -> Result {
-        let top = self.instance(object)?.inode()?;
+    fn check(
+        &self,
+        section: Section<'_>,
+        renaming: &Renaming<'_>,
+        object: &Inode,
+        victim: Option<&Inode>,
+    ) -> Result {
+        let top = self.instance(section, object)?.inode()?;
         if !dirop::same_inode(renaming.source(), top) {
             return Err(ESTALE);
         }
         match (renaming.target().inode(), victim) {
             (None, _) => Ok(()),
             // A name of a file with several, or the top instance of anything.
-            (Some(found), Some(victim)) if core::ptr::eq(found, victim.stack()?.top_inode()) => {
+            (Some(found), Some(victim))
+                if core::ptr::eq(found, victim.stack(section)?.top_inode()) =>
+            {
                 Ok(())
             }
             _ => Err(ESTALE),
         }
     }
 
-    fn exchange(&self, object: (&Inode, Parts), other: (&Inode, Parts)) -> Result {
+    fn exchange(
+        &self,
+        section: Section<'_>,
+        object: (&Inode, Parts),
+        other: (&Inode, Parts),
+    ) -> Result {
         for ((inode, parts), end, slot) in
             [(object, self.to, self.new), (other, self.from, self.old)]
         {
             if inode.is_dir()
                 && parts == Parts::Left
-                && self.shows_below(end.dir, slot, end.name)?
+                && self.shows_below(section, end.dir, slot, end.name)?
             {
-                self.make_opaque(inode)?;
+                self.make_opaque(section, inode)?;
             }
         }
         let renaming = Renaming::new(
@@ -555,7 +600,7 @@ impl Job<'_> {
             EXCHANGE,
             self.write,
         )?;
-        self.check(&renaming, object.0, Some(other.0))?;
+        self.check(section, &renaming, object.0, Some(other.0))?;
         renaming.commit()?;
         Ok(())
     }

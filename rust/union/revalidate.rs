@@ -16,6 +16,7 @@ use super::{
     branch::Branch,
     inode::InodeInfo,
     notify,
+    Inode,
     Union, //
 };
 use crate::fs::{
@@ -41,16 +42,17 @@ impl Operations for Union {
                 Validity::Stale
             }
         };
-        let info = walk.dir().state();
-        if notify::has_moved(info, walk) {
+        if notify::has_moved(walk) {
             let Some(held) = walk.held() else {
                 return Validity::NeedRef;
             };
-            if notify::look_again(held.dir, held.dentry, walk.name()) == Validity::Stale {
+            if notify::look_again(held.section, held.dir, held.dentry, walk.name())
+                == Validity::Stale
+            {
                 return Validity::Stale;
             }
         }
-        let by_itself = !notify::is_on(info);
+        let by_itself = !notify::is_on(walk.shape());
         let Some(inode) = walk.inode() else {
             let absent = walk.guard_holds(None);
             if absent && by_itself {
@@ -81,11 +83,12 @@ impl Operations for Union {
             return Validity::Stale;
         }
         if inode.attr_moved(top) && !inode.confirm_attr(top) {
-            let Some(inode) = walk.held().and_then(|held| held.inode) else {
+            let Some(held) = walk.held() else {
                 return Validity::NeedRef;
             };
             // Without a stack there is nothing to refresh from; the next use says so.
-            if inode.refresh_all().is_err() {
+            let refresh = |inode: &Inode| inode.refresh_all(held.section);
+            if !held.inode.is_some_and(|inode| refresh(inode).is_ok()) {
                 return Validity::Stale;
             }
         }

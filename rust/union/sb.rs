@@ -23,6 +23,7 @@ use super::{
     ino::InoTable,
     inode,
     marks::Marks,
+    mount::Options,
     plink::{
         self,
         Plinks, //
@@ -31,24 +32,24 @@ use super::{
     space::Space,
     sysfs::Views,
     whiteout,
-    Dentry,
     Inode,
+    Section,
     SuperBlock,
     Union, //
 };
 use crate::fs::{
+    context::Context,
     cred::Cred,
-    gate::{
-        Closed,
-        Gate,
-        Retired,
-        Snapshot, //
-    },
+    gate::Retired,
     inode::Dying,
     io,
     notify::Group,
     once::load_acquire,
-    sb::Operations, //
+    sb::Operations,
+    section::{
+        Alone,
+        Closed, //
+    },
     seq::Seq,
     statfs::Statfs,
     worker::Worker, //
@@ -78,13 +79,8 @@ use kernel::{
 /// The state of a mounted union.
 #[pin_data]
 pub(crate) struct SbInfo {
-    /// What is closed while branches or options change.
-    #[pin]
-    pub(crate) gate: Gate,
-    /// A branch of `shape` wants its objects copied when they are opened.
+    /// A branch wants its objects copied when they are opened.
     copies_on_open: Atomic<bool>,
-    /// The branches and options, replaced as a whole.
-    shape: Snapshot<Shape>,
     /// The credentials that all work on branches uses.
     pub(crate) cred: Arc<Cred>,
     /// The name of the type it was mounted as is `aufs`.
@@ -171,7 +167,7 @@ impl Shape {
 impl SbInfo {
     /// The state of a union about to be mounted.
     pub(crate) fn new(
-        shape: Arc<Shape>,
+        shape: &Shape,
         cred: Arc<Cred>,
         as_aufs: bool,
         depth: i32,
@@ -184,9 +180,7 @@ impl SbInfo {
         let start = si as u32;
         let copies_on_open = shape.copies_on_open();
         try_pin_init!(SbInfo {
-            gate <- Gate::new(depth),
             copies_on_open: Atomic::new(copies_on_open),
-            shape: Snapshot::new(shape),
             cred,
             as_aufs,
             si,
@@ -208,27 +202,6 @@ impl SbInfo {
             rounds: Atomic::new(0),
             known: Atomic::new(1),
         })
-    }
-
-    /// The branches and options.
-    pub(crate) fn shape(&self) -> &Shape {
-        self.shape.get()
-    }
-
-    /// The branches.
-    pub(crate) fn table(&self) -> &BranchTable {
-        &self.shape.get().table
-    }
-
-    /// The options that are no branches.
-    pub(crate) fn settings(&self) -> &Settings {
-        &self.shape.get().settings
-    }
-
-    /// Other branches and options from now on. Who looks at the old ones may go on.
-    pub(crate) fn reshape(&self, closed: &Closed<'_>, shape: Arc<Shape>) -> Retired<Arc<Shape>> {
-        self.copies_on_open.store(shape.copies_on_open(), Release);
-        self.shape.replace(closed, shape)
     }
 
     /// Those that watch branches; they are made at the first need.
@@ -257,6 +230,27 @@ impl SbInfo {
     }
 }
 
+impl<'r> Section<'r> {
+    /// The branches.
+    #[inline]
+    pub(crate) fn table(self) -> &'r BranchTable {
+        &self.shape().table
+    }
+
+    /// The options that are no branches.
+    #[inline]
+    pub(crate) fn settings(self) -> &'r Settings {
+        &self.shape().settings
+    }
+}
+
+/// Other branches and options from now on. Who looks at the old ones may go on.
+pub(crate) fn reshape(closed: &Closed<'_, Union>, shape: Arc<Shape>) -> Retired<Arc<Shape>> {
+    let copies = &closed.sb().data().copies_on_open;
+    copies.store(shape.copies_on_open(), Release);
+    closed.replace(shape)
+}
+
 /// The instances of the root: the roots of the branches of `table`, down to an opaque one, as
 /// `is_opaque` says.
 pub(crate) fn root_slots(
@@ -279,23 +273,28 @@ pub(crate) fn is_opaque(branch: &Arc<Branch>) -> Result<bool> {
 }
 
 impl Operations for Union {
-    fn root(sb: &SuperBlock) -> Result<ARef<Inode>> {
-        let info = sb.data();
+    fn root(
+        context: &Context<'_>,
+        options: &mut Options,
+        alone: &Alone<'_, Union>,
+    ) -> Result<ARef<Inode>> {
+        let section = alone.section();
+        options.begin(context, section)?;
+        let info = section.data();
         // Who brings all file systems to disk waits for each that is being mounted.
         let is_over = |elapsed| elapsed >= ANSWERING;
-        let slots = root_slots(info.table(), &mut |branch| {
+        let slots = root_slots(section.table(), &mut |branch| {
             let asked = info.askers.ask_root(&info.cred, branch, is_over)?;
             asked.ok_or(EBUSY)
         })?;
-        inode::get_root(sb, slots)
+        inode::get_root(section, slots)
     }
 
-    fn statfs(dentry: &Dentry) -> Result<Statfs> {
-        let info = dentry.sb().data();
-        let order = &info.table().order;
+    fn statfs(section: Section<'_>) -> Result<Statfs> {
+        let order = &section.table().order;
         let top = order.first().ok_or(EIO)?;
         let mut total = Statfs::of(top.root.here())?;
-        if info.settings().sum {
+        if section.settings().sum {
             for (i, branch) in order.iter().enumerate() {
                 // Each file system counts once.
                 if !order
@@ -309,16 +308,15 @@ impl Operations for Union {
         }
         total.magic = super::MAGIC;
         total.name_max = whname::NAME_MAX as u64;
-        total.id = dentry.sb().device();
+        total.id = section.sb().device();
         Ok(total)
     }
 
     fn sync(sb: &SuperBlock) -> Result {
-        let info = sb.data();
         let mut written: KVec<Arc<Branch>> = KVec::new();
         {
-            let _reading = info.gate.read();
-            for branch in info.table().order.iter() {
+            let reading = sb.read();
+            for branch in reading.section().table().order.iter() {
                 // Each file system once.
                 let known = written.iter().any(|other| other.fs == branch.fs);
                 if branch.was_written && !known {
@@ -334,21 +332,22 @@ impl Operations for Union {
             }
         }
         // Those of earlier on, too, and those of a branch that was writable once.
-        let _reading = info.gate.read();
-        for branch in info.table().order.iter() {
+        let reading = sb.read();
+        for branch in reading.section().table().order.iter() {
             branch.tell_errors(sb);
         }
         result
     }
 
-    fn unmount(sb: &SuperBlock) {
-        let info = sb.data();
+    fn unmount(alone: &Alone<'_, Union>) {
+        let section = alone.section();
+        let info = section.data();
         info.views.remove();
         if let Some(fhsm) = info.fhsm.as_ref() {
             fhsm.end();
         }
         info.worker.wait();
-        for branch in info.table().order.iter() {
+        for branch in section.table().order.iter() {
             dirren::flush_logged(&info.cred, branch);
             plink::flush_logged(&info.cred, branch);
         }
@@ -362,7 +361,7 @@ impl Operations for Union {
         dying.data().release(dying);
     }
 
-    fn show_options(root: &Dentry, out: &Seq<'_>) -> Result {
-        super::show::options(root.sb().data(), out)
+    fn show_options(section: Section<'_>, out: &Seq<'_>) -> Result {
+        super::show::options(section, out)
     }
 }

@@ -4,8 +4,8 @@
 
 #![forbid(unsafe_code)]
 
-use super::sb::SbInfo;
 use crate::fs::seq::Seq;
+use crate::union::Section;
 use kernel::{
     prelude::*,
     str::CString, //
@@ -16,16 +16,17 @@ use kernel::{
 /// Branches come last. As type `ruaufs` there is one `br=` for each, so that none is too long for
 /// fsconfig(2). As type `aufs` they are shown as aufs does it: in sysfs or, with the module's
 /// parameter `brs=0`, here as `br:` with colons.
-pub(crate) fn options(info: &SbInfo, out: &Seq<'_>) -> Result {
+pub(crate) fn options(section: Section<'_>, out: &Seq<'_>) -> Result {
+    let info = section.data();
     let mut write = |text: &[u8]| out.bytes(text);
-    info.settings().write_before_si(&mut write);
+    section.settings().write_before_si(&mut write);
     out.bytes(b",si=");
     out.bytes(CString::try_from_fmt(fmt!("{:x}", info.si))?.to_bytes());
-    info.settings().write_to(&mut write);
+    section.settings().write_to(&mut write);
     if info.as_aufs && info.views.show_branches() {
         return Ok(());
     }
-    for (i, branch) in info.table().order.iter().enumerate() {
+    for (i, branch) in section.table().order.iter().enumerate() {
         out.bytes(match (info.as_aufs, i) {
             (true, 0) => b",br:",
             (true, _) => b":",

@@ -29,6 +29,7 @@ use super::{
     },
     inode::link_count,
     Inode, //
+    Section,
 };
 use crate::fs::{
     inode::ChangeTime,
@@ -243,15 +244,15 @@ pub(crate) fn watched_time(stack: &Stack) -> Option<ChangeTime> {
 
 impl Inode {
     /// The change time that stat(2) shows.
-    pub(crate) fn shown_change_time(&self) -> Result<ChangeTime> {
-        let real = self.stack()?.top_inode().change_time();
+    pub(crate) fn shown_change_time(&self, section: Section<'_>) -> Result<ChangeTime> {
+        let real = self.stack(section)?.top_inode().change_time();
         Ok(self.data().veil.over(real))
     }
 
     /// What was done to the top instance is no change for the user: `time` goes on being shown. If
     /// the next change might not show, its own time is shown.
-    pub(crate) fn keep_change_time(&self, time: ChangeTime) {
-        let Ok(stack) = self.stack() else {
+    pub(crate) fn keep_change_time(&self, section: Section<'_>, time: ChangeTime) {
+        let Ok(stack) = self.stack(section) else {
             return;
         };
         if let Some(real) = watched_time(stack) {
@@ -261,8 +262,8 @@ impl Inode {
 
     /// The same where users may have changed the directory meanwhile: not if the count of their
     /// changes is not `changes` any more.
-    pub(crate) fn keep_change_time_of(&self, changes: u64, time: ChangeTime) {
-        self.keep_change_time(time);
+    pub(crate) fn keep_change_time_of(&self, section: Section<'_>, changes: u64, time: ChangeTime) {
+        self.keep_change_time(section, time);
         // The change is counted before it ends this: one of the two sees the other.
         smp_mb(Full);
         if self.changes() != changes {
@@ -283,8 +284,8 @@ impl Inode {
     }
 
     /// A name of the object is hidden, and its instance does not know. The object's lock is held.
-    pub(super) fn show_change(&self) {
-        let (Ok(stack), Ok(shown)) = (self.stack(), self.shown_change_time()) else {
+    pub(super) fn show_change(&self, section: Section<'_>) {
+        let (Ok(stack), Ok(shown)) = (self.stack(section), self.shown_change_time(section)) else {
             return;
         };
         let top = stack.top_inode();
@@ -317,9 +318,9 @@ impl Inode {
 
     /// The directory is about to be changed by us. What others changed before must not be taken for
     /// that: then nothing is known any more. The directory is locked.
-    pub(crate) fn notice_others(&self) -> Result<Noticed> {
+    pub(crate) fn notice_others(&self, section: Section<'_>) -> Result<Noticed> {
         let known = self.known_surplus();
-        if !self.is_surplus_of(known)? {
+        if !self.is_surplus_of(section, known)? {
             let _ = self.data().surplus.replace(known, Known::NOTHING);
         }
         Ok(Noticed(()))
@@ -328,31 +329,31 @@ impl Inode {
     /// The link count is about to be shown: it must not be too small for what others changed. What is
     /// known stays, as it may be a change by us that is under way.
     #[inline]
-    pub(crate) fn show_links(&self) -> Result {
+    pub(crate) fn show_links(&self, section: Section<'_>) -> Result {
         match self.known_surplus() {
             Known::NOTHING => Ok(()),
-            _ => self.update_links(),
+            _ => self.update_links(section),
         }
     }
 
     #[cold]
-    fn update_links(&self) -> Result {
-        self.update_nlink(self.shown_links(self.stack()?)?);
+    fn update_links(&self, section: Section<'_>) -> Result {
+        self.update_nlink(self.shown_links(self.stack(section)?)?);
         Ok(())
     }
 
     /// Whether the instances are still those of which `known` is known.
-    fn is_surplus_of(&self, known: Known) -> Result<bool> {
+    fn is_surplus_of(&self, section: Section<'_>, known: Known) -> Result<bool> {
         match known.get() {
-            Some((print, _)) => Ok(Print::of(self.stack()?)? == print),
+            Some((print, _)) => Ok(Print::of(self.stack(section)?)? == print),
             None => Ok(true),
         }
     }
 
     /// A sub-directory was hidden, which an instance counts. The directory is locked, and
     /// [`Inode::counts_anew`] comes next.
-    pub(crate) fn hides_one(&self) -> Result {
-        let now = Print::of(self.stack()?)?;
+    pub(crate) fn hides_one(&self, section: Section<'_>) -> Result {
+        let now = Print::of(self.stack(section)?)?;
         self.data().surplus.update(|known| match known.get() {
             Some((print, surplus)) => Known::new(print, surplus.saturating_add(1)),
             None => Known::new(now, 1),
@@ -362,8 +363,13 @@ impl Inode {
 
     /// A sub-directory got another instance, on `branch`, and the directory its times back; before
     /// that `known` was known. A listing may have seen both meanwhile.
-    pub(crate) fn counts_twice(&self, branch: BranchId, known: Known) -> Result {
-        let stack = self.stack()?;
+    pub(crate) fn counts_twice(
+        &self,
+        section: Section<'_>,
+        branch: BranchId,
+        known: Known,
+    ) -> Result {
+        let stack = self.stack(section)?;
         let new = match (Print::lasting(stack)?, known.get()) {
             (None, _) => Known::NOTHING,
             (Some(now), None) => Known::new(now, 1),
@@ -380,11 +386,11 @@ impl Inode {
     }
 
     /// What we did just now changed the directory on `branch`; what others did before was noticed.
-    pub(crate) fn counts_anew(&self, branch: BranchId, _: Noticed) -> Result {
+    pub(crate) fn counts_anew(&self, section: Section<'_>, branch: BranchId, _: Noticed) -> Result {
         if self.known_surplus() == Known::NOTHING {
             return Ok(());
         }
-        let stack = self.stack()?;
+        let stack = self.stack(section)?;
         let now = Print::lasting(stack)?;
         self.data()
             .surplus
@@ -407,11 +413,11 @@ impl Inode {
     }
 
     /// The directory is about to have the instances `stack`: those that it has, and an empty one.
-    pub(crate) fn counts_beside(&self, stack: &Stack) -> Result {
+    pub(crate) fn counts_beside(&self, section: Section<'_>, stack: &Stack) -> Result {
         if self.data().surplus.known().get().is_none() {
             return Ok(());
         }
-        let (now, then) = (Print::of(self.stack()?)?, Print::of(stack)?);
+        let (now, then) = (Print::of(self.stack(section)?)?, Print::of(stack)?);
         self.data().surplus.update(|known| match known.get() {
             Some((print, surplus)) if print == now => Known::new(then, surplus),
             _ => Known::NOTHING,

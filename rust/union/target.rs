@@ -16,6 +16,7 @@ use super::{
     whiteout,
     Dentry,
     Inode, //
+    Section,
 };
 use crate::fs::dirop;
 use crate::logic::{
@@ -49,25 +50,29 @@ pub(crate) struct NewEntry<'a> {
 /// # Errors
 ///
 /// `EROFS` if there is none.
-pub(crate) fn for_new_entry(dir: &Dentry, entry: NewEntry<'_>) -> Result<Arc<Branch>> {
+pub(crate) fn for_new_entry(
+    section: Section<'_>,
+    dir: &Dentry,
+    entry: NewEntry<'_>,
+) -> Result<Arc<Branch>> {
     let inode = dir.object()?;
     let info = dir.sb().data();
-    let policy = info.settings().create;
-    let top = inode.stack()?.top().branch();
+    let policy = section.settings().create;
+    let top = inode.stack(section)?.top().branch();
     if policy == CreatePolicy::Tdp && top.writable() {
         return Ok(top.clone());
     }
-    let mut facts = facts(inode)?;
+    let mut facts = facts(section, inode)?;
     info.cred.scope(|| {
         if policy == CreatePolicy::Tdp {
             // The whiteout of a name is never above the topmost instance of its directory.
-            return pick(dir, facts, |facts| create::tdp(facts, None));
+            return pick(section, dir, facts, |facts| create::tdp(facts, None));
         }
         if let Some(seconds) = policy.believes() {
-            info.space.tell(info.table(), &mut facts, seconds)?;
+            info.space.tell(section.table(), &mut facts, seconds)?;
         }
-        let bounds = bounds(dir, entry.name, &facts)?;
-        pick(dir, facts, |facts| {
+        let bounds = bounds(section, dir, entry.name, &facts)?;
+        pick(section, dir, facts, |facts| {
             let turn = &mut || info.space.turn(entry.is_dir);
             create::choose(policy, facts, bounds, turn)
         })
@@ -76,14 +81,19 @@ pub(crate) fn for_new_entry(dir: &Dentry, entry: NewEntry<'_>) -> Result<Arc<Bra
 
 /// What would hide a new entry `name` of the directory `dir` on lower branches. The mounter's
 /// credentials are in force.
-fn bounds(dir: &Dentry, name: Option<&[u8]>, facts: &[create::Branch]) -> Result<create::Bounds> {
+fn bounds(
+    section: Section<'_>,
+    dir: &Dentry,
+    name: Option<&[u8]>,
+    facts: &[create::Branch],
+) -> Result<create::Bounds> {
     let inode = dir.object()?;
     let whiteout = match name {
-        Some(name) => topmost(inode, |slot| whiteout::exists(slot.dentry(), name))?,
+        Some(name) => topmost(section, inode, |slot| whiteout::exists(slot.dentry(), name))?,
         None => None,
     };
     let opaque = |inode: &Inode| {
-        topmost(inode, |slot| {
+        topmost(section, inode, |slot| {
             Ok(dirop::lookup_positive(slot.dentry().dir()?, whname::OPAQUE)?.is_some())
         })
     };
@@ -102,7 +112,9 @@ fn bounds(dir: &Dentry, name: Option<&[u8]>, facts: &[create::Branch]) -> Result
         let parent = child.parent();
         let inode = parent.object()?;
         let name = child.name()?;
-        let whiteout = topmost(inode, |slot| whiteout::exists(slot.dentry(), &name))?;
+        let whiteout = topmost(section, inode, |slot| {
+            whiteout::exists(slot.dentry(), &name)
+        })?;
         bounds.inherited = upper(bounds.inherited, upper(whiteout, opaque(inode)?));
         child = parent;
     }
@@ -110,10 +122,14 @@ fn bounds(dir: &Dentry, name: Option<&[u8]>, facts: &[create::Branch]) -> Result
 }
 
 /// The topmost branch whose marks count and whose instance of `dir` is one for which `has` holds.
-fn topmost(dir: &Inode, has: impl Fn(&Slot) -> Result<bool>) -> Result<Option<usize>> {
-    for slot in dir.stack()?.iter() {
+fn topmost(
+    section: Section<'_>,
+    dir: &Inode,
+    has: impl Fn(&Slot) -> Result<bool>,
+) -> Result<Option<usize>> {
+    for slot in dir.stack(section)?.iter() {
         if slot.branch().access.honours_whiteouts() && has(slot)? {
-            return Ok(dir.sb().data().table().index_of(slot.branch().id));
+            return Ok(section.table().index_of(slot.branch().id));
         }
     }
     Ok(None)
@@ -132,23 +148,23 @@ fn upper(a: Option<usize>, b: Option<usize>) -> Option<usize> {
 /// # Errors
 ///
 /// `EROFS` if there is none.
-pub(crate) fn above(dir: &Dentry, top: &Slot) -> Result<Arc<Branch>> {
+pub(crate) fn above(section: Section<'_>, dir: &Dentry, top: &Slot) -> Result<Arc<Branch>> {
     if top.branch().writable() {
         return Ok(top.branch().clone());
     }
     let info = dir.sb().data();
-    let table = info.table();
+    let table = section.table();
     let inode = dir.object()?;
-    let cpup = info.settings().cpup;
-    let first = inode.stack()?.top().branch();
+    let cpup = section.settings().cpup;
+    let first = inode.stack(section)?.top().branch();
     let is_above = table.is_above(first.id, top.branch().id);
     if cpup == CopyUpPolicy::Tdp && first.writable() && is_above {
         return Ok(first.clone());
     }
     let at = table.index_of(top.branch().id).ok_or(ESTALE)?;
-    let facts = facts(inode)?;
+    let facts = facts(section, inode)?;
     info.cred
-        .scope(|| pick(dir, facts, |facts| copyup::choose(cpup, facts, at)))
+        .scope(|| pick(section, dir, facts, |facts| copyup::choose(cpup, facts, at)))
 }
 
 /// The nearest writable branch above `top`, the top instance of an entry of `dir`.
@@ -156,12 +172,12 @@ pub(crate) fn above(dir: &Dentry, top: &Slot) -> Result<Arc<Branch>> {
 /// # Errors
 ///
 /// `EROFS` if there is none.
-pub(crate) fn nearest_above(dir: &Dentry, top: &Slot) -> Result<Arc<Branch>> {
+pub(crate) fn nearest_above(section: Section<'_>, dir: &Dentry, top: &Slot) -> Result<Arc<Branch>> {
     let info = dir.sb().data();
-    let at = info.table().index_of(top.branch().id).ok_or(ESTALE)?;
-    let facts = facts(dir.object()?)?;
+    let at = section.table().index_of(top.branch().id).ok_or(ESTALE)?;
+    let facts = facts(section, dir.object()?)?;
     info.cred.scope(|| {
-        pick(dir, facts, |facts| {
+        pick(section, dir, facts, |facts| {
             create::nearest_writable_above(facts, at)
         })
     })
@@ -174,14 +190,15 @@ pub(crate) fn nearest_above(dir: &Dentry, top: &Slot) -> Result<Arc<Branch>> {
 ///
 /// `EROFS` if there is none.
 fn pick(
+    section: Section<'_>,
     dir: &Dentry,
     mut facts: KVec<create::Branch>,
     mut choose: impl FnMut(&[create::Branch]) -> Option<usize>,
 ) -> Result<Arc<Branch>> {
     loop {
         let at = choose(&facts).ok_or(EROFS)?;
-        let branch = dir.sb().data().table().order.get(at).ok_or(EROFS)?;
-        if fits(dir, branch)? {
+        let branch = section.table().order.get(at).ok_or(EROFS)?;
+        if fits(section, dir, branch)? {
             return Ok(branch.clone());
         }
         // Another one, then.
@@ -192,23 +209,24 @@ fn pick(
 /// The branch on which `name` is given to an object of `own`, the branch it can be changed on: one
 /// that is not hidden by what the name is now in `dir`, `victim` or a whiteout.
 pub(crate) fn not_hidden(
+    section: Section<'_>,
     dir: &Inode,
     name: &[u8],
     victim: Option<&Inode>,
     own: &Branch,
 ) -> Result<Arc<Branch>> {
     let info = dir.sb().data();
-    let table = info.table();
+    let table = section.table();
     let position = |branch: &Branch| table.index_of(branch.id).ok_or(ESTALE);
     let mut best = position(own)?;
-    let stack = dir.stack()?;
+    let stack = dir.stack(section)?;
     // The directory exists from its top instance downwards, not on each branch.
     let mut limit = best;
     if stack.on(own.id).is_none() {
         limit = limit.min(position(stack.top().branch())?);
     }
     if let Some(victim) = victim {
-        limit = limit.min(position(victim.stack()?.top().branch())?);
+        limit = limit.min(position(victim.stack(section)?.top().branch())?);
     }
     for slot in stack.iter() {
         let at = position(slot.branch())?;
@@ -239,8 +257,8 @@ pub(crate) fn not_hidden(
 }
 
 /// What policies want to know of the branches, seen from the directory `dir`.
-fn facts(dir: &Inode) -> Result<KVec<create::Branch>> {
-    let order = &dir.sb().data().table().order;
+fn facts(section: Section<'_>, dir: &Inode) -> Result<KVec<create::Branch>> {
+    let order = &section.table().order;
     let mut facts = KVec::with_capacity(order.len(), GFP_KERNEL)?;
     for branch in order.iter() {
         facts.push(
@@ -254,7 +272,7 @@ fn facts(dir: &Inode) -> Result<KVec<create::Branch>> {
     }
     // Instances are in the order of the table.
     let mut from: usize = 0;
-    for slot in dir.stack()?.iter() {
+    for slot in dir.stack(section)?.iter() {
         let id = slot.branch().id;
         let Some(at) = order.iter().skip(from).position(|branch| branch.id == id) else {
             continue;
@@ -272,9 +290,9 @@ fn facts(dir: &Inode) -> Result<KVec<create::Branch>> {
 /// type bears its name, or that of a parent, there. The mounter's credentials are in force.
 ///
 /// Between the instances of a directory such objects are stepped over by look-ups.
-fn fits(dir: &Dentry, branch: &Branch) -> Result<bool> {
+fn fits(section: Section<'_>, dir: &Dentry, branch: &Branch) -> Result<bool> {
     let mut missing: ARef<Dentry> = dir.into();
-    if missing.object()?.slot_on(branch.id)?.is_some() {
+    if missing.object()?.slot_on(section, branch.id)?.is_some() {
         return Ok(true);
     }
     loop {
@@ -282,7 +300,7 @@ fn fits(dir: &Dentry, branch: &Branch) -> Result<bool> {
         if missing.is_root() {
             return Ok(false);
         }
-        if let Some(slot) = parent.object()?.slot_on(branch.id)? {
+        if let Some(slot) = parent.object()?.slot_on(section, branch.id)? {
             let found = dirop::lookup_positive(slot.dentry().dir()?, &missing.name()?)?;
             // A directory is its own instance, which somebody promotes at this very moment.
             return Ok(found.is_none_or(|found| found.is_dir()));

@@ -16,6 +16,7 @@ use super::{
     sb::SbInfo,
     LowerDentry,
     LowerInode, //
+    Section,
 };
 use crate::fs::{
     attr::Change,
@@ -125,6 +126,7 @@ pub(crate) fn make_opaque(branch: &Branch, dir: &LowerDentry, write: &WriteAcces
 /// removed at the next mount. If the orphans cannot take it (`EXDEV`: they have another project, or
 /// are in another subvolume) it gets a reserved name in `dir`, which goes with that at the latest.
 pub(crate) fn remove_dir(
+    section: Section<'_>,
     info: &SbInfo,
     branch: &Arc<Branch>,
     dir: &LowerDentry,
@@ -166,7 +168,7 @@ pub(crate) fn remove_dir(
             if in_place {
                 aside.remove_now(write);
             } else {
-                aside.remove(info, write);
+                aside.remove(section, info, write);
             }
         }
         Err(error) => cannot_remove(&temp, error),
@@ -187,8 +189,8 @@ struct Aside {
 impl Aside {
     /// Removes it: at once, or later if it holds more marks than `dirwh=` allows. File systems
     /// of other machines are not left alone with it.
-    fn remove(self, info: &SbInfo, write: &WriteAccess<'_>) {
-        let limit = info.settings().dirwh;
+    fn remove(self, section: Section<'_>, info: &SbInfo, write: &WriteAccess<'_>) {
+        let limit = section.settings().dirwh;
         let many = limit <= 1 || u32::try_from(self.marks.len()).is_ok_and(|n| n > limit);
         if !many || self.dir.is_remote() {
             return self.remove_now(write);

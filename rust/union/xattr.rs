@@ -15,6 +15,7 @@ use super::{
     },
     Dentry,
     Inode, //
+    Section,
 };
 use crate::fs::{
     acl::{
@@ -47,12 +48,17 @@ pub(crate) fn is_acl(name: &[u8]) -> bool {
 }
 
 /// Reads an attribute; with an empty buffer gives its size.
-pub(crate) fn get(dentry: &Dentry, name: &CStr, value: &mut [u8]) -> Result<usize> {
+pub(crate) fn get(
+    section: Section<'_>,
+    dentry: &Dentry,
+    name: &CStr,
+    value: &mut [u8],
+) -> Result<usize> {
     if name.to_bytes().starts_with(OWN) {
         return Err(ENODATA);
     }
     let inode = dentry.object()?;
-    let top = inode.stack()?.top();
+    let top = inode.stack(section)?.top();
     inode
         .sb()
         .data()
@@ -61,22 +67,27 @@ pub(crate) fn get(dentry: &Dentry, name: &CStr, value: &mut [u8]) -> Result<usiz
 }
 
 /// Sets or removes an attribute.
-pub(crate) fn set(dentry: &Dentry, name: &CStr, setting: Setting<'_>) -> Result {
+pub(crate) fn set(
+    section: Section<'_>,
+    dentry: &Dentry,
+    name: &CStr,
+    setting: Setting<'_>,
+) -> Result {
     if name.to_bytes().starts_with(OWN) {
         return Err(EPERM);
     }
     let inode = dentry.object()?;
     let cred = &inode.sb().data().cred;
-    let stack = inode.noticed()?;
+    let stack = inode.noticed(section)?;
     if !stack.writable() && !cred.scope(|| changes(stack.top(), name, &setting))? {
         return Ok(());
     }
-    copyup::promote(dentry, Data::All)?;
-    let result = inode.change_top(|top, write| match setting {
+    copyup::promote(section, dentry, Data::All)?;
+    let result = inode.change_top(section, |top, write| match setting {
         Setting::Value(value, flags) => xattr::set(write.to(top.path()?)?, name, value, flags),
         Setting::Remove => xattr::remove(write.to(top.path()?)?, name),
     });
-    inode.refresh()?;
+    inode.refresh(section)?;
     result
 }
 
@@ -94,9 +105,9 @@ fn changes(slot: &Slot, name: &CStr, setting: &Setting<'_>) -> Result<bool> {
 
 /// Lists the names of all attributes, each ended by NUL; with an empty buffer gives the size that
 /// is needed at most.
-pub(crate) fn list(dentry: &Dentry, names: &mut [u8]) -> Result<usize> {
+pub(crate) fn list(section: Section<'_>, dentry: &Dentry, names: &mut [u8]) -> Result<usize> {
     let inode = dentry.object()?;
-    let top = inode.stack()?.top();
+    let top = inode.stack(section)?.top();
     let cred = &inode.sb().data().cred;
     let used = cred.scope(|| xattr::list(top.dentry(), names))?;
     if names.is_empty() {
@@ -122,13 +133,18 @@ pub(crate) fn list(dentry: &Dentry, names: &mut [u8]) -> Result<usize> {
 }
 
 /// The ACL of the top instance.
-pub(crate) fn get_acl(inode: &Inode, which: Which) -> Result<Option<Acl>> {
-    let top = inode.stack()?.top();
+pub(crate) fn get_acl(section: Section<'_>, inode: &Inode, which: Which) -> Result<Option<Acl>> {
+    let top = inode.stack(section)?.top();
     inode.sb().data().cred.scope(|| Acl::of(top.path()?, which))
 }
 
 /// Changes an ACL.
-pub(crate) fn set_acl(dentry: &Dentry, request: acl::Request, idmap: IdMap<'_>) -> Result {
+pub(crate) fn set_acl(
+    section: Section<'_>,
+    dentry: &Dentry,
+    request: acl::Request,
+    idmap: IdMap<'_>,
+) -> Result {
     let inode = dentry.object()?;
     if request.which() == Which::Default && !inode.is_dir() {
         return if request.removes() {
@@ -137,25 +153,25 @@ pub(crate) fn set_acl(dentry: &Dentry, request: acl::Request, idmap: IdMap<'_>) 
             Err(EACCES)
         };
     }
-    inode.noticed()?;
+    inode.noticed(section)?;
     if !acl::may_change(inode, idmap) {
         return Err(EPERM);
     }
     // The mounter would keep the set-group-id bit; it is the caller who asks. When it goes is up to
     // the branch.
     let strip = request.which() == Which::Access && acl::drops_sgid(inode, idmap);
-    let asks = request.removes() || !inode.stack()?.writable();
-    if asks && !strip && !request.changes(get_acl(inode, request.which())?.as_ref()) {
+    let asks = request.removes() || !inode.stack(section)?.writable();
+    if asks && !strip && !request.changes(get_acl(section, inode, request.which())?.as_ref()) {
         // Neither a copy nor a change is needed.
         return Ok(());
     }
-    copyup::promote(dentry, Data::All)?;
-    let result = inode.change_top(|top, write| match strip {
+    copyup::promote(section, dentry, Data::All)?;
+    let result = inode.change_top(section, |top, write| match strip {
         _ if !acl::supported(top.dentry()) => Err(EOPNOTSUPP),
         true => Cred::scope_outside_groups(|| request.apply(write.to(top.path()?)?)),
         false => request.apply(write.to(top.path()?)?),
     });
     inode.forget_acls();
-    inode.refresh()?;
+    inode.refresh(section)?;
     result
 }

@@ -48,6 +48,7 @@ use crate::logic::{
     branch_spec::Attrs,
     copyup::mode_without_acl, //
 };
+use crate::union::Section;
 use crate::warn_limited;
 use kernel::{
     prelude::*,
@@ -285,8 +286,13 @@ fn lacks_default_acl(branch: &Branch) -> Error {
 /// Something is about to be made in `slot`, an instance of the directory `dir`: sees that it takes
 /// over what `dir` shows, the group of a set-group-id directory and the default ACL. Only the top
 /// instance follows changes of them.
-pub(crate) fn share_inherited(dir: &Inode, slot: &Slot, write: &WriteAccess<'_>) -> Result {
-    let shown = dir.stack()?.top();
+pub(crate) fn share_inherited(
+    section: Section<'_>,
+    dir: &Inode,
+    slot: &Slot,
+    write: &WriteAccess<'_>,
+) -> Result {
+    let shown = dir.stack(section)?.top();
     if shown.branch().id == slot.branch().id {
         return Ok(());
     }
@@ -361,10 +367,10 @@ pub(crate) struct DirTimes<'a> {
 
 impl<'a> DirTimes<'a> {
     /// Those of `slot`, an instance of `dir`.
-    pub(crate) fn of(dir: &'a Inode, slot: &Slot) -> Result<Self> {
-        let is_top = dir.stack()?.top().dentry().is(slot.dentry());
+    pub(crate) fn of(section: Section<'_>, dir: &'a Inode, slot: &Slot) -> Result<Self> {
+        let is_top = dir.stack(section)?.top().dentry().is(slot.dentry());
         let shown = match is_top {
-            true => Some((dir, dir.changes(), dir.shown_change_time()?)),
+            true => Some((dir, dir.changes(), dir.shown_change_time(section)?)),
             false => None,
         };
         Ok(DirTimes {
@@ -397,23 +403,23 @@ impl<'a> DirTimes<'a> {
 
     /// Restores them, where the directory was locked since they were taken: no change by a user
     /// came in between.
-    pub(crate) fn restore_locked(self, dir: &LockedDir<'_>) {
+    pub(crate) fn restore_locked(self, section: Section<'_>, dir: &LockedDir<'_>) {
         self.times.restore_locked(dir);
         if let Some((dir, _, time)) = self.shown {
-            dir.keep_change_time(time);
+            dir.keep_change_time(section, time);
         }
     }
 
     /// Restores them, unless a user changed the directory meanwhile: what has the time of that stays
     /// as it is.
-    pub(crate) fn restore(self, slot: &Slot, write: &WriteAccess<'_>) {
+    pub(crate) fn restore(self, section: Section<'_>, slot: &Slot, write: &WriteAccess<'_>) {
         let overtaken = |(dir, changes, _): (&Inode, u64, _)| dir.changes() != changes;
         if self.shown.is_some_and(overtaken) {
             return;
         }
         self.times.restore(slot.branch(), slot.dentry(), write);
         if let Some((dir, changes, time)) = self.shown {
-            dir.keep_change_time_of(changes, time);
+            dir.keep_change_time_of(section, changes, time);
         }
     }
 }

@@ -61,6 +61,7 @@ use crate::logic::{
     },
     whname, //
 };
+use crate::union::Section;
 use crate::union::{
     branch::{
         Branch,
@@ -149,8 +150,9 @@ pub(crate) fn mvdown(file: &File<Union>, arg: usize) -> Result<isize> {
         // In this order: who holds `i_rwsem` may be waiting for the gate.
         let _locked = inode.lock();
         loop {
-            let _entered = inode.sb().enter(Doing::Move);
-            match run(file.dentry(), &mut request) {
+            let entered = inode.sb().enter(Doing::Move);
+            let section = entered.section();
+            match run(section, file.dentry(), &mut request) {
                 // A remount came in between: once more.
                 Err(Refused { error, .. }) if error == OVERTAKEN => {}
                 result => break result,
@@ -179,24 +181,25 @@ pub(crate) fn mvdown(file: &File<Union>, arg: usize) -> Result<isize> {
     }
 }
 
-fn run(dentry: &Dentry, request: &mut Mvdown) -> Outcome {
+fn run(section: Section<'_>, dentry: &Dentry, request: &mut Mvdown) -> Outcome {
     let inode = dentry.object()?;
     let info = inode.sb().data();
     if dentry.is_nameless() {
         // Found by a file handle: where it should go down is not known.
         return Err(ENOENT.into());
     }
-    let (upper, lower) = branches(inode, request)?;
-    info.cred.scope(|| check_way(dentry, &upper, &lower))?;
+    let (upper, lower) = branches(section, inode, request)?;
+    info.cred
+        .scope(|| check_way(section, dentry, &upper, &lower))?;
     let parent = dentry.parent();
-    if info.settings().dirren && parent.object()?.slot_on(lower.id)?.is_none() {
+    if section.settings().dirren && parent.object()?.slot_on(section, lower.id)?.is_none() {
         // A renamed directory leads to another name there.
         return Err(EXDEV.into());
     }
-    promote_to(&parent, &lower)?;
+    promote_to(section, &parent, &lower)?;
 
     let lock = inode.promotion_lock();
-    let stack = inode.stack()?;
+    let stack = inode.stack(section)?;
     if stack.top().branch().id != upper.id {
         return Err(EBUSY.into());
     }
@@ -221,7 +224,7 @@ fn run(dentry: &Dentry, request: &mut Mvdown) -> Outcome {
         upwards: false,
         overtaken: Cell::new(false),
     };
-    let result = info.cred.scope(|| Move(&copy).run(request));
+    let result = info.cred.scope(|| Move(&copy).run(section, request));
     drop(still);
     drop(lock);
     result?;
@@ -234,9 +237,13 @@ fn run(dentry: &Dentry, request: &mut Mvdown) -> Outcome {
 }
 
 /// From which branch to which one, told in `request`.
-fn branches(inode: &Inode, request: &mut Mvdown) -> Outcome<(Arc<Branch>, Arc<Branch>)> {
-    let table = inode.sb().data().table();
-    let upper = inode.stack()?.top().branch().clone();
+fn branches(
+    section: Section<'_>,
+    inode: &Inode,
+    request: &mut Mvdown,
+) -> Outcome<(Arc<Branch>, Arc<Branch>)> {
+    let table = section.table();
+    let upper = inode.stack(section)?.top().branch().clone();
     let at = table.index_of(upper.id).ok_or(ESTALE)?;
     let has_id = |branch: &&Arc<Branch>, id: i16| {
         i16::try_from(branch.id.number()).is_ok_and(|number| number == id)
@@ -277,14 +284,14 @@ fn branches(inode: &Inode, request: &mut Mvdown) -> Outcome<(Arc<Branch>, Arc<Br
 }
 
 /// Refuses if the file would not be seen on `lower`. The mounter's credentials are in force.
-fn check_way(dentry: &Dentry, upper: &Branch, lower: &Branch) -> Outcome {
-    let table = dentry.sb().data().table();
+fn check_way(section: Section<'_>, dentry: &Dentry, upper: &Branch, lower: &Branch) -> Outcome {
+    let table = section.table();
     let (from, to) = (table.index_of(upper.id), table.index_of(lower.id));
     let mut child: ARef<Dentry> = dentry.into();
     while !child.is_root() {
         let parent = child.parent();
         let name = child.name()?;
-        for slot in parent.object()?.stack()?.iter() {
+        for slot in parent.object()?.stack(section)?.iter() {
             let branch = slot.branch();
             let at = table.index_of(branch.id);
             if at >= to {
@@ -330,7 +337,7 @@ struct Reserve {
 struct Move<'a>(&'a CopyUp<'a>);
 
 impl Move<'_> {
-    fn run(&self, request: &Mvdown) -> Outcome {
+    fn run(&self, section: Section<'_>, request: &Mvdown) -> Outcome {
         let copy = self.0;
         let info = copy.sb.data();
         let upper = copy.source;
@@ -340,16 +347,19 @@ impl Move<'_> {
             retired: InoTable::reserve()?,
             gone: info.ino.lower(upper.branch(), upper.dentry())?,
             room: inode::Room::alone()?,
-            moves: info.moves.reserve_again(copy.inode)?,
+            moves: info.moves.reserve_again(section, copy.inode)?,
         };
         let name = copy.dentry.name()?;
         let parent = copy.dentry.parent();
-        let dir = parent.object()?.slot_on(copy.target.id)?.ok_or(ESTALE)?;
-        let staged = copy.stage(Some(dir.dentry()), Nursery::Orphans)?;
+        let dir = parent
+            .object()?
+            .slot_on(section, copy.target.id)?
+            .ok_or(ESTALE)?;
+        let staged = copy.stage(section, Some(dir.dentry()), Nursery::Orphans)?;
         if copy.overtaken.get() {
             // Whether it would be seen there must be asked again.
             if let Ok(write) = copy.target.want_write() {
-                copy.discard(staged, &write);
+                copy.discard(section, staged, &write);
             }
             return Err(OVERTAKEN.into());
         }
@@ -357,11 +367,11 @@ impl Move<'_> {
         // access at a time. If they are on one file system and somebody froze it in between, the
         // freeze would wait for us, and we for the thaw.
         let kept = copy.target.root.mount().keep_writable()?;
-        let named = match self.name(&staged, dir, &name, request) {
+        let named = match self.name(section, &staged, dir, &name, request) {
             Ok(named) => named,
             Err(error) => {
                 if let Ok(write) = copy.target.want_write() {
-                    copy.discard(staged, &write);
+                    copy.discard(section, staged, &write);
                 }
                 return Err(error.into());
             }
@@ -369,23 +379,30 @@ impl Move<'_> {
         if !request.has(Mvdown::KUPPER) {
             let place = (&*parent, dir, &*name);
             let moved = OnDisk::bring(copy.target, &named.lower, dir.dentry())
-                .and_then(|on_disk| self.take_over(place, &named, reserved, on_disk));
+                .and_then(|on_disk| self.take_over(section, place, &named, reserved, on_disk));
             match moved {
                 Ok(installed) => installed?,
                 Err(error) => {
-                    self.undo(dir, &name, named);
+                    self.undo(section, dir, &name, named);
                     return Err(error.into());
                 }
             }
         }
-        self.tidy(dir, &name, named);
+        self.tidy(section, dir, &name, named);
         drop(kept);
-        self.guard();
+        self.guard(section);
         Ok(())
     }
 
     /// Gives the copy its name, below the original.
-    fn name(&self, staged: &Staged, dir: &Slot, name: &[u8], request: &Mvdown) -> Result<Named> {
+    fn name(
+        &self,
+        section: Section<'_>,
+        staged: &Staged,
+        dir: &Slot,
+        name: &[u8],
+        request: &Mvdown,
+    ) -> Result<Named> {
         let copy = self.0;
         let lock = copy.sb.data().replace.lock();
         let write = copy.target.want_write()?;
@@ -398,7 +415,7 @@ impl Move<'_> {
                 Err(error)
             }
         };
-        times.restore(dir, &write);
+        times.restore(section, dir, &write);
         drop(write);
         drop(lock);
         named
@@ -408,6 +425,7 @@ impl Move<'_> {
     /// after it, as the result.
     fn take_over(
         &self,
+        section: Section<'_>,
         (parent, dir, name): (&Dentry, &Slot, &[u8]),
         named: &Named,
         reserved: Reserve,
@@ -416,10 +434,10 @@ impl Move<'_> {
         let copy = self.0;
         let info = copy.sb.data();
         let lock = info.replace.lock();
-        self.check_place(parent, dir)?;
+        self.check_place(section, parent, dir)?;
         // What is seen by its name changes its place in two steps.
         let moving = copy.inode.moving();
-        self.unlink_upper(parent, name, on_disk)?;
+        self.unlink_upper(section, parent, name, on_disk)?;
         let Reserve {
             number,
             retired,
@@ -427,7 +445,7 @@ impl Move<'_> {
             room,
             moves,
         } = reserved;
-        let installed = copy.install(named.lower.clone(), room, Some(number), moves);
+        let installed = copy.install(section, named.lower.clone(), room, Some(number), moves);
         info.ino.retire(retired, gone);
         drop(moving);
         drop(lock);
@@ -436,28 +454,28 @@ impl Move<'_> {
 
     /// `ESTALE` if a directory above was renamed, and left its part on the target. `replace` is
     /// held.
-    fn check_place(&self, parent: &Dentry, dir: &Slot) -> Result {
+    fn check_place(&self, section: Section<'_>, parent: &Dentry, dir: &Slot) -> Result {
         let target = self.0.target.id;
-        let slot = parent.object()?.slot_on(target)?.ok_or(ESTALE)?;
+        let slot = parent.object()?.slot_on(section, target)?.ok_or(ESTALE)?;
         if !slot.dentry().is(&**dir.dentry()) {
             return Err(ESTALE);
         }
         let mut next: ARef<Dentry> = parent.into();
         while !next.is_root() {
             next = next.parent();
-            next.object()?.slot_on(target)?.ok_or(ESTALE)?;
+            next.object()?.slot_on(section, target)?.ok_or(ESTALE)?;
         }
         Ok(())
     }
 
     /// The file stays where it is: takes the copy away.
-    fn undo(&self, dir: &Slot, name: &[u8], named: Named) {
+    fn undo(&self, section: Section<'_>, dir: &Slot, name: &[u8], named: Named) {
         let result = || -> Result {
             let write = self.0.target.want_write()?;
             let times = DirTimes::of_slot(dir)?;
             let removed = Removing::new(dir.path()?, name, &write).and_then(Removing::unlink);
             self.put_back(dir, name, named.aside, &write);
-            times.restore(dir, &write);
+            times.restore(section, dir, &write);
             removed
         };
         self.warn(name, result());
@@ -477,7 +495,7 @@ impl Move<'_> {
     }
 
     /// Removes what means nothing any more. If it stays it does no harm.
-    fn tidy(&self, dir: &Slot, name: &[u8], named: Named) {
+    fn tidy(&self, section: Section<'_>, dir: &Slot, name: &[u8], named: Named) {
         let target = self.0.target;
         let result = || -> Result {
             let write = target.want_write()?;
@@ -486,7 +504,7 @@ impl Move<'_> {
                 whiteout::purge(target, &target.work()?.orphans, old, temp, &write);
             }
             let removed = whiteout::remove(target, dir.dentry(), name, &write);
-            times.restore(dir, &write);
+            times.restore(section, dir, &write);
             removed
         };
         if let Err(error) = result() {
@@ -548,16 +566,25 @@ impl Move<'_> {
     }
 
     /// Removes the original, of which the copy is on disk.
-    fn unlink_upper(&self, parent: &Dentry, name: &[u8], _copy: OnDisk) -> Result {
+    fn unlink_upper(
+        &self,
+        section: Section<'_>,
+        parent: &Dentry,
+        name: &[u8],
+        _copy: OnDisk,
+    ) -> Result {
         let upper = self.0.source;
-        let dir = parent.object()?.slot_on(upper.branch().id)?.ok_or(ESTALE)?;
+        let dir = parent
+            .object()?
+            .slot_on(section, upper.branch().id)?
+            .ok_or(ESTALE)?;
         let write = upper.branch().want_write()?;
         let removing = Removing::new(dir.path()?, name, &write)?;
         if !dirop::same_inode(removing.child(), upper.inode()?) {
             return Err(ESTALE);
         }
-        let times = DirTimes::of(parent.object()?, dir)?;
-        removing.unlink_then(|dir| times.restore_locked(dir))
+        let times = DirTimes::of(section, parent.object()?, dir)?;
+        removing.unlink_then(|dir| times.restore_locked(section, dir))
     }
 
     fn warn(&self, name: &[u8], undone: Result) {
@@ -571,13 +598,13 @@ impl Move<'_> {
     }
 
     /// The name is absent above now, and stays under watch there.
-    fn guard(&self) {
+    fn guard(&self, section: Section<'_>) {
         let dentry = self.0.dentry;
         let guard = || -> Result<Option<ARef<LowerDentry>>> {
             let parent = dentry.parent();
             let dir = parent.object()?;
             let info = dir.sb().data();
-            let view = View::plain(info, info.shape(), dir.stack()?);
+            let view = View::plain(info, section.shape(), dir.stack(section)?);
             Ok(lookup::probe(&view, 0, &dentry.name()?, Depth::First)?.guard)
         };
         // Without one, what is put there behind the union's back is noticed later.

@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Proofs of being in a section of the [`gate`](super::gate), or of being alone.
+//!
+//! What may be replaced while a super block is mounted, its shape and the stacks of its inodes, is
+//! given to who shows a [`Section`], for no longer than that lasts. A section is borrowed from the
+//! guard of a read section ([`Reading`], [`Entered`]), or from [`Alone`], the proof that nobody
+//! else replaces anything.
+//!
+//! # Invariants
+//!
+//! A section of `'r` was begun on its super block, and does not end before `'r` does. One that is
+//! borrowed from [`Alone`] ends before anything that was replaced is freed at once:
+//! [`Closed::free`] borrows it exclusively.
+
+use super::{
+    gate::{
+        self,
+        Doing,
+        Occupant,
+        Retired,
+        Room, //
+    },
+    sb::SuperBlock,
+    FileSystem, //
+};
+use kernel::{
+    prelude::*,
+    sync::Arc,
+    time::Delta,
+    types::NotThreadSafe, //
+};
+
+/// A section of a task, as long as it lasts: what a callback works in.
+///
+/// # Invariants
+///
+/// Those of the module.
+pub(crate) struct Section<'r, T: FileSystem>(&'r SuperBlock<T>, NotThreadSafe);
+
+impl<T: FileSystem> Clone for Section<'_, T> {
+    #[inline]
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T: FileSystem> Copy for Section<'_, T> {}
+
+impl<'r, T: FileSystem> Section<'r, T> {
+    /// The super block.
+    #[inline]
+    pub(crate) fn sb(self) -> &'r SuperBlock<T> {
+        self.0
+    }
+
+    /// The state of the file system.
+    #[inline]
+    pub(crate) fn data(self) -> &'r T::Data {
+        self.0.data()
+    }
+
+    /// The shape.
+    #[inline]
+    pub(crate) fn shape(self) -> &'r T::Shape {
+        // SAFETY: By the invariant of the module.
+        unsafe { self.0.state().shape.get() }
+    }
+
+    /// Runs `f`, which takes long, outside the section. See [`Gate::outside`].
+    pub(crate) fn outside<R>(self, f: impl FnOnce() -> R) -> (R, bool) {
+        self.0.gate().outside(f)
+    }
+}
+
+/// A section of a callback that only looks.
+pub(crate) struct Reading<'a, T: FileSystem> {
+    sb: &'a SuperBlock<T>,
+    /// Ends it.
+    _guard: gate::Reading<'a>,
+}
+
+impl<T: FileSystem> Reading<'_, T> {
+    /// The section, as long as the guard.
+    #[inline]
+    pub(crate) fn section(&self) -> Section<'_, T> {
+        // INVARIANT: Begun by `SuperBlock::read()`; it ends when the guard, which is borrowed, is
+        // dropped.
+        Section(self.sb, NotThreadSafe)
+    }
+}
+
+/// A section of a callback that changes names or instances.
+pub(crate) struct Entered<'a, T: FileSystem> {
+    sb: &'a SuperBlock<T>,
+    /// Ends it.
+    guard: gate::Entered<'a>,
+}
+
+impl<T: FileSystem> Entered<'_, T> {
+    /// The section, as long as the guard.
+    #[inline]
+    pub(crate) fn section(&self) -> Section<'_, T> {
+        // INVARIANT: As for `Reading::section()`. What was seen before a call of
+        // `Gate::outside()` stays until the guard is dropped.
+        Section(self.sb, NotThreadSafe)
+    }
+
+    /// See [`gate::Entered::mark`].
+    #[inline]
+    pub(super) fn mark(&self) -> usize {
+        self.guard.mark()
+    }
+}
+
+impl<T: FileSystem> SuperBlock<T> {
+    /// Begins a section of the gate. Does not wait.
+    #[inline]
+    pub(crate) fn read(&self) -> Reading<'_, T> {
+        Reading {
+            sb: self,
+            _guard: self.gate().read(),
+        }
+    }
+
+    /// Begins a section in which names or instances change; waits while the gate is closed.
+    #[inline]
+    pub(crate) fn enter(&self, doing: Doing) -> Entered<'_, T> {
+        Entered {
+            sb: self,
+            guard: self.gate().enter(doing),
+        }
+    }
+
+    /// As [`SuperBlock::enter`], if the gate is open.
+    pub(crate) fn try_enter(&self) -> Option<Reading<'_, T>> {
+        Some(Reading {
+            sb: self,
+            _guard: self.gate().try_enter()?,
+        })
+    }
+
+    /// Shows that the current task may be in something long, see [`Gate::sit`].
+    pub(crate) fn sit(&self, doing: Doing) -> gate::Sitting<'_> {
+        self.gate().sit(doing)
+    }
+}
+
+/// Proof that nobody but its owner changes the shape of the super block.
+///
+/// # Invariants
+///
+/// This task holds `s_umount` exclusively, or nobody else can reach the super block. There is one
+/// value for a super block at a time.
+pub(crate) struct Alone<'a, T: FileSystem>(&'a SuperBlock<T>, NotThreadSafe);
+
+impl<'a, T: FileSystem> Alone<'a, T> {
+    /// # Safety
+    ///
+    /// The type invariant must hold until the value is dropped.
+    pub(super) unsafe fn new(sb: &'a SuperBlock<T>) -> Self {
+        // INVARIANT: By the caller's contract.
+        Alone(sb, NotThreadSafe)
+    }
+
+    /// The super block.
+    pub(crate) fn sb(&self) -> &'a SuperBlock<T> {
+        self.0
+    }
+
+    /// What there is stays as long as the proof is not borrowed exclusively.
+    pub(crate) fn section(&self) -> Section<'_, T> {
+        // INVARIANT: Nobody else frees anything, and `Closed::free()` borrows `self` exclusively.
+        Section(self.0, NotThreadSafe)
+    }
+
+    /// Closes the gate for at most about `time`. See [`Gate::close`].
+    pub(crate) fn close(&self, time: Delta) -> Result<Attempt<'a, T>> {
+        Ok(match self.0.gate().close(time)? {
+            gate::Attempt::Closed(closed) => Attempt::Closed(Closed(closed, self.0)),
+            gate::Attempt::Busy(who) => Attempt::Busy(who),
+        })
+    }
+}
+
+/// What became of an attempt to close a gate.
+pub(crate) enum Attempt<'a, T: FileSystem> {
+    /// It is closed, and nobody is inside.
+    Closed(Closed<'a, T>),
+    /// It is open again; this one did not leave in time.
+    Busy(Option<Occupant>),
+}
+
+/// A closed gate. It opens when this is dropped.
+pub(crate) struct Closed<'a, T: FileSystem>(gate::Closed<'a>, &'a SuperBlock<T>);
+
+impl<T: FileSystem> Closed<'_, T> {
+    /// The super block.
+    pub(crate) fn sb(&self) -> &SuperBlock<T> {
+        self.1
+    }
+
+    /// Whether it is that of `sb`.
+    pub(super) fn is_of(&self, sb: *const crate::bindings::super_block) -> bool {
+        core::ptr::eq(self.1.as_ptr(), sb)
+    }
+
+    /// Replaces the shape. Who has found the old one may go on with it.
+    pub(crate) fn replace(&self, shape: Arc<T::Shape>) -> Retired<Arc<T::Shape>> {
+        self.1.state().shape.replace(&self.0, shape)
+    }
+
+    /// Opens the gate and frees what nobody can find any more. See [`gate::Closed::free`].
+    pub(crate) fn free<A: Send, B: Send>(
+        self,
+        alone: &mut Alone<'_, T>,
+        room: Room<A, B>,
+        a: Retired<A>,
+        b: Retired<B>,
+    ) {
+        let Closed(closed, sb) = self;
+        if !core::ptr::eq(alone.0, sb) {
+            // What is dropped here is leaked.
+            return;
+        }
+        closed.free(room, a, b);
+    }
+}
