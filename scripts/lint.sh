@@ -1,9 +1,10 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# usage: lint.sh [layers|docs|version|copies|rustfmt|shell|kernel|cargo]
+# usage: lint.sh [layers|docs|version|types|copies|rustfmt|shell|kernel|cargo]
 #
-# All that is checked without running: layers, references of the documentation, versions,
+# All that is checked without running: layers, references of the documentation, versions, what
+# types forbid,
 # kernel clippy and C warnings, cargo clippy, rustfmt, shellcheck, our copies of kernel
 # settings.  A warning is an error.
 # shellcheck source=scripts/lib.sh
@@ -70,6 +71,7 @@ only=${1:-all}
 check layers "layers" "$SRC/scripts/check-layers.sh"
 check docs "references of the documentation" "${in_root[@]}" "$SRC/scripts/check-docs.py"
 check version "versions" "$SRC/scripts/check-version.sh"
+check types "what types forbid" "$SRC/scripts/check-types.sh"
 check copies "copies of kernel settings" copies
 check rustfmt "rustfmt" "$SRC/scripts/fmt.sh" --check
 check shell "shellcheck" shell_lints

@@ -57,7 +57,8 @@ const CHANGEABLE: u32 = bindings::O_NONBLOCK | bindings::O_DIRECT;
 #[repr(transparent)]
 pub(crate) struct BackingFile(Opaque<bindings::file>);
 
-// SAFETY: `struct file` is shared between threads by design; its position is not used.
+// SAFETY: `struct file` is shared between threads by design. Its position is written by lseek(2) on
+// the one file of ours that it belongs to, with the position of that locked, and read by nobody else.
 unsafe impl Send for BackingFile {}
 // SAFETY: As above.
 unsafe impl Sync for BackingFile {}

@@ -871,18 +871,16 @@ impl<T: Mountable> Table<T> {
         dentry: *mut bindings::dentry,
         flags: c_uint,
     ) -> c_int {
-        // A name that is looked at again may get other instances.
         // SAFETY: Valid by the contract of the callback.
-        let entered = (flags & bindings::RUAUFS_LOOKUP_RCU == 0).then(|| {
-            unsafe { Inode::<T>::from_raw(dir) }
-                .sb()
-                .enter(Doing::LookUp)
-        });
+        let directory = unsafe { Inode::<T>::from_raw(dir) };
+        // A name that is looked at again may get other instances.
+        let entered =
+            (flags & bindings::RUAUFS_LOOKUP_RCU == 0).then(|| directory.sb().enter(Doing::LookUp));
         // SAFETY: As above; `d_inode_rcu()` is a single read.
         let walk = unsafe {
             let inode = (&raw const (*dentry).d_inode).read_volatile();
             Walk {
-                dir: Inode::from_raw(dir),
+                dir: directory,
                 dentry: Dentry::<T>::from_raw(dentry),
                 inode: (!inode.is_null()).then(|| Inode::from_raw(inode)),
                 name: &*name,

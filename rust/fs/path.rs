@@ -339,7 +339,7 @@ impl Path {
     /// # Errors
     ///
     /// As for [`PathRef::new`].
-    #[inline]
+    #[inline(never)] // It is called from many places.
     pub(crate) fn at<'a>(&'a self, dentry: &'a Dentry) -> Result<PathRef<'a>> {
         PathRef::new(&self.mount, dentry)
     }

@@ -44,7 +44,9 @@ pub(crate) fn plain_source<'a>(
     if !stack.is_plain() || inode.data().veil.is_set() {
         return Ok(None);
     }
-    stack.top().path().map(Some)
+    // As `Slot::path()`, without a call.
+    let top = stack.top();
+    PathRef::new(top.branch().root.mount(), top.dentry()).map(Some)
 }
 
 /// stat(2).

@@ -257,7 +257,7 @@ impl Slot {
     }
 
     /// The instance as seen through the branch's mount.
-    #[inline]
+    #[inline(never)] // It is called from many places.
     pub(crate) fn path(&self) -> Result<PathRef<'_>> {
         self.branch().at(self.dentry())
     }

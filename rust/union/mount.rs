@@ -182,13 +182,15 @@ impl Options {
 
     /// Completes a mount: its state is in place, but nobody else can reach it.
     pub(super) fn begin(&mut self, context: &Context<'_>, section: Section<'_>) -> Result {
+        // Undone, unless all goes well.
+        let made = self.made.take();
         let data = section.data();
         data.views.update(section.table())?;
         data.debug.update(section.table())?;
         data.ino.begin(section.table())?;
         plink::adopt(section)?;
         self.list_if_asked(context, section);
-        if let Some(made) = self.made.take() {
+        if let Some(made) = made {
             made.keep();
         }
         Ok(())

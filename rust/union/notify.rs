@@ -230,10 +230,10 @@ fn same(section: Section<'_>, dir: &Inode, dentry: &Dentry, name: &[u8]) -> Resu
             let lower = top.inode()?;
             let lock = inode.promotion_lock();
             let known = inode.stack(section)?;
-            let all = (answer.slots.iter().enumerate()).all(|(i, found)| {
-                let known = known.get(i);
-                known.is_some_and(|known| known.dentry().is(found.dentry()))
-            });
+            let mut all = true;
+            for (a, b) in Iterator::zip(known.iter(), answer.slots.iter()) {
+                all = all && a.dentry().is(b.dentry());
+            }
             if core::ptr::eq(known.top_inode(), lower) {
                 if known.len() != answer.slots.len() || !all {
                     // It gained or lost an instance below.

@@ -88,7 +88,7 @@ impl Operations for Union {
             };
             // Without a stack there is nothing to refresh from; the next use says so.
             let refresh = |inode: &Inode| inode.refresh_all(held.section);
-            if !held.inode.is_some_and(|inode| refresh(inode).is_ok()) {
+            if held.inode.is_none_or(|inode| refresh(inode).is_err()) {
                 return Validity::Stale;
             }
         }
