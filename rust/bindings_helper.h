@@ -31,6 +31,7 @@
 #include <linux/xattr.h>
 
 #include "helpers.h"
+#include "helpers/trace.h"
 
 /* Macros that bindgen cannot evaluate, as constants of the same name. */
 const unsigned long RUAUFS_SB_POSIXACL = SB_POSIXACL;

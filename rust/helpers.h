@@ -213,6 +213,37 @@ bool ruaufs_helper_shows_all(const struct file *file);
 int ruaufs_helper_forbidden(const struct vfsmount *mnt);
 int ruaufs_helper_names(struct inode *inode, struct dentry **names, int room);
 
+/* tracepoints, see helpers/trace.h */
+/* What is done with a mark. */
+enum ruaufs_mark {
+	RUAUFS_MARK_MAKE,
+	RUAUFS_MARK_REMOVE,
+	RUAUFS_MARK_OPAQUE,
+};
+
+struct ruaufs_event {
+	u64 si;
+	u64 dir;
+	u64 ino;
+	u64 to_dir;
+	u64 bytes;
+	u64 ns;
+	const char *name;
+	size_t name_len;
+	u32 dev;
+	u32 kind;
+	u32 from;
+	u32 to;
+	u32 flags;
+	int error;
+};
+
+/* counters, a set for each CPU */
+unsigned long ruaufs_helper_alloc_counters(unsigned int count);
+void ruaufs_helper_free_counters(unsigned long counters);
+void ruaufs_helper_count(unsigned long counters, unsigned int which, u64 more);
+u64 ruaufs_helper_counted(unsigned long counters, unsigned int which);
+
 /* file handles */
 int ruaufs_helper_commit_metadata(struct inode *inode);
 

@@ -62,6 +62,7 @@ pub(crate) mod seal;
 pub(crate) mod show;
 mod shown;
 pub(crate) mod space;
+mod stats;
 pub(crate) mod sysfs;
 pub(crate) mod target;
 pub(crate) mod whiteout;

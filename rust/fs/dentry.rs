@@ -659,6 +659,16 @@ impl Seal {
 }
 
 impl<T: Operations> Walk<'_, T> {
+    /// Gives what `d_revalidate()` gives for a name that does not hold.
+    #[cold]
+    #[inline(never)]
+    fn is_stale(&self) -> c_int {
+        if let Some(held) = self.held() {
+            T::found_stale(&held, self.name());
+        }
+        0
+    }
+
     /// The stack of the inode that the name leads to.
     #[inline]
     pub(crate) fn stack(&self) -> Option<RcuStack<'_, T::Place>> {
@@ -792,6 +802,9 @@ pub(crate) trait Operations: FileSystem {
     /// Whether a cached name still holds; may run inside RCU walk.
     fn revalidate(walk: &Walk<'_, Self>) -> Validity;
 
+    /// A cached name does not hold, and is about to go. Not in RCU walk.
+    fn found_stale(held: &Held<'_, Self>, name: &[u8]);
+
     /// Where an inode keeps the foreign dentries that it stands for.
     ///
     /// Those of a regular file keep their references as long as there is one to a name of it: a
@@ -892,7 +905,7 @@ impl<T: Mountable> Table<T> {
             Validity::Valid => {}
             // What is seen while branches change may be half of it, and what is mounted on a stale
             // name goes.
-            Validity::Stale if walk.section.is_some() => return 0,
+            Validity::Stale if walk.section.is_some() => return walk.is_stale(),
             Validity::Stale | Validity::NeedRef => return ECHILD.to_errno(),
         }
         let Some(stack) = walk.stack().filter(|stack| stack.is_remote()) else {
@@ -902,8 +915,10 @@ impl<T: Mountable> Table<T> {
             // SAFETY: `RcuStack` shows dentries that are alive at least until the end of this
             // walk.
             let ret = unsafe { revalidate_foreign(lower, flags) };
-            if ret <= 0 {
-                return ret;
+            match ret {
+                0 => return walk.is_stale(),
+                ..0 => return ret,
+                _ => {}
             }
         }
         1

@@ -253,6 +253,39 @@ pub(super) struct Gate {
     left: Mutex<KVec<Left>>,
     /// Who does that; made by the first change.
     worker: SetOnce<Worker>,
+    waits: Arc<Waits>,
+}
+
+/// How often callbacks waited for a closed gate, and how long.
+pub(crate) struct Waits {
+    count: Atomic<u64>,
+    nanoseconds: Atomic<u64>,
+}
+
+impl Waits {
+    /// Not yet.
+    pub(crate) fn new() -> Self {
+        Waits {
+            count: Atomic::new(0),
+            nanoseconds: Atomic::new(0),
+        }
+    }
+
+    fn add(&self, time: Delta) {
+        self.count.fetch_add(1, Relaxed);
+        let nanoseconds = u64::try_from(time.as_nanos()).unwrap_or(0);
+        self.nanoseconds.fetch_add(nanoseconds, Relaxed);
+    }
+
+    /// How often.
+    pub(crate) fn count(&self) -> u64 {
+        self.count.load(Relaxed)
+    }
+
+    /// How long.
+    pub(crate) fn nanoseconds(&self) -> u64 {
+        self.nanoseconds.load(Relaxed)
+    }
 }
 
 // SAFETY: An SRCU domain is made for use by all CPUs.
@@ -285,7 +318,8 @@ const SWEEPING: Delta = Delta::from_millis(50);
 
 impl Gate {
     /// An open gate of a super block in which `depth` file systems are stacked.
-    pub(super) fn new(depth: i32) -> impl PinInit<Self, Error> {
+    /// Who waits for it is counted in `waits`.
+    pub(super) fn new(depth: i32, waits: Arc<Waits>) -> impl PinInit<Self, Error> {
         try_pin_init!(Gate {
             srcu <- Opaque::try_ffi_init(move |srcu| {
                 // SAFETY: `srcu` is valid for writes and stays pinned.
@@ -297,6 +331,7 @@ impl Gate {
             closer <- Mutex::new((), c"ruaufs_gate", closer_class(depth)),
             left <- Mutex::new(KVec::new(), c"ruaufs_gate_left", left_class(depth)),
             worker: SetOnce::new(),
+            waits,
         })
     }
 
@@ -336,8 +371,16 @@ impl Gate {
             }
             // SAFETY: Begun above.
             unsafe { self.end(section) };
-            drop(self.closer.lock());
+            self.wait();
         }
+    }
+
+    /// Waits until the gate is open.
+    #[cold]
+    fn wait(&self) {
+        let begin = Instant::<Monotonic>::now();
+        drop(self.closer.lock());
+        self.waits.add(begin.elapsed());
     }
 
     /// Begins a section in which names or instances change; waits while the gate is closed.

@@ -19,7 +19,8 @@ use super::{
     gate::{
         Doing,
         Gate,
-        Snapshot, //
+        Snapshot,
+        Waits, //
     },
     inode::{
         Dying,
@@ -219,15 +220,17 @@ pub(crate) struct State<T: FileSystem> {
 }
 
 impl<T: FileSystem> State<T> {
-    /// That of a super block in which `depth` file systems are stacked.
+    /// That of a super block in which `depth` file systems are stacked. Who waits for its gate is
+    /// counted in `waits`.
     pub(crate) fn new(
         depth: i32,
+        waits: Arc<Waits>,
         shape: Arc<T::Shape>,
         data: impl PinInit<T::Data, Error>,
     ) -> Result<Pin<KBox<Self>>> {
         KBox::pin_init(
             try_pin_init!(State {
-                gate <- Gate::new(depth),
+                gate <- Gate::new(depth, waits),
                 shape: Snapshot::new(shape),
                 data <- data,
             }),

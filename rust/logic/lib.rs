@@ -19,6 +19,7 @@
 //! | [`plink`] | what is noted of a pseudo-link |
 //! | [`handle`] | file handles |
 //! | [`ino`] | inode numbers of the union |
+//! | [`stats`] | names of what is counted |
 //! | [`escape`] | paths in sysfs and ioctls |
 //! | [`uapi`] | numbers and layouts of ioctls |
 //!
@@ -58,5 +59,6 @@ pub mod num;
 pub mod options;
 pub mod plink;
 pub mod remove;
+pub mod stats;
 pub mod uapi;
 pub mod whname;

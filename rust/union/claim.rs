@@ -326,6 +326,14 @@ impl Claim {
         Ok((claim, near))
     }
 
+    /// The identity of the union that has it; 0 if a program does.
+    pub(crate) fn union(&self) -> u64 {
+        match self.entry.user {
+            User::Union(si) => si,
+            User::Program(..) => 0,
+        }
+    }
+
     /// What it is for.
     pub(crate) fn purpose(&self) -> Purpose {
         self.entry.purpose

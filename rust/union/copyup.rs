@@ -15,6 +15,7 @@
 //! | [`meta`] | owner, mode, times, extended attributes, ACLs |
 //! | [`mvdown`] | the way back: to a lower writable branch |
 //! | [`running`] | who copies what, for a remount |
+//! | [`seen`] | what is counted and traced of it |
 //!
 //! # Locking
 //!
@@ -41,6 +42,7 @@ mod data;
 mod meta;
 mod mvdown;
 mod running;
+mod seen;
 
 pub(crate) use meta::{
     share_inherited,
@@ -351,12 +353,9 @@ fn promote_one(
         wanted,
         upwards: true,
         overtaken: Cell::new(false),
+        bytes: Cell::new(0),
     };
-    let result = copy_up
-        .sb
-        .data()
-        .cred
-        .scope(|| copy_up.run(section, parent));
+    let result = copy_up.run_seen(section, parent);
     drop(lock);
     drop(copying);
     if copy_up.overtaken.get() && result != Err(EINTR) {
@@ -401,6 +400,8 @@ struct CopyUp<'a> {
     upwards: bool,
     /// The shape changed meanwhile.
     overtaken: Cell<bool>,
+    /// How much data was copied.
+    bytes: Cell<u64>,
 }
 
 /// What became of a staged instance.
@@ -684,9 +685,10 @@ impl CopyUp<'_> {
 
     /// Copies the contents to `file`, of which `dentry` is a name.
     fn copy_data(&self, section: Section<'_>, file: &KernelFile, dentry: &LowerDentry) -> Result {
-        let cred = &self.sb.data().cred;
+        let (cred, bytes) = (&self.sb.data().cred, &self.bytes);
+        let (from, to) = (self.source, self.target);
         self.outside(section, || {
-            data::copy(cred, self.source, self.target, file, dentry, self.wanted)
+            data::copy(cred, from, to, file, dentry, self.wanted, bytes)
         })
     }
 

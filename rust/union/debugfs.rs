@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! debugfs: `aufs/si_<hex>/plink`, as aufs has it.
+//! debugfs: `aufs/si_<hex>/stats`, what the union counts ([`super::stats`]), and `plink`, as aufs
+//! has it.
 //!
-//! Three lines: the number of hash buckets, how many pseudo-links are in each, and
+//! `plink` has three lines: the number of hash buckets, how many pseudo-links are in each, and
 //! how many there are. There is one bucket, as they are not kept in a hash table.
 //! The other files of aufs show tables of inode numbers, of which there are none.
 //!
@@ -19,6 +20,10 @@ use super::{
     plink::{
         self,
         Plinks, //
+    },
+    stats::{
+        Counter,
+        Stats, //
     }, //
 };
 use core::pin::Pin;
@@ -38,30 +43,58 @@ use kernel::{
     }, //
 };
 
-/// The pseudo-links of a union.
+/// What the files of a union show.
 #[pin_data]
-pub(crate) struct Pseudolinks {
-    /// Those in memory.
+struct Content {
+    /// The pseudo-links in memory.
     links: Arc<Plinks>,
     /// Those on the branches.
     #[pin]
     branches: Mutex<KVec<Arc<plink::Index>>>,
+    stats: Stats,
 }
 
-impl Writer for Pseudolinks {
+/// A file of them.
+struct Shown(Arc<Content>, Which);
+
+enum Which {
+    Plink,
+    Stats,
+}
+
+impl Writer for Shown {
     fn write(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.1 {
+            Which::Plink => self.0.write_plink(out),
+            Which::Stats => self.0.write_stats(out),
+        }
+    }
+}
+
+impl Content {
+    fn write_plink(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let branches = self.branches.lock();
         let count = branches.iter().fold(self.links.count(), |sum, index| {
             sum.saturating_add(index.count())
         });
         out.write_fmt(fmt!("1\n{}\n{}\n", count, count))
     }
+
+    /// A line for each counter: its name and its value.
+    fn write_stats(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for counter in Counter::all() {
+            out.write_fmt(fmt!("{} {}\n", counter.name(), self.stats.get(*counter)))?;
+        }
+        Ok(())
+    }
 }
 
 /// The files of a union; dropping it removes them.
 pub(crate) struct Files {
-    plink: Pin<KBox<File<Pseudolinks>>>,
-    // After its file.
+    _plink: Pin<KBox<File<Shown>>>,
+    _stats: Pin<KBox<File<Shown>>>,
+    content: Arc<Content>,
+    // After its files.
     _dir: Dir,
 }
 
@@ -71,12 +104,29 @@ impl Files {
         let dir = global
             .debugfs
             .subdir(&CString::try_from_fmt(fmt!("si_{:x}", si))?);
-        let data = pin_init!(Pseudolinks {
+        let stats = Stats::new()?;
+        let content = pin_init!(Content {
             links,
             branches <- new_mutex!(KVec::new(), "ruaufs_debugfs"),
+            stats,
         });
-        let plink = KBox::pin_init(dir.read_only_file(c"plink", data), GFP_KERNEL)?;
-        Ok(Files { plink, _dir: dir })
+        let content = Arc::pin_init(content, GFP_KERNEL)?;
+        let file = |name, which| {
+            let shown = Shown(content.clone(), which);
+            KBox::pin_init(dir.read_only_file(name, shown), GFP_KERNEL)
+        };
+        Ok(Files {
+            _plink: file(c"plink", Which::Plink)?,
+            _stats: file(c"stats", Which::Stats)?,
+            content: content.clone(),
+            _dir: dir,
+        })
+    }
+
+    /// What the union counts.
+    #[inline]
+    pub(super) fn stats(&self) -> &Stats {
+        &self.content.stats
     }
 
     /// Shows the branches of `table`; to be called whenever a new table is in force.
@@ -85,7 +135,7 @@ impl Files {
         for branch in table.order.iter() {
             branches.push(branch.plinks.clone(), GFP_KERNEL)?;
         }
-        let old = core::mem::replace(&mut *self.plink.branches.lock(), branches);
+        let old = core::mem::replace(&mut *self.content.branches.lock(), branches);
         drop(old);
         Ok(())
     }

@@ -38,6 +38,7 @@ use super::{
         SbInfo,
         Shape, //
     },
+    stats::Counter,
     whiteout,
     Inode, //
     Section,
@@ -283,7 +284,18 @@ impl<'a> View<'a> {
     pub(crate) fn for_lookup(section: Section<'a>, dir: &'a Inode) -> Result<Self> {
         let view = Self::of(section, dir)?;
         let stack = view.stack;
-        if view.index.is_some() || stack.len() < 2 || !is_due(dir, stack) {
+        let stats = dir.sb().data().stats();
+        if view.index.is_some() {
+            stats.count(Counter::IndexHits);
+            return Ok(view);
+        }
+        if stack.len() < 2 {
+            // One that can be neither of the others.
+            stats.count(Counter::Lookups);
+            return Ok(view);
+        }
+        stats.count(Counter::IndexMisses);
+        if !is_due(dir, stack) {
             return Ok(view);
         }
         let check = must_check(section);
@@ -297,6 +309,7 @@ impl<'a> View<'a> {
         let Ok(index) = made else {
             return Ok(view);
         };
+        stats.count(Counter::IndexBuilds);
         let old = dir.data().dir.lock().index.replace(index.clone());
         drop(old);
         Ok(View {

@@ -21,6 +21,7 @@ use super::{
     },
     ino::InoTable,
     inode,
+    stats::Counter,
     Inode,
     LowerDentry,
     Section,
@@ -58,6 +59,8 @@ pub(crate) struct Answer {
     pub(crate) place: Option<usize>,
     /// The negative dentry of the topmost writable branch above the first instance.
     pub(crate) guard: Option<ARef<LowerDentry>>,
+    /// How many names branches were asked for.
+    pub(crate) asked: u32,
 }
 
 /// How much of an answer is wanted.
@@ -101,6 +104,7 @@ pub(crate) fn probe_known(
         slots: Slots::new(),
         place: None,
         guard: None,
+        asked: 0,
     };
     // Asked for with `shwh` only.
     let is_mark = whname::is_reserved(name);
@@ -120,6 +124,7 @@ pub(crate) fn probe_known(
                 let dentry = if is_mark && !slot.branch().access.honours_whiteouts() {
                     None
                 } else {
+                    answer.asked = answer.asked.wrapping_add(1);
                     dirop::lookup(slot.dentry().dir()?, name)?
                 };
                 let what = match &dentry {
@@ -158,12 +163,14 @@ pub(crate) fn probe_known(
                         return Err(ENOKEY);
                     }
                     if whiteout == i && dir.marks().may_hold(slot)? {
+                        answer.asked = answer.asked.wrapping_add(1);
                         marks = mark(slot.dentry(), &whname::whiteout(name)?)?;
                     }
                     let inside = answer.slots.last();
                     let inside = inside.filter(|_| marks == Marks::Absent && place == Some(i));
                     if let Some(inside) = inside {
                         if dir.marks().may_hold(inside)? {
+                            answer.asked = answer.asked.wrapping_add(1);
                             marks = mark(inside.dentry(), whname::OPAQUE)?;
                         }
                     }
@@ -256,11 +263,13 @@ pub(crate) fn lookup(
     }
     // From before the look: what happens meanwhile makes the next walk look again.
     entry.dentry.set_seen(dir.data().watches.count());
+    let stats = info.stats();
     let view = View::for_lookup(section, dir)?;
     for attempt in 0..ATTEMPTS {
         let answer = info
             .cred
             .scope(|| probe(&view, 0, entry.name, Depth::All))?;
+        stats.add(Counter::BranchLookups, answer.asked.into());
         entry.dentry.set_guard(answer.guard);
         let Some(first) = answer.slots.first().cloned() else {
             return Ok(tie.to(None));

@@ -24,6 +24,7 @@ use super::{
     plink_maint::Registered,
     reconfigure,
     sb::SbInfo,
+    stats,
     sysfs::Views,
     Section,
     Union, //
@@ -361,6 +362,7 @@ impl Operations for Union {
         let maintenance = Registered::new(global, si)?;
         let views = Views::new(global, si)?;
         let debug = debugfs::Files::new(global, si, maintenance.links.clone())?;
+        let waits = debug.stats().waits.clone();
         let data = SbInfo::new(
             &outcome.shape,
             cred,
@@ -370,7 +372,7 @@ impl Operations for Union {
             maintenance,
             global.askers.clone(),
         );
-        let state = State::new(depth, outcome.shape.clone(), data)?;
+        let state = State::new(depth, waits, outcome.shape.clone(), data)?;
         options.made = Some(outcome.made);
         Ok(Mounted {
             state,
@@ -385,7 +387,9 @@ impl Operations for Union {
         options: &mut Options,
         alone: &mut Alone<'_, Union>,
     ) -> Result {
-        reconfigure::reconfigure(context, &options.changes, alone)?;
+        stats::remount(alone, |alone| {
+            reconfigure::reconfigure(context, &options.changes, alone)
+        })?;
         options.list_if_asked(context, alone.section());
         Ok(())
     }

@@ -27,6 +27,7 @@ use super::{
     inode::link_count,
     sb::SbInfo,
     shown::Print,
+    stats::Counter,
     Inode,
     Section,
     SuperBlock,
@@ -248,6 +249,7 @@ fn listing(section: Section<'_>, inode: &Inode) -> Result<Arc<Listing>> {
     }
     let read = Instant::now();
     let info = inode.sb().data();
+    info.stats().count(Counter::Listings);
     let counted = (link_count(stack)?, Print::lasting(stack)?);
     let layers = info.cred.scope(|| layers(info, stack))?;
     let made = Arc::new(

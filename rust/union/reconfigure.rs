@@ -587,6 +587,7 @@ impl<'a, 'm, 'c> Plan<'a, 'm, 'c> {
             slots,
             place: None,
             guard: None,
+            asked: 0,
         };
         Ok(Arc::new(answer, GFP_KERNEL)?)
     }

@@ -33,6 +33,7 @@ use super::{
     plink,
     readdir,
     remove,
+    stats,
     target,
     whiteout,
     Dentry,
@@ -52,6 +53,10 @@ use crate::fs::{
     path::{
         IdMap,
         WriteAccess, //
+    },
+    trace::{
+        self,
+        Tracepoint, //
     }, //
 };
 use crate::logic::{
@@ -61,7 +66,11 @@ use crate::logic::{
 use crate::warn_limited;
 use kernel::{
     prelude::*,
-    sync::Arc, //
+    sync::Arc,
+    time::{
+        Instant,
+        Monotonic, //
+    }, //
 };
 
 /// `RENAME_NOREPLACE` of renameat2(2).
@@ -102,6 +111,54 @@ impl<'a> End<'a> {
 /// `EINVAL` for flags that are not known, `EXDEV` for a directory with contents on branches that
 /// it cannot leave, `ENOTEMPTY`, `EROFS`; what the branches give.
 pub(crate) fn rename(
+    section: Section<'_>,
+    from: (&Inode, Entry<'_, Union>),
+    to: (&Inode, Entry<'_, Union>),
+    flags: u32,
+    names: MoveNames<'_, Union>,
+    idmap: IdMap<'_>,
+) -> Result {
+    let seen = trace::Rename::is_on().then(|| Seen {
+        dir: from.0,
+        dentry: from.1.dentry,
+        to_dir: to.0,
+        begin: Instant::now(),
+    });
+    let result = rename_unseen(section, from, to, flags, names, idmap);
+    if let Some(seen) = seen {
+        seen.show(flags, result);
+    }
+    result
+}
+
+/// A rename that somebody watches.
+struct Seen<'a> {
+    dir: &'a Inode,
+    dentry: &'a Dentry,
+    to_dir: &'a Inode,
+    begin: Instant<Monotonic>,
+}
+
+impl Seen<'_> {
+    /// Shows how it ended.
+    #[cold]
+    fn show(&self, flags: u32, result: Result) {
+        let nanoseconds = stats::since(self.begin);
+        // It has its new name.
+        stats::show(
+            trace::Rename::show,
+            self.dentry,
+            self.dir.ino(),
+            &mut |event| {
+                event.to_dir(self.to_dir.ino());
+                event.flags(flags);
+                event.ended(result, nanoseconds);
+            },
+        );
+    }
+}
+
+fn rename_unseen(
     section: Section<'_>,
     from: (&Inode, Entry<'_, Union>),
     to: (&Inode, Entry<'_, Union>),

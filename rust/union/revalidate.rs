@@ -16,11 +16,13 @@ use super::{
     branch::Branch,
     inode::InodeInfo,
     notify,
+    stats,
     Inode,
     Union, //
 };
 use crate::fs::{
     dentry::{
+        Held,
         Operations,
         Seal,
         Validity,
@@ -96,6 +98,10 @@ impl Operations for Union {
             walk.leave(seal);
         }
         Validity::Valid
+    }
+
+    fn found_stale(held: &Held<'_, Union>, name: &[u8]) {
+        stats::stale(held, name);
     }
 
     #[inline]

@@ -30,6 +30,7 @@ use super::{
     },
     plink_maint::Registered,
     space::Space,
+    stats::Stats,
     sysfs::Views,
     whiteout,
     Inode,
@@ -202,6 +203,12 @@ impl SbInfo {
             rounds: Atomic::new(0),
             known: Atomic::new(1),
         })
+    }
+
+    /// What it counts.
+    #[inline]
+    pub(super) fn stats(&self) -> &Stats {
+        self.debug.stats()
     }
 
     /// Those that watch branches; they are made at the first need.

@@ -14,6 +14,7 @@ use super::{
         Work, //
     },
     sb::SbInfo,
+    stats,
     LowerDentry,
     LowerInode, //
     Section,
@@ -35,7 +36,8 @@ use crate::fs::{
         Path,
         PathRef,
         WriteAccess, //
-    }, //
+    },
+    trace::Mark, //
 };
 use crate::logic::{
     branch_spec::Access,
@@ -80,7 +82,9 @@ pub(crate) fn create(
     write: &WriteAccess<'_>,
 ) -> Result {
     let whiteout = whname::whiteout(name)?;
-    match make_mark(branch, dir, &whiteout, write) {
+    let made = make_mark(branch, dir, &whiteout, write);
+    stats::mark(Mark::Make, branch, dir, name, made);
+    match made {
         Err(error) if error == EEXIST => Ok(()),
         other => other,
     }
@@ -105,7 +109,9 @@ pub(crate) fn remove(
 ) -> Result {
     let whiteout = whname::whiteout(name)?;
     let removing = Removing::new(branch.at(dir)?, &whiteout, write);
-    match removing.and_then(Removing::unlink_regardless) {
+    let removed = removing.and_then(Removing::unlink_regardless);
+    stats::mark(Mark::Remove, branch, dir, name, removed);
+    match removed {
         Err(error) if error == ENOENT => Ok(()),
         other => other,
     }
@@ -113,7 +119,9 @@ pub(crate) fn remove(
 
 /// Makes the directory `dir` opaque. Fine if it is.
 pub(crate) fn make_opaque(branch: &Branch, dir: &LowerDentry, write: &WriteAccess<'_>) -> Result {
-    match make_mark(branch, dir, whname::OPAQUE, write) {
+    let made = make_mark(branch, dir, whname::OPAQUE, write);
+    stats::mark(Mark::Opaque, branch, dir, b"", made);
+    match made {
         Err(error) if error == EEXIST => Ok(()),
         other => other,
     }

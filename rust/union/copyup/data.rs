@@ -27,6 +27,7 @@ use crate::fs::{
         KernelFile, //
     }, //
 };
+use core::cell::Cell;
 use kernel::prelude::*;
 
 /// Who does a piece of the work.
@@ -56,6 +57,8 @@ const CHUNK: i64 = 1 << 20;
 /// The user did not ask for a copy, so the limit of file sizes that a user may have does not
 /// count, and his signals, but for a kill, do not disturb it: a call like `chmod` has no way to
 /// say that it was interrupted, and with a timer that fires all the time it would never get on.
+///
+/// Bytes that are read and written are counted in `copied`.
 pub(super) fn copy(
     cred: &Cred,
     source: &Slot,
@@ -63,6 +66,7 @@ pub(super) fn copy(
     to: &KernelFile,
     to_dentry: &LowerDentry,
     wanted: Data<'_>,
+    copied: &Cell<u64>,
 ) -> Result {
     let size = source.inode()?.size();
     let size = match wanted {
@@ -105,6 +109,7 @@ pub(super) fn copy(
                 // Somebody cut the original short behind our back.
                 return Err(EIO);
             }
+            copied.set(copied.get().saturating_add(done as u64));
             pos = pos.checked_add(i64::try_from(done)?).ok_or(EFBIG)?;
         }
     }

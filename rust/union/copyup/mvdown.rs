@@ -223,6 +223,7 @@ fn run(section: Section<'_>, dentry: &Dentry, request: &mut Mvdown) -> Outcome {
         wanted: Data::All,
         upwards: false,
         overtaken: Cell::new(false),
+        bytes: Cell::new(0),
     };
     let result = info.cred.scope(|| Move(&copy).run(section, request));
     drop(still);

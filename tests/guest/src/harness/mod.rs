@@ -24,6 +24,7 @@ pub(crate) mod run;
 pub(crate) mod scratch;
 pub(crate) mod snapshot;
 pub(crate) mod sys;
+pub(crate) mod trace;
 pub(crate) mod tree;
 pub(crate) mod union;
 pub(crate) mod uring;

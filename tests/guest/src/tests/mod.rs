@@ -66,9 +66,11 @@ mod several_rw;
 mod shown;
 mod shwh;
 mod staging;
+mod stats;
 mod stress;
 mod sysfs;
 mod tools;
+mod tracepoints;
 mod udba;
 mod uprobe;
 mod whiteout;
@@ -130,6 +132,8 @@ pub(crate) fn all() -> Vec<Case> {
         mount::cases(),
         options::cases(),
         sysfs::cases(),
+        stats::cases(),
+        tracepoints::cases(),
         fhsm::cases(),
         ioctl::cases(),
         rdu::cases(),

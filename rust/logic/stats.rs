@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a union counts: the names of the counters, and what they say.
+
+#![forbid(unsafe_code)]
+
+/// A counter of a union, in the order in which they are shown.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Counter {
+    /// Copies that were made.
+    CopyUps,
+    /// Their data.
+    CopyUpBytes,
+    /// The time they took.
+    CopyUpTime,
+    /// Names that the VFS asked for.
+    Lookups,
+    /// Those of them for which there was an index.
+    IndexHits,
+    /// Those for which there was none.
+    IndexMisses,
+    /// Indices that were made.
+    IndexBuilds,
+    /// Names that branches were asked for.
+    BranchLookups,
+    /// Merged listings that were made.
+    Listings,
+    /// Cached names that did not hold.
+    StaleNames,
+    /// Remounts that came through.
+    Remounts,
+    /// Callbacks that waited for a remount.
+    GateWaits,
+    /// How long they waited.
+    GateWaitTime,
+}
+
+impl Counter {
+    /// All of them.
+    pub const ALL: [Self; 13] = [
+        Self::CopyUps,
+        Self::CopyUpBytes,
+        Self::CopyUpTime,
+        Self::Lookups,
+        Self::IndexHits,
+        Self::IndexMisses,
+        Self::IndexBuilds,
+        Self::BranchLookups,
+        Self::Listings,
+        Self::StaleNames,
+        Self::Remounts,
+        Self::GateWaits,
+        Self::GateWaitTime,
+    ];
+
+    /// All of them, for who goes through them: out of line, as the loop would be unrolled.
+    #[inline(never)]
+    pub fn all() -> &'static [Self] {
+        &Self::ALL
+    }
+
+    /// The word for it in `stats`. Programs know it: it stays.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::CopyUps => "copy_ups",
+            Self::CopyUpBytes => "copy_up_bytes",
+            Self::CopyUpTime => "copy_up_ns",
+            Self::Lookups => "lookups",
+            Self::IndexHits => "index_hits",
+            Self::IndexMisses => "index_misses",
+            Self::IndexBuilds => "index_builds",
+            Self::BranchLookups => "branch_lookups",
+            Self::Listings => "listings",
+            Self::StaleNames => "stale_names",
+            Self::Remounts => "remounts",
+            Self::GateWaits => "gate_waits",
+            Self::GateWaitTime => "gate_wait_ns",
+        }
+    }
+}
+
+/// For tools.
+#[cfg(not(CONFIG_RUST))]
+impl Counter {
+    /// What it counts.
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Self::CopyUps => "objects that were copied up",
+            Self::CopyUpBytes => "data that was read and written for them",
+            Self::CopyUpTime => "time that was spent on copy-ups, failed ones included",
+            Self::Lookups => "names that were not in the cache",
+            Self::IndexHits => "of these, in directories with an index",
+            Self::IndexMisses => "of these, in merged directories without an index",
+            Self::IndexBuilds => "directories that were read to make an index",
+            Self::BranchLookups => "names that branches were asked for",
+            Self::Listings => "directories that were read and merged",
+            Self::StaleNames => "cached names that a branch had changed",
+            Self::Remounts => "remounts that came through",
+            Self::GateWaits => "calls that waited for a remount",
+            Self::GateWaitTime => "time that they waited",
+        }
+    }
+
+    /// What to do if it is large, if there is anything.
+    pub const fn hint(self) -> &'static str {
+        match self {
+            Self::CopyUps => "ruaufs:copy_up names them; open for reading what is not changed",
+            Self::CopyUpBytes => "large files below: put them on a writable branch (coo_*, mvdown)",
+            Self::IndexMisses => "few names are asked for twice, or branches change all the time",
+            Self::BranchLookups => {
+                "many for each look-up: fewer branches, or no writes to lower ones"
+            }
+            Self::Listings => "rdcache= keeps them longer",
+            Self::StaleNames => "somebody works on a branch directly; ruaufs:stale names what",
+            Self::GateWaits => "remounts that do not get through; ruaufs:remount says how long",
+            _ => "",
+        }
+    }
+}

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What is counted and traced of a copy-up.
+
+#![forbid(unsafe_code)]
+
+use super::{
+    super::{
+        stats::{
+            self,
+            Counter, //
+        },
+        Dentry,
+        Section, //
+    },
+    CopyUp, //
+};
+use crate::fs::trace::{
+    self,
+    Tracepoint, //
+};
+use kernel::{
+    prelude::*,
+    time::Instant, //
+};
+
+impl CopyUp<'_> {
+    /// As [`CopyUp::run`], with the mounter's credentials; counts it.
+    pub(super) fn run_seen(&self, section: Section<'_>, parent: Option<&Dentry>) -> Result {
+        let info = self.sb.data();
+        let begin = Instant::now();
+        let result = info.cred.scope(|| self.run(section, parent));
+        let nanoseconds = stats::since(begin);
+        let stats = info.stats();
+        stats.add(Counter::CopyUps, result.is_ok().into());
+        stats.add(Counter::CopyUpBytes, self.bytes.get());
+        stats.add(Counter::CopyUpTime, nanoseconds);
+        if trace::CopyUp::is_on() {
+            self.show(parent, result, nanoseconds);
+        }
+        result
+    }
+
+    #[cold]
+    fn show(&self, parent: Option<&Dentry>, result: Result, nanoseconds: u64) {
+        let branch = |branch: &super::Branch| branch.id.number().into();
+        let dir = stats::ino(parent);
+        stats::show(trace::CopyUp::show, self.dentry, dir, &mut |event| {
+            event.from_to(branch(self.source.branch()), branch(self.target));
+            event.bytes(self.bytes.get());
+            event.ended(result, nanoseconds);
+        });
+    }
+}
