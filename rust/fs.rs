@@ -43,6 +43,7 @@ pub(crate) mod once;
 pub(crate) mod overlay;
 pub(crate) mod path;
 pub(crate) mod procfs;
+mod ret;
 pub(crate) mod sb;
 pub(crate) mod section;
 pub(crate) mod seq;

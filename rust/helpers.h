@@ -108,7 +108,6 @@ struct kmem_cache *ruaufs_helper_kmem_cache_create(const char *name,
 struct mnt_idmap *ruaufs_helper_mnt_idmap(const struct vfsmount *mnt);
 bool ruaufs_helper_is_idmapped(const struct vfsmount *mnt);
 bool ruaufs_helper_sb_start_write_trylock(struct super_block *sb);
-bool ruaufs_helper_sb_rdonly(const struct super_block *sb);
 int ruaufs_helper_dir_of_descriptor(unsigned int fd, struct path *path);
 const struct cred *ruaufs_helper_override_creds(const struct cred *cred);
 void ruaufs_helper_revert_creds(const struct cred *cred);

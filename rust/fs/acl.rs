@@ -10,15 +10,15 @@ use super::{
         PathRef,
         Writable, //
     },
+    ret::{
+        from_err_ptr,
+        to_result, //
+    },
     FileSystem, //
 };
 use crate::bindings;
 use core::ptr::NonNull;
 use kernel::{
-    error::{
-        from_err_ptr,
-        to_result, //
-    },
     prelude::*, //
 };
 

@@ -15,6 +15,7 @@ use super::{
         PathRef,
         Writable, //
     },
+    ret::to_result,
     FileSystem, //
 };
 use crate::bindings;
@@ -23,7 +24,6 @@ use core::{
     ptr::NonNull, //
 };
 use kernel::{
-    error::to_result,
     prelude::*, //
 };
 

@@ -19,6 +19,10 @@ use super::{
         PathRef,
         Writable, //
     },
+    ret::{
+        from_err_ptr,
+        to_result, //
+    },
     FileSystem, //
 };
 use crate::bindings;
@@ -27,10 +31,6 @@ use core::ptr::{
     NonNull, //
 };
 use kernel::{
-    error::{
-        from_err_ptr,
-        to_result, //
-    },
     prelude::*,
     sync::{
         aref::{

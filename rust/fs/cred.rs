@@ -10,12 +10,12 @@ use super::{
     inode::Inode,
     inode_ops::Entry,
     path::IdMap,
+    ret::to_result,
     FileSystem, //
 };
 use crate::bindings;
 use core::ptr::NonNull;
 use kernel::{
-    error::to_result,
     prelude::*, //
 };
 

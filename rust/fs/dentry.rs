@@ -26,6 +26,7 @@ use super::{
     },
     name,
     once::load_acquire,
+    ret::from_err_ptr,
     sb::SuperBlock,
     section::{
         Entered,
@@ -53,7 +54,6 @@ use core::{
     },
 };
 use kernel::{
-    error::from_err_ptr,
     prelude::*,
     sync::{
         aref::{
@@ -388,6 +388,9 @@ impl<T: FileSystem> Dentry<T> {
     /// Replaces the guard. A walker that still looks at the old one is safe: dentries are freed
     /// after a grace period.
     pub(crate) fn set_guard(&self, guard: Option<ARef<Dentry>>) {
+        if guard.is_none() && load_acquire(self.guard_slot()).is_null() {
+            return;
+        }
         let new = guard.map_or(ptr::null_mut(), |guard| ARef::into_raw(guard).as_ptr());
         let old = self.guard_slot().xchg(new.cast(), Full);
         if let Some(old) = NonNull::new(old) {

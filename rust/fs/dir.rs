@@ -12,6 +12,7 @@ use super::{
     gate::Doing,
     io::KernelFile,
     ioctl,
+    ret::to_result,
     section::Section,
     Mountable, //
 };
@@ -21,10 +22,7 @@ use core::{
     pin::Pin, //
 };
 use kernel::{
-    error::{
-        from_result,
-        to_result, //
-    },
+    error::from_result,
     prelude::*,
     types::ForeignOwnable, //
 };

@@ -32,6 +32,10 @@ use super::{
         Writable,
         WriteAccess, //
     },
+    ret::{
+        from_err_ptr,
+        to_result, //
+    }, //
 };
 use crate::bindings;
 use core::ptr::{
@@ -39,10 +43,6 @@ use core::ptr::{
     NonNull, //
 };
 use kernel::{
-    error::{
-        from_err_ptr,
-        to_result, //
-    },
     prelude::*,
     sync::aref::ARef,
     types::NotThreadSafe, //

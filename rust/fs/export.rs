@@ -16,6 +16,10 @@ use super::{
     },
     name,
     path::PathRef,
+    ret::{
+        from_err_ptr,
+        to_result, //
+    },
     sb::SuperBlock,
     section::Section,
     FileSystem,
@@ -28,11 +32,7 @@ use core::{
     ptr::NonNull, //
 };
 use kernel::{
-    error::{
-        from_err_ptr,
-        from_result,
-        to_result, //
-    },
+    error::from_result,
     prelude::*,
     sync::aref::ARef, //
 };

@@ -37,6 +37,7 @@ use super::{
     },
     ioctl,
     map,
+    ret::to_result,
     sb::SuperBlock,
     section::Section,
     writes::{
@@ -49,10 +50,7 @@ use super::{
 use crate::bindings;
 use core::marker::PhantomData;
 use kernel::{
-    error::{
-        from_result,
-        to_result, //
-    },
+    error::from_result,
     prelude::*,
     types::Opaque, //
 };
@@ -160,6 +158,13 @@ pub(crate) trait Operations: FileSystem {
         file: &File<Self>,
         data: &'a OpenFile,
     ) -> Result<&'a BackingFile>;
+
+    /// The same, if nothing has to be copied or opened for it.
+    fn real_at_hand<'a>(
+        section: Section<'_, Self>,
+        file: &File<Self>,
+        data: &'a OpenFile,
+    ) -> Option<&'a BackingFile>;
 
     /// As [`Operations::real`], if that instance may be written now.
     fn real_if_written<'a>(
@@ -361,6 +366,33 @@ impl<T: Mountable> Table<T> {
     /// As for [`Self::real`]; `locked` must be its inode.
     #[inline]
     pub(super) unsafe fn real_for_write<'a, 'b>(
+        file: *mut bindings::file,
+        locked: &'b Locked<'_, T>,
+    ) -> Result<(&'a BackingFile, Writing<'b>)> {
+        // SAFETY: By the caller's contract.
+        let (this, data): (&'a File<T>, &'a OpenFile) = unsafe {
+            let this: &'a File<T> = File::from_raw(file);
+            (this, this.data())
+        };
+        let passing = this.inode().sb().pass();
+        if let Some(real) = T::real_at_hand(passing.section(), this, data) {
+            let writing = Writing::pass(locked, &passing);
+            drop(passing);
+            real.follow_flags(file)?;
+            return Ok((real, writing));
+        }
+        drop(passing);
+        // SAFETY: By the caller's contract.
+        unsafe { Self::real_to_come(file, locked) }
+    }
+
+    /// As [`Self::real_for_write`], where something may have to be copied.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Self::real_for_write`].
+    #[cold]
+    unsafe fn real_to_come<'a, 'b>(
         file: *mut bindings::file,
         locked: &'b Locked<'_, T>,
     ) -> Result<(&'a BackingFile, Writing<'b>)> {

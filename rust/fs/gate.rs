@@ -37,7 +37,10 @@
 //! [`Section`](super::section::Section), or is such a walk.
 
 use super::{
-    once::load_acquire,
+    once::{
+        load,
+        load_acquire, //
+    },
     task::Label,
     worker::Worker, //
 };
@@ -323,7 +326,7 @@ impl Gate {
         try_pin_init!(Gate {
             srcu <- Opaque::try_ffi_init(move |srcu| {
                 // SAFETY: `srcu` is valid for writes and stays pinned.
-                kernel::error::to_result(unsafe { bindings::ruaufs_helper_srcu_init(srcu, depth) })
+                super::ret::to_result(unsafe { bindings::ruaufs_helper_srcu_init(srcu, depth) })
             }),
             rows: rows()?,
             closed: Atomic::new(false),
@@ -381,6 +384,16 @@ impl Gate {
         let begin = Instant::<Monotonic>::now();
         drop(self.closer.lock());
         self.waits.add(begin.elapsed());
+    }
+
+    /// Begins a section when the gate is open, in which nothing takes long: nobody need see it.
+    #[inline]
+    pub(super) fn pass(&self) -> Reading<'_> {
+        Reading {
+            gate: self,
+            section: self.begin_open(),
+            _task: NotThreadSafe,
+        }
     }
 
     /// Begins a section in which names or instances change; waits while the gate is closed.
@@ -613,8 +626,16 @@ impl Entered<'_> {
     /// Not 0, and says which task is inside, see [`task_of_mark`].
     #[inline]
     pub(super) fn mark(&self) -> usize {
-        self.seat.map_or(UNKNOWN, |seat| seat.who().load(Relaxed))
+        self.seat.map_or(UNKNOWN, |seat| load(seat.who()))
     }
+}
+
+/// As [`Entered::mark`], of the current task, which does `doing`.
+#[inline]
+pub(super) fn own_mark(doing: Doing) -> usize {
+    // SAFETY: Always callable.
+    let pid = unsafe { bindings::ruaufs_helper_current_pid() } as usize;
+    (doing as usize) << bindings::RUAUFS_PID_BITS | pid
 }
 
 /// The number of the task, for [`Label::of`], that an [`Entered::mark`] says, if any.

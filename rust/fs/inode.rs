@@ -24,6 +24,7 @@ use super::{
     name::CBytes,
     overlay::Reals,
     path::IdMap,
+    ret::from_err_ptr,
     sb::SuperBlock,
     FileSystem,
     Foreign, //
@@ -36,10 +37,13 @@ use core::{
     ptr::{
         self,
         NonNull, //
+    },
+    sync::atomic::{
+        fence,
+        Ordering, //
     }, //
 };
 use kernel::{
-    error::from_err_ptr,
     prelude::*,
     sync::aref::{
         ARef,
@@ -394,6 +398,18 @@ impl<T> Inode<T> {
     }
 
     /// The size in bytes.
+    #[cfg(CONFIG_64BIT)]
+    #[inline]
+    pub(crate) fn size(&self) -> i64 {
+        // SAFETY: The inode is valid by the type invariant. What is a word is read as
+        // `i_size_read()` does it.
+        let size = unsafe { (&raw const (*self.as_ptr()).i_size).read_volatile() };
+        fence(Ordering::Acquire);
+        size
+    }
+
+    /// The size in bytes.
+    #[cfg(not(CONFIG_64BIT))]
     pub(crate) fn size(&self) -> i64 {
         // SAFETY: The inode is valid by the type invariant.
         unsafe { bindings::ruaufs_helper_i_size_read(self.as_ptr()) }
@@ -538,7 +554,7 @@ impl<T> Inode<T> {
     pub(crate) fn lock_killable(&self) -> Result<Locked<'_, T>> {
         // SAFETY: The inode is valid by the type invariant.
         let ret = unsafe { bindings::ruaufs_helper_inode_lock_killable(self.as_ptr()) };
-        kernel::error::to_result(ret)?;
+        super::ret::to_result(ret)?;
         // INVARIANT: Just locked.
         Ok(Locked(self, NotThreadSafe))
     }
@@ -560,7 +576,7 @@ impl<T> Inode<T> {
     pub(crate) fn deny_writers(&self) -> Result<NoWriters<'_, T>> {
         // SAFETY: The inode is valid by the type invariant.
         let ret = unsafe { bindings::ruaufs_helper_deny_write_access(self.as_ptr()) };
-        kernel::error::to_result(ret)?;
+        super::ret::to_result(ret)?;
         // INVARIANT: Just lowered.
         Ok(NoWriters(self))
     }
@@ -570,7 +586,7 @@ impl<T> Inode<T> {
     pub(crate) fn write_access(&self) -> Result<DataAccess<'_, T>> {
         // SAFETY: The inode is valid by the type invariant.
         let ret = unsafe { bindings::ruaufs_helper_get_write_access(self.as_ptr()) };
-        kernel::error::to_result(ret as c_int)?;
+        super::ret::to_result(ret as c_int)?;
         // INVARIANT: Just taken.
         Ok(DataAccess(self))
     }

@@ -32,6 +32,7 @@ use super::{
         PathRef,
         Writable, //
     },
+    ret::to_result,
     section::Section,
     stack::Slot,
     xattr::Setting,
@@ -43,10 +44,7 @@ use core::{
     ptr, //
 };
 use kernel::{
-    error::{
-        from_result,
-        to_result, //
-    },
+    error::from_result,
     prelude::*,
     sync::aref::ARef, //
 };
@@ -140,7 +138,7 @@ impl<T: super::FileSystem> Tie<'_, T> {
         // callback makes `self`. What it gives is null, a dentry or an error.
         unsafe {
             let other = bindings::d_splice_alias(inode, self.0.as_ptr());
-            if !other.is_null() && kernel::error::from_err_ptr(other).is_ok() {
+            if !other.is_null() && super::ret::from_err_ptr(other).is_ok() {
                 Dentry::<T>::from_raw(other).take_guard(self.0);
             }
             Tied(other)

@@ -9,15 +9,15 @@ use super::{
         PathRef,
         Writable, //
     },
+    ret::{
+        from_err_ptr,
+        to_result, //
+    },
     sb, //
 };
 use crate::bindings;
 use core::ptr::NonNull;
 use kernel::{
-    error::{
-        from_err_ptr,
-        to_result, //
-    },
     prelude::*,
     sync::aref::ARef, //
 };

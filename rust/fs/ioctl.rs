@@ -15,12 +15,12 @@ use super::{
     file::File,
     io::KernelFile,
     path::Mount,
+    ret::to_result,
     FileSystem,
     Mountable, //
 };
 use crate::bindings;
 use kernel::{
-    error::to_result,
     fs::file::FileDescriptorReservation,
     prelude::*, //
 };

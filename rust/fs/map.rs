@@ -45,14 +45,12 @@ use super::{
         anew,
         Doing, //
     },
+    ret::to_result,
     Mountable, //
 };
 use crate::bindings;
 use kernel::{
-    error::{
-        from_result,
-        to_result, //
-    },
+    error::from_result,
     prelude::*, //
 };
 

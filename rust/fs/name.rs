@@ -50,8 +50,9 @@ pub(super) unsafe fn bytes<'a>(name: &bindings::qstr) -> &'a [u8] {
 
 /// A `qstr` of `name` without a hash, as the `lookup_*()` and `start_*()` calls take it; valid as
 /// long as `name` is borrowed.
+#[inline]
 pub(super) fn qstr(name: &[u8]) -> bindings::qstr {
-    let mut qstr = bindings::qstr::default();
+    let mut qstr: bindings::qstr = pin_init::zeroed();
     // A name that is too long for the branch is refused by the branch: the length only has to
     // arrive unchanged, and no caller has names of 4 GiB.
     qstr.__bindgen_anon_1.__bindgen_anon_1.len = u32::try_from(name.len()).unwrap_or(u32::MAX);

@@ -14,15 +14,15 @@
 
 use super::{
     inode::Inode,
-    once::load_acquire, //
+    once::load_acquire,
+    ret::{
+        from_err_ptr,
+        to_result, //
+    }, //
 };
 use crate::bindings;
 use core::ptr::NonNull;
 use kernel::{
-    error::{
-        from_err_ptr,
-        to_result, //
-    },
     prelude::*,
     sync::{
         atomic::{

@@ -14,6 +14,10 @@
 use super::{
     dentry::Dentry,
     name::CBytes,
+    ret::{
+        from_err_ptr,
+        to_result, //
+    },
     sb::Limits, //
 };
 use crate::bindings;
@@ -30,10 +34,6 @@ use core::{
     },
 };
 use kernel::{
-    error::{
-        from_err_ptr,
-        to_result, //
-    },
     prelude::*,
     sync::{
         aref::{
@@ -86,9 +86,12 @@ impl Mount {
     }
 
     /// Whether the super block is read-only right now.
+    #[inline]
     pub(crate) fn sb_is_read_only(&self) -> bool {
-        // SAFETY: The mount and its super block are valid.
-        unsafe { bindings::ruaufs_helper_sb_rdonly((*self.as_ptr()).mnt_sb) }
+        // SAFETY: The mount and its super block are valid; a racy read of one word, as
+        // `sb_rdonly()` is.
+        let flags = unsafe { (&raw const (*(*self.as_ptr()).mnt_sb).s_flags).read_volatile() };
+        flags & bindings::RUAUFS_SB_RDONLY != 0
     }
 
     /// Whether it shows other owners than its super block has.

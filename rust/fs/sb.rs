@@ -461,7 +461,7 @@ impl WriteErrors {
             bindings::errseq_check_and_advance(&raw mut (*mount.sb_ptr()).s_wb_err, &mut told)
         };
         self.0.store(told, Relaxed);
-        kernel::error::to_result(ret)
+        super::ret::to_result(ret)
     }
 }
 
@@ -476,6 +476,6 @@ pub(super) unsafe fn sync_foreign(sb: *mut bindings::super_block) -> Result {
         bindings::down_read(&mut (*sb).s_umount);
         let ret = bindings::sync_filesystem(sb);
         bindings::up_read(&mut (*sb).s_umount);
-        kernel::error::to_result(ret)
+        super::ret::to_result(ret)
     }
 }

@@ -123,6 +123,17 @@ impl<T: FileSystem> SuperBlock<T> {
         }
     }
 
+    /// Begins a short section when the gate is open, see [`Gate::pass`].
+    ///
+    /// [`Gate::pass`]: super::gate::Gate::pass
+    #[inline]
+    pub(super) fn pass(&self) -> Reading<'_, T> {
+        Reading {
+            sb: self,
+            _guard: self.gate().pass(),
+        }
+    }
+
     /// Begins a section in which names or instances change; waits while the gate is closed.
     #[inline]
     pub(crate) fn enter(&self, doing: Doing) -> Entered<'_, T> {

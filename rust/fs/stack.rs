@@ -39,7 +39,10 @@ use super::{
         Inode,
         SeenInode, //
     },
-    once::load_acquire,
+    once::{
+        load_acquire,
+        store_release, //
+    },
     section::{
         Closed,
         Section, //
@@ -64,8 +67,7 @@ use kernel::{
             Atomic,
             AtomicFlag,
             Full,
-            Relaxed,
-            Release, //
+            Relaxed, //
         },
     },
 };
@@ -417,8 +419,8 @@ impl<P> StackCell<P> {
                 let stack = load_acquire(&newer.previous);
                 match stack.as_ref() {
                     Some(found) if unwanted(found) => {
-                        newer.previous.store(load_acquire(&found.previous), Release);
-                        found.previous.store(retired.get_mut().0, Release);
+                        store_release(&newer.previous, load_acquire(&found.previous));
+                        store_release(&found.previous, retired.get_mut().0);
                         retired.get_mut().0 = stack;
                     }
                     other => link = other,
@@ -450,7 +452,7 @@ impl<P> StackCell<P> {
                 Err(other) => current = other,
             }
         }
-        self.top.store(top, Release);
+        store_release(&self.top, top);
     }
 
     /// The current stack, for a walk under RCU that holds no reference.

@@ -2,11 +2,13 @@
 
 //! File system statistics as values.
 
-use super::path::PathRef;
+use super::{
+    path::PathRef,
+    ret::to_result, //
+};
 use crate::bindings;
 use core::mem::MaybeUninit;
 use kernel::{
-    error::to_result,
     prelude::*, //
 };
 

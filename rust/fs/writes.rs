@@ -4,14 +4,25 @@
 
 use super::{
     file::Operations,
-    gate,
+    gate::{
+        self,
+        own_mark,
+        Doing, //
+    },
     inode::Locked,
-    once::load_acquire,
-    section::Entered, //
+    once::{
+        load_acquire,
+        store,
+        store_release, //
+    },
+    ret::to_result,
+    section::{
+        Entered,
+        Reading, //
+    },
 };
 use crate::bindings;
 use kernel::{
-    error::to_result,
     prelude::*,
     sync::atomic::{
         Atomic,
@@ -150,7 +161,15 @@ impl<'a> Writing<'a> {
     pub(super) fn new<T: Operations>(locked: &'a Locked<'_, T>, entered: &Entered<'_, T>) -> Self {
         let writes = T::writes(locked.inode());
         // The section makes it visible to who closes the gate.
-        writes.locked.store(entered.mark(), Relaxed);
+        store(&writes.locked, entered.mark());
+        Writing(writes)
+    }
+
+    /// As [`Writing::new`], in a section that nobody sees.
+    #[inline]
+    pub(super) fn pass<T: Operations>(locked: &'a Locked<'_, T>, _: &Reading<'_, T>) -> Self {
+        let writes = T::writes(locked.inode());
+        store(&writes.locked, own_mark(Doing::Write));
         Writing(writes)
     }
 }
@@ -158,6 +177,6 @@ impl<'a> Writing<'a> {
 impl Drop for Writing<'_> {
     #[inline]
     fn drop(&mut self) {
-        self.0.locked.store(0, Release);
+        store_release(&self.0.locked, 0);
     }
 }

@@ -12,15 +12,13 @@ use super::{
         PathRef,
         Writable, //
     },
+    ret::to_result,
     Mountable, //
 };
 use crate::bindings;
 use core::marker::PhantomData;
 use kernel::{
-    error::{
-        from_result,
-        to_result, //
-    },
+    error::from_result,
     prelude::*, //
 };
 

@@ -120,11 +120,6 @@ bool ruaufs_helper_sb_start_write_trylock(struct super_block *sb)
 	return sb_start_write_trylock(sb);
 }
 
-bool ruaufs_helper_sb_rdonly(const struct super_block *sb)
-{
-	return sb_rdonly(sb);
-}
-
 /* The directory that the caller's descriptor @fd is of, with references. */
 int ruaufs_helper_dir_of_descriptor(unsigned int fd, struct path *path)
 {

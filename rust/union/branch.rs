@@ -165,6 +165,7 @@ impl Branch {
     }
 
     /// Whether the union may write to it now.
+    #[inline]
     pub(crate) fn writable(&self) -> bool {
         self.work.is_some() && !self.root.mount().sb_is_read_only()
     }
@@ -275,6 +276,7 @@ impl Stack {
     }
 
     /// Whether the top slot may be changed.
+    #[inline]
     pub(crate) fn writable(&self) -> bool {
         self.top().branch().writable()
     }

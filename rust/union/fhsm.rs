@@ -312,11 +312,11 @@ pub(crate) fn open(file: &File<Union>, arg: usize) -> Result<isize> {
         return Err(EINVAL);
     }
     let info = file.inode().sb().data();
-    if info.fhsm.as_ref().is_none() {
+    if info.fhsm.get().is_none() {
         // Somebody else may be first.
-        info.fhsm.populate(Arc::pin_init(Fhsm::new(), GFP_KERNEL)?);
+        info.fhsm.set(Arc::pin_init(Fhsm::new(), GFP_KERNEL)?);
     }
-    let fhsm = info.fhsm.as_ref().ok_or(EIO)?;
+    let fhsm = info.fhsm.get().ok_or(EIO)?;
     let reading = file.inode().sb().read();
     let section = reading.section();
     let branches = watched(section.table())?;
@@ -348,7 +348,7 @@ pub(crate) fn open(file: &File<Union>, arg: usize) -> Result<isize> {
 #[inline]
 pub(crate) fn tell(section: Section<'_>, branch: &Branch, event: Event) {
     let info = section.data();
-    if let Some(fhsm) = info.fhsm.as_ref() {
+    if let Some(fhsm) = info.fhsm.get() {
         if branch.access.attrs.contains(Attrs::FHSM) {
             fhsm.tell(branch, event, section.settings().fhsm_sec);
         }
@@ -359,7 +359,7 @@ pub(crate) fn tell(section: Section<'_>, branch: &Branch, event: Event) {
 #[inline]
 pub(crate) fn written(section: Section<'_>, inode: &Inode) {
     let info = inode.sb().data();
-    if info.fhsm.as_ref().is_some() {
+    if info.fhsm.get().is_some() {
         if let Ok(stack) = inode.stack(section) {
             tell(section, stack.top().branch(), Event::Written);
         }

@@ -46,7 +46,11 @@ use super::{
 use crate::fs::{
     cred::Cred,
     inode::Stamp,
-    io::KernelFile, //
+    io::KernelFile,
+    once::{
+        load,
+        store, //
+    }, //
 };
 use crate::logic::{
     branch_spec::Perm,
@@ -63,10 +67,7 @@ use crate::logic::{
 use kernel::{
     prelude::*,
     sync::{
-        atomic::{
-            Atomic,
-            Relaxed, //
-        },
+        atomic::Atomic,
         Arc, //
     }, //
 };
@@ -362,7 +363,7 @@ impl<'a> View<'a> {
             return Ok(false);
         }
         let ours_alone = self.index.as_ref().is_some_and(|index| {
-            !index.hidden.load(Relaxed)
+            !load(&index.hidden)
                 && known.covers_whiteouts(at)
                 && !known.saw_whiteout(at)
                 && known.next_name(at.saturating_add(1)) >= self.stack.len()
@@ -399,7 +400,7 @@ fn is_due(dir: &Inode, stack: &Stack) -> bool {
 /// A whiteout is about to be made in an instance of `dir`.
 pub(crate) fn hides(dir: &Inode) {
     if let Some(index) = &dir.data().dir.lock().index {
-        index.hidden.store(true, Relaxed);
+        store(&index.hidden, true);
     }
 }
 

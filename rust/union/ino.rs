@@ -32,7 +32,11 @@ use super::{
 };
 use crate::fs::{
     attr,
-    once::load_acquire, //
+    once::{
+        load,
+        load_acquire,
+        store_release, //
+    }, //
 };
 use crate::logic::ino;
 use kernel::{
@@ -43,11 +47,7 @@ use kernel::{
         RBTreeNode, //
     },
     sync::{
-        atomic::{
-            Atomic,
-            Relaxed,
-            Release, //
-        },
+        atomic::Atomic,
         Mutex, //
     }, //
 };
@@ -144,7 +144,7 @@ impl Windows {
 
     fn add(&self, window: u16, _spaces: &mut Spaces) {
         if let Some((word, bit)) = self.word(window) {
-            word.store(word.load(Relaxed) | bit, Release);
+            store_release(word, load(word) | bit);
         }
     }
 }
@@ -246,7 +246,7 @@ impl InoTable {
     fn mark(&self, lower: Lower, _exceptions: &mut Exceptions) {
         let (word, bit) = bit_of(lower);
         if let Some(word) = self.marked.get(word) {
-            word.store(word.load(Relaxed) | bit, Release);
+            store_release(word, load(word) | bit);
         }
     }
 

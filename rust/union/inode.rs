@@ -55,7 +55,12 @@ use crate::fs::{
         Got,
         Private, //
     },
-    once::load_acquire,
+    once::{
+        load,
+        load_acquire,
+        store,
+        store_release, //
+    },
     overlay::Reals,
     path::WriteAccess,
     stack::{
@@ -78,8 +83,7 @@ use kernel::{
         atomic::{
             Atomic,
             Full,
-            Relaxed,
-            Release, //
+            Relaxed, //
         },
         Arc,
         LockClassKey,
@@ -216,7 +220,7 @@ pub(crate) struct Moving<'a>(&'a Inode);
 
 impl Drop for Moving<'_> {
     fn drop(&mut self) {
-        self.0.data().moving.store(false, Release);
+        store_release(&self.0.data().moving, false);
     }
 }
 
@@ -255,22 +259,22 @@ impl Inode {
 
     /// Says that an attempt to change branches looked at it.
     pub(crate) fn mark(&self, round: u32) {
-        self.data().round.store(round, Relaxed);
+        store(&self.data().round, round);
     }
 
     /// Whether this attempt looked at it.
     pub(crate) fn is_marked(&self, round: u32) -> bool {
-        self.data().round.load(Relaxed) == round
+        load(&self.data().round) == round
     }
 
     /// What was noted by [`Inode::note`], 0 at first.
     pub(crate) fn noted(&self) -> u32 {
-        self.data().known.load(Relaxed)
+        load(&self.data().known)
     }
 
     /// Notes the mark by which a remount remembers what it found out about its names.
     pub(crate) fn note(&self, known: u32) {
-        self.data().known.store(known, Relaxed);
+        store(&self.data().known, known);
     }
 
     /// Drops what is kept of a directory's names.
@@ -281,7 +285,7 @@ impl Inode {
 
     /// Whether an open directory reads from its only instance.
     pub(crate) fn is_listed(&self) -> bool {
-        self.data().listed.load(Relaxed) != 0
+        load(&self.data().listed) != 0
     }
 
     /// Counts an open directory that reads from the only instance.
@@ -296,7 +300,7 @@ impl Inode {
 
     /// Marks the inode as being renamed.
     pub(crate) fn moving(&self) -> Moving<'_> {
-        self.data().moving.store(true, Release);
+        store_release(&self.data().moving, true);
         Moving(self)
     }
 
@@ -307,7 +311,7 @@ impl Inode {
 
     /// It has a pseudo-link from now on, or no longer.
     pub(crate) fn set_plinked(&self, plinked: bool) {
-        self.data().plinked.store(plinked, Release);
+        store_release(&self.data().plinked, plinked);
     }
 
     /// Whether other names of it may have parted.
@@ -317,7 +321,7 @@ impl Inode {
 
     /// Other names of it are about to part. To be called before the copy is published.
     pub(crate) fn set_parted(&self) {
-        self.data().parted.store(true, Release);
+        store_release(&self.data().parted, true);
     }
 
     /// The slot on the branch `id`.
@@ -354,7 +358,7 @@ impl Inode {
         self.copy_attr(stack.top_inode(), top.branch().root.mount().idmap());
         self.copy_flags(stack.top_inode());
         if !self.is_plinked() {
-            let hidden = self.data().hidden.load(Relaxed);
+            let hidden = load(&self.data().hidden);
             self.update_nlink(self.shown_links(stack)?.saturating_sub(hidden).max(1));
         }
         Ok(())
@@ -434,13 +438,13 @@ impl Inode {
 
     /// Counts the changes of the directory by us.
     pub(crate) fn changes(&self) -> u64 {
-        self.data().changes.load(Relaxed)
+        load(&self.data().changes)
     }
 
     /// Whether the names that the branch counts are not those that the union shows
     /// ([`super::plink`]).
     pub(crate) fn has_other_count(&self) -> bool {
-        self.is_plinked() || self.data().hidden.load(Relaxed) != 0
+        self.is_plinked() || load(&self.data().hidden) != 0
     }
 
     /// Whether [`super::plink::Plinks`] has a reference to it.
@@ -450,7 +454,7 @@ impl Inode {
 
     /// Notes that [`super::plink::Plinks`] has a reference to it, or no longer.
     pub(crate) fn set_held(&self, held: bool) {
-        self.data().held.store(held, Release);
+        store_release(&self.data().held, held);
     }
 
     /// Takes one name away from the link count. It may have been hidden only, by something on the
@@ -484,7 +488,7 @@ impl Inode {
                 }
             }
             let stack = self.stack(section)?;
-            let hidden = self.data().hidden.load(Relaxed);
+            let hidden = load(&self.data().hidden);
             // The name that it was given goes when it is used no more.
             let in_use = u32::from(stack.top().dentry().is_removed_in_use());
             let links = stack.top_inode().nlink();
@@ -523,7 +527,7 @@ impl Inode {
 
     /// The object was promoted: its new top instance counts its own names.
     pub(crate) fn count_anew(&self) {
-        self.data().hidden.store(0, Relaxed);
+        store(&self.data().hidden, 0);
     }
 }
 
@@ -681,7 +685,7 @@ fn get_other(section: Section<'_>, found: Slot) -> Result<ARef<Inode>> {
                 inode.set_plinked(is_copy);
                 if names.is_some() && !is_copy {
                     let hidden = links.saturating_sub(nlink);
-                    inode.data().hidden.store(hidden, Relaxed);
+                    store(&inode.data().hidden, hidden);
                 }
             },
         )?;

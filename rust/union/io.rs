@@ -180,6 +180,20 @@ impl Operations for Union {
         real_written(section, file, data)
     }
 
+    #[inline]
+    fn real_at_hand<'a>(
+        section: Section<'_>,
+        file: &File<Union>,
+        data: &'a OpenFile,
+    ) -> Option<&'a BackingFile> {
+        let stack = file.inode().stack(section).ok()?;
+        if !stack.writable() {
+            return None;
+        }
+        let real = data.of(stack.top_inode().address())?;
+        (real.writable() || !file.writable()).then_some(real)
+    }
+
     fn real_if_written<'a>(
         section: Section<'_>,
         file: &File<Union>,
@@ -225,7 +239,7 @@ impl Operations for Union {
     }
 
     fn counts_writes(sb: &SuperBlock) -> bool {
-        sb.data().fhsm.as_ref().is_some()
+        sb.data().fhsm.get().is_some()
     }
 
     fn modified(section: Section<'_>, inode: &Inode) {

@@ -19,6 +19,10 @@ use super::branch::Slot;
 use crate::fs::{
     inode::Stamp,
     io::KernelFile,
+    once::{
+        load,
+        store, //
+    },
     sb::random_id, //
 };
 use crate::logic::{
@@ -27,10 +31,7 @@ use crate::logic::{
 };
 use kernel::{
     prelude::*,
-    sync::atomic::{
-        Atomic,
-        Relaxed, //
-    }, //
+    sync::atomic::Atomic, //
 };
 
 /// The number of places, a power of two.
@@ -79,7 +80,7 @@ impl Marks {
         let Some(place) = self.place(tag) else {
             return Ok(true);
         };
-        let known = place.load(Relaxed);
+        let known = load(place);
         let state = if known & !STATE == tag {
             known & STATE
         } else {
@@ -90,7 +91,7 @@ impl Marks {
             MARKED => return Ok(true),
             ASKED if inode.is_settled() => {}
             _ => {
-                place.store(tag | ASKED, Relaxed);
+                store(place, tag | ASKED);
                 return Ok(true);
             }
         }
@@ -105,7 +106,7 @@ impl Marks {
             Ok(())
         })?;
         // With the stamp from before: a change meanwhile has given it another one.
-        place.store(tag | if marked { MARKED } else { CLEAN }, Relaxed);
+        store(place, tag | if marked { MARKED } else { CLEAN });
         Ok(marked)
     }
 
@@ -125,7 +126,7 @@ impl Marks {
         let (first, last) = ((tag >> 2) as usize % PLACES, (tag >> 32) as usize % WAYS);
         let places = self.places.get(first & !(WAYS - 1)..)?.get(..WAYS)?;
         let find = |wanted: u64| {
-            let is = |place: &&Atomic<u64>| place.load(Relaxed) & !STATE == wanted;
+            let is = |place: &&Atomic<u64>| load(place) & !STATE == wanted;
             places.iter().find(is)
         };
         find(tag).or_else(|| find(0)).or(places.get(last))

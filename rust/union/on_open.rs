@@ -58,7 +58,7 @@ fn wanted(section: Section<'_>, file: &File<Union>) -> Result<Option<OnOpen>> {
     let Some(how) = source.branch().access.attrs.on_open() else {
         return Ok(None);
     };
-    let fhsm = dentry.sb().data().fhsm.as_ref();
+    let fhsm = dentry.sb().data().fhsm.get();
     if fhsm.is_some_and(|fhsm| fhsm.is_daemon()) {
         // It moves files itself.
         return Ok(None);

@@ -706,7 +706,7 @@ impl Found<'_> {
                 &mut chain,
             );
         }
-        if let Some(Err(error)) = info.fhsm.as_ref().map(|fhsm| fhsm.update(section.table())) {
+        if let Some(Err(error)) = info.fhsm.get().map(|fhsm| fhsm.update(section.table())) {
             warn_limited!(
                 "fhsm: the branches are told about as they were: {:?}\n",
                 error

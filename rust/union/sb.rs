@@ -45,7 +45,10 @@ use crate::fs::{
     inode::Dying,
     io,
     notify::Group,
-    once::load_acquire,
+    once::{
+        load_acquire,
+        Late, //
+    },
     sb::Operations,
     section::{
         Alone,
@@ -101,7 +104,7 @@ pub(crate) struct SbInfo {
     /// Its files in debugfs.
     pub(crate) debug: debugfs::Files,
     /// How full branches are, for a daemon, once one has asked.
-    pub(crate) fhsm: SetOnce<Arc<Fhsm>>,
+    pub(crate) fhsm: Late<Arc<Fhsm>>,
     /// What create policies remember.
     #[pin]
     pub(crate) space: Space,
@@ -190,7 +193,7 @@ impl SbInfo {
             maintenance,
             views <- views,
             debug,
-            fhsm: SetOnce::new(),
+            fhsm: Late::new(),
             space <- Space::new(),
             worker: Worker::new(1)?,
             askers,
@@ -350,7 +353,7 @@ impl Operations for Union {
         let section = alone.section();
         let info = section.data();
         info.views.remove();
-        if let Some(fhsm) = info.fhsm.as_ref() {
+        if let Some(fhsm) = info.fhsm.get() {
             fhsm.end();
         }
         info.worker.wait();

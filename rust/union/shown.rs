@@ -33,15 +33,17 @@ use super::{
 };
 use crate::fs::{
     inode::ChangeTime,
-    once::load_acquire, //
+    once::{
+        load_acquire,
+        store_release, //
+    }, //
 };
 use kernel::{
     prelude::*,
     sync::{
         atomic::{
             Atomic,
-            Full,
-            Release, //
+            Full, //
         },
         barrier::smp_mb, //
     },
@@ -87,15 +89,15 @@ impl Veil {
     fn set(&self, real: ChangeTime, shown: ChangeTime) {
         self.clear();
         if let Some((real, shown)) = real.word().zip(shown.word()) {
-            self.shown.store(shown, Release);
-            self.real.store(real, Release);
+            store_release(&self.shown, shown);
+            store_release(&self.real, real);
         }
     }
 
     /// The instance's time is shown.
     fn clear(&self) {
         if self.is_set() {
-            self.real.store(0, Release);
+            store_release(&self.real, 0);
         }
     }
 }
