@@ -35,9 +35,6 @@ unsafe impl Send for Worker {}
 unsafe impl Sync for Worker {}
 
 impl Worker {
-    /// As many pieces of work at a time as the kernel deems right.
-    pub(crate) const MANY: c_int = 0;
-
     /// A queue without work, of which at most `at_a_time` pieces are done at a time.
     pub(crate) fn new(at_a_time: c_int) -> Result<Self> {
         // SAFETY: Always callable from process context.

@@ -7,7 +7,9 @@
 //! - *user*: a union, or a program that works on a branch which no union may have
 //!   meanwhile (`/proc/fs/aufs/claim`).
 //! - *claim*: what a user says of a directory: that it reads it, that it writes it, or
-//!   that it wants to be alone. It ends with the branch, or with the program's file.
+//!   that it wants to be alone. It ends with the branch, or with the program's file. One of a
+//!   branch that is not written any more ends when the remount that says so is done, though who
+//!   began to look at the branch before may still do so.
 //! - *overlap*: one directory is the other one, or lies above or below it, on the same
 //!   file system.
 //!
@@ -338,21 +340,26 @@ impl Claim {
     pub(crate) fn purpose(&self) -> Purpose {
         self.entry.purpose
     }
-}
 
-impl Drop for Claim {
-    fn drop(&mut self) {
+    /// Ends it before it is dropped, whoever still refers to what was claimed.
+    pub(crate) fn end(&self) {
         let purpose = self.entry.purpose;
         let mut table = self.claims.all.lock();
         let tree = table.claims.get_mut(purpose.place());
         let node = tree.and_then(|tree| tree.remove_node(&self.number));
-        if purpose != Purpose::Read && !table.marks(&self.entry) {
+        if node.is_some() && purpose != Purpose::Read && !table.marks(&self.entry) {
             if let Some(inode) = self.entry.path.dentry().inode() {
                 inode.clear_in_use();
             }
         }
         drop(table);
         drop(node);
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 

@@ -41,6 +41,7 @@ use super::{
     index::View,
     lookup::{
         self,
+        Ask,
         Depth, //
     },
     sb::Shape,
@@ -116,6 +117,9 @@ pub(crate) struct Renamed {
     numbers: Pin<KBox<Mutex<Numbers>>>,
 }
 
+/// A list that was read.
+pub(crate) struct List(RBTree<u64, ()>);
+
 /// What is in the list.
 struct Numbers {
     set: RBTree<u64, ()>,
@@ -141,17 +145,13 @@ impl Renamed {
         })
     }
 
-    /// Reads the list, unless that was done. Of several who do it at the same time one counts: the
-    /// list on the branch only changes after that. The mounter's credentials are in force.
+    /// Reads the list of the branch with the root `root`. The mounter's credentials are in force.
     ///
     /// # Errors
     ///
     /// `EIO` if it is no regular file, `EFBIG` if it is too long, `EINTR` if the task was killed;
     /// what the branch gives.
-    pub(crate) fn load(&self, root: &Path) -> Result {
-        if load_acquire(&self.loaded) {
-            return Ok(());
-        }
+    pub(crate) fn read(root: &Path) -> Result<List> {
         let mut set = RBTree::new();
         let found = match dirop::lookup_positive(root.dentry().dir()?, stored::LIST) {
             // A union has no such names.
@@ -166,6 +166,18 @@ impl Renamed {
                 set.try_create_and_insert(number, (), GFP_KERNEL_ACCOUNT)?;
             }
         }
+        Ok(List(set))
+    }
+
+    /// Whether the list was read.
+    pub(crate) fn is_loaded(&self) -> bool {
+        load_acquire(&self.loaded)
+    }
+
+    /// Begins with `list`, which was just read, unless there is one. The list on the branch only
+    /// changes after that.
+    pub(crate) fn load(&self, list: List) {
+        let List(mut set) = list;
         let mut numbers = self.numbers.lock();
         if !load_acquire(&self.loaded) {
             self.used.store(!set.is_empty(), Release);
@@ -174,7 +186,6 @@ impl Renamed {
         }
         drop(numbers);
         drop(set);
-        Ok(())
     }
 
     /// Whether the directory with the number `ino` may have records.
@@ -212,8 +223,14 @@ fn read(root: &Path, file: &LowerDentry, max: usize) -> Result<KVVec<u8>> {
 }
 
 /// The parts of the directory `found`, which is an entry of `parent`, on the branches below it,
-/// as its records say; `None` if it has none. The mounter's credentials are in force.
-pub(crate) fn below(shape: &Shape, found: &Slot, parent: &Stack) -> Result<Option<KVec<Slot>>> {
+/// as its records say; `None` if it has none. The mounter's credentials are in force; branches are
+/// asked by `ask`.
+pub(crate) fn below<A: Ask>(
+    ask: &A,
+    shape: &Shape,
+    found: &Slot,
+    parent: &Stack,
+) -> Result<Option<KVec<Slot>>> {
     let branch = found.branch();
     if !shape.settings.dirren || !branch.renamed.has(found.inode()?.ino()) {
         return Ok(None);
@@ -223,11 +240,15 @@ pub(crate) fn below(shape: &Shape, found: &Slot, parent: &Stack) -> Result<Optio
     let mut slots = KVec::new();
     let mut any = false;
     for other in table.order.iter().skip(at.saturating_add(1)) {
-        let Some(known) = stored_record(branch, found.dentry(), other)? else {
+        let (dir, renamed) = (found.dentry().clone(), other.renamed.clone());
+        let record = move |root: &Path| stored_record(root, &dir, &renamed);
+        let Some(known) = ask.on(branch, record)? else {
             continue;
         };
         any = true;
-        if let Some(part) = known.find(other, parent)? {
+        let start = parent.on(other.id).map(|slot| slot.dentry().clone());
+        if let Some(part) = ask.on(other, move |root| known.find(root, start))? {
+            other.check_case(&part)?;
             slots.push(Slot::new(other.clone(), part), GFP_KERNEL)?;
         }
     }
@@ -242,26 +263,27 @@ struct Known {
 }
 
 impl Known {
-    /// The directory that the record speaks of, on `branch`; `None` if it is not there any more.
-    fn find(&self, branch: &Branch, parent: &Stack) -> Result<Option<ARef<LowerDentry>>> {
+    /// The directory that the record speaks of, on the branch with the root `root`, where `parent` is
+    /// the directory that has the renamed one; `None` if it is not there any more.
+    fn find(
+        &self,
+        root: &Path,
+        parent: Option<ARef<LowerDentry>>,
+    ) -> Result<Option<ARef<LowerDentry>>> {
         let Some(record) = Record::decode(&self.record) else {
             return Ok(None);
         };
         let dir = match &self.parent {
-            None => parent.on(branch.id).map(|slot| slot.dentry().clone()),
-            Some(path) => walk(branch.root.dentry(), path)?,
+            None => parent,
+            Some(path) => walk(root.dentry(), path)?,
         };
         let Some(dir) = dir else {
             return Ok(None);
         };
         let part = dirop::lookup_positive(dir.dir()?, record.name)?;
-        let part = part.filter(|part| {
+        Ok(part.filter(|part| {
             part.is_dir() && part.inode().is_some_and(|inode| inode.ino() == record.ino)
-        });
-        if let Some(part) = &part {
-            branch.check_case(part)?;
-        }
-        Ok(part)
+        }))
     }
 }
 
@@ -308,26 +330,27 @@ fn path_of(root: &LowerDentry, dir: &ARef<LowerDentry>) -> Result<KVec<u8>> {
     Ok(path)
 }
 
-/// What is recorded in `dir`, on `branch`, of the part on the branch `other`.
-fn stored_record(branch: &Branch, dir: &LowerDentry, other: &Branch) -> Result<Option<Known>> {
-    let Some(file) = dirop::lookup_positive(dir.dir()?, &other.renamed.record_name)? else {
+/// What is recorded in `dir`, on the branch with the root `root`, of the part on the branch with the
+/// renamed directories `other`.
+fn stored_record(root: &Path, dir: &LowerDentry, other: &Renamed) -> Result<Option<Known>> {
+    let Some(file) = dirop::lookup_positive(dir.dir()?, &other.record_name)? else {
         return Ok(None);
     };
-    let record = match is_foreign(branch, file.positive()?)? {
+    let record = match is_foreign(root, file.positive()?)? {
         true => KVVec::new(),
-        false => read(&branch.root, &file, stored::RECORD_MAX)?,
+        false => read(root, &file, stored::RECORD_MAX)?,
     };
     if Record::decode(&record).is_none() {
         warn_limited!(
             "a record of a renamed directory is damaged: {:?} in {:?}\n",
-            kernel::str::BStr::from_bytes(&other.renamed.record_name),
+            kernel::str::BStr::from_bytes(&other.record_name),
             kernel::str::BStr::from_bytes(&dir.name()?)
         );
         return Ok(None);
     }
     let mut path = KVec::new();
     path.resize(PATH_MAX, 0u8, GFP_KERNEL)?;
-    let parent = match xattr::get(branch.at(&file)?, PARENT, &mut path) {
+    let parent = match xattr::get(root.at(&file)?, PARENT, &mut path) {
         Ok(len) => {
             path.truncate(len);
             Some(path)
@@ -341,11 +364,11 @@ fn stored_record(branch: &Branch, dir: &LowerDentry, other: &Branch) -> Result<O
 /// Whether the file `record` was put there by somebody else than who owns the list, or comes from
 /// another directory, as another name of its record. A directory may belong to somebody who must
 /// not say what it shows.
-fn is_foreign(branch: &Branch, record: &LowerInode) -> Result<bool> {
+fn is_foreign(root: &Path, record: &LowerInode) -> Result<bool> {
     if record.kind() != Kind::Regular {
         return Ok(false);
     }
-    let list = dirop::lookup_positive(branch.root.dentry().dir()?, stored::LIST)?;
+    let list = dirop::lookup_positive(root.dentry().dir()?, stored::LIST)?;
     let own = match &list {
         Some(list) => record.has_user_of(list.positive()?),
         None => false,
@@ -442,7 +465,7 @@ fn record(cred: &Cred, dir: &Slot, part: &Slot, parent: &Stack) -> Result {
     }
     .encode()?;
     let record_name = &other.renamed.record_name;
-    let known = stored_record(branch, dir.dentry(), other)?;
+    let known = stored_record(&branch.root, dir.dentry(), &other.renamed)?;
     let file = match &known {
         Some(known) if *known.record == *bytes => {
             dirop::lookup_positive(dir.dentry().dir()?, record_name)?.ok_or(ESTALE)?
@@ -618,6 +641,11 @@ fn flush(cred: &Cred, branch: &Branch) -> Result {
         drop(write);
         file.sync()
     })
+}
+
+/// Whether the list of `branch` names directories that are gone.
+pub(crate) fn is_stale(branch: &Branch) -> bool {
+    load_acquire(&branch.renamed.used) && branch.renamed.numbers.lock().stale
 }
 
 /// [`flush`], which nobody waits for.

@@ -10,10 +10,7 @@
 #![forbid(unsafe_code)]
 
 use super::{
-    askers::{
-        may_be_silent,
-        Askers, //
-    },
+    askers::Askers,
     branch::{
         Branch,
         BranchId,
@@ -49,7 +46,8 @@ use crate::fs::{
     once::load_acquire,
     path::{
         Path,
-        PrivatePath, //
+        PrivatePath,
+        WriteAccess, //
     },
     sb::{
         WriteErrors,
@@ -76,6 +74,7 @@ use kernel::{
     sync::{
         atomic::{
             Atomic,
+            Full,
             Release, //
         },
         Arc, //
@@ -453,19 +452,21 @@ impl<'a> Draft<'a> {
         } else {
             old.root.clone()
         };
-        let work = match &old.work {
-            Some(work) if access.may_write() && linked(old) == access.makes_linked_whiteouts() => {
-                Some(work.clone())
-            }
-            _ => self.prepare(wanted, &root, &access, &claim)?,
-        };
         let marks = |access: &Access| access.honours_whiteouts();
-        let known = marks(&old.access) && marks(&access) && (old.work.is_some() || work.is_none());
-        let plinks = if known {
-            old.plinks.clone()
-        } else {
-            self.plinks(wanted, &root, &access)?
+        let known =
+            marks(&old.access) && marks(&access) && (old.work.is_some() || !access.may_write());
+        let plinks = known.then(|| old.plinks.clone());
+        let (work, plinks) = match &old.work {
+            Some(work) if access.may_write() && linked(old) == access.makes_linked_whiteouts() => {
+                (Some(work.clone()), plinks)
+            }
+            // It goes on to be used meanwhile: what is there is no left-over.
+            was => {
+                let alone = was.is_none() && claim.purpose() == Purpose::Write;
+                self.prepare(wanted, &root, &access, &claim, alone, plinks)?
+            }
         };
+        let plinks = plinks.map_or_else(|| self.plinks(wanted, &root, &access), Ok)?;
         if old.work.is_some() && work.is_none() {
             self.given_up.push(old.clone(), GFP_KERNEL)?;
         }
@@ -583,54 +584,53 @@ impl<'a> Draft<'a> {
     /// # Errors
     ///
     /// `EBUSY` if it does not answer, `EINTR`, `ENOMEM`.
-    fn ask<R: Clone + Send + Sync + 'static>(
+    fn ask<R: Send + 'static>(
         &self,
         wanted: &Wanted,
         root: &Arc<PrivatePath>,
         f: impl FnOnce(&PrivatePath) -> R + Send + 'static,
     ) -> Result<R> {
-        if !may_be_silent(root, false) {
+        if !root.dentry().is_remote() {
             return Ok(self.cred.scope(|| f(root)));
         }
-        let (cred, root) = (self.cred.clone(), root.clone());
-        let ask = move || cred.scope(|| f(&root));
-        self.patience.apart(self.askers, (), ask, || wanted.shown())
+        let shown = || wanted.shown();
+        self.patience
+            .apart(self.askers, self.cred, (root, &shown), f)
     }
 
-    /// Makes the bookkeeping objects that a branch with `access` needs.
+    /// Makes the bookkeeping objects that a branch with `access` needs. If the union is `alone` on it
+    /// and has not used it before, left-overs are removed. Reads its pseudo-links, too, unless they
+    /// are known.
     fn prepare(
         &mut self,
         wanted: &Wanted,
         root: &Arc<PrivatePath>,
         access: &Access,
         claim: &Arc<Claim>,
-    ) -> Result<Option<Work>> {
+        alone: bool,
+        plinks: Option<Arc<plink::Index>>,
+    ) -> Result<(Option<Work>, Option<Arc<plink::Index>>)> {
         if !access.may_write() {
-            return Ok(None);
+            return Ok((None, plinks));
         }
         self.made.0.reserve(1, GFP_KERNEL)?;
-        let undo = Undo {
-            root: root.clone(),
-            _claim: claim.clone(),
-            cred: self.cred.clone(),
-            askers: self.askers.clone(),
-            kept: Atomic::new(true),
+        let preparing = Preparing {
+            undo: Undo {
+                root: root.clone(),
+                _claim: claim.clone(),
+                cred: self.cred.clone(),
+                askers: self.askers.clone(),
+                kept: Atomic::new(true),
+            },
+            access: *access,
+            alone,
+            plinks,
         };
-        // Who shares it may have need of what is there.
-        let alone = claim.purpose() == Purpose::Write;
-        let (access, shown) = (*access, wanted.shown()?);
-        let changing = self.patience.change(self.askers, root, &shown)?;
-        let prepare = move || undo.prepare(&access, alone);
-        let made = if may_be_silent(root, true) {
-            self.patience
-                .apart(self.askers, changing, prepare, || Ok(shown))?
-        } else {
-            prepare()
-        };
-        match made {
-            Ok((work, undo)) => {
+        match self.prepared(wanted, root, preparing)? {
+            Ok(Prepared { work, plinks, undo }) => {
                 self.made.0.push(undo, GFP_KERNEL)?;
-                Ok(Some(work))
+                let plinks = plinks.map_err(|error| self.unread_plinks(wanted, error))?;
+                Ok((Some(work), Some(plinks)))
             }
             Err(Refused::Foreign(object)) => {
                 let is_base = object == whname::BASE;
@@ -658,6 +658,31 @@ impl<'a> Draft<'a> {
         }
     }
 
+    /// Prepares the branch with the root `root`, which is `wanted`, in its turn. If that may have to
+    /// wait, for an answer or a thaw, another task does it, for a limited time.
+    fn prepared(
+        &self,
+        wanted: &Wanted,
+        root: &Arc<PrivatePath>,
+        preparing: Preparing,
+    ) -> Result<Result<Prepared, Refused>> {
+        let turn = self.patience.change(self.askers, root, &wanted.shown()?)?;
+        if !root.dentry().is_remote() {
+            match root.mount().try_write() {
+                // It is not frozen as long as this is held.
+                Ok(Some(write)) => return Ok(self.cred.scope(|| preparing.run(&write))),
+                Ok(None) => {}
+                Err(error) => return Ok(Err(error.into())),
+            }
+        }
+        let prepare = move |root: &PrivatePath| -> Result<Prepared, Refused> {
+            preparing.run(&root.mount().want_write()?)
+        };
+        let shown = || wanted.shown();
+        self.patience
+            .apart_in_turn(self.askers, turn, self.cred, (root, &shown), prepare)
+    }
+
     /// Reads the pseudo-links of a branch.
     fn plinks(
         &self,
@@ -666,13 +691,12 @@ impl<'a> Draft<'a> {
         access: &Access,
     ) -> Result<Arc<plink::Index>> {
         let access = *access;
-        let load = move |root: &PrivatePath| -> Result<Arc<plink::Index>> {
-            let index = plink::load(root, &access, access.may_write())?;
-            Ok(Arc::new(index, GFP_KERNEL)?)
-        };
-        self.ask(wanted, root, load)?.map_err(|error| {
-            self.refuse(wanted, error, fmt!("cannot read .wh..wh.plnk: {:?}", error))
-        })
+        self.ask(wanted, root, move |root| plink::load(root, &access, None))?
+            .map_err(|error| self.unread_plinks(wanted, error))
+    }
+
+    fn unread_plinks(&self, wanted: &Wanted, error: Error) -> Error {
+        self.refuse(wanted, error, fmt!("cannot read .wh..wh.plnk: {:?}", error))
     }
 
     /// Checks a directory that is no branch yet and makes it one.
@@ -694,8 +718,10 @@ impl<'a> Draft<'a> {
         self.check_access(wanted, path, &access)?;
         let claim = self.claim(wanted, path, &access)?;
         let root = Arc::new(self.private(wanted, path)?, GFP_KERNEL)?;
-        let work = self.prepare(wanted, &root, &access, &claim)?;
-        let plinks = self.plinks(wanted, &root, &access)?;
+        // Who shares it may have need of what is there.
+        let alone = claim.purpose() == Purpose::Write;
+        let (work, plinks) = self.prepare(wanted, &root, &access, &claim, alone, None)?;
+        let plinks = plinks.map_or_else(|| self.plinks(wanted, &root, &access), Ok)?;
         let facts = self.ask(wanted, &root, move |root| Facts::of(root, &access))??;
         let branch = Branch {
             claim,
@@ -838,16 +864,19 @@ impl<'a> Draft<'a> {
     /// Reads which directories were renamed, where that is not known yet.
     fn read_renamed(&self) -> Result {
         for branch in self.table.order.iter() {
-            let shown = branch.shown.to_bytes()?;
-            let (cred, read) = (self.cred.clone(), branch.clone());
-            let read = move || cred.scope(|| read.renamed.load(&read.root));
-            let done = if may_be_silent(&branch.root, false) {
-                let named = || branch.shown.to_bytes();
-                self.patience.apart(self.askers, (), read, named)?
+            if branch.renamed.is_loaded() {
+                continue;
+            }
+            let (root, shown) = (&branch.root, &|| branch.shown.to_bytes());
+            let read = |root: &PrivatePath| Renamed::read(root);
+            let list = if root.dentry().is_remote() {
+                self.patience
+                    .apart(self.askers, self.cred, (root, shown), read)?
             } else {
-                read()
+                self.cred.scope(|| read(root))
             };
-            done.map_err(|error| {
+            let list = list.map_err(|error| {
+                let shown = shown().unwrap_or_default();
                 mount_error!(
                     self.context,
                     error,
@@ -856,6 +885,7 @@ impl<'a> Draft<'a> {
                     error
                 )
             })?;
+            branch.renamed.load(list);
         }
         Ok(())
     }
@@ -920,7 +950,6 @@ impl<'a> Draft<'a> {
 }
 
 /// What a branch says of itself that becomes one.
-#[derive(Clone)]
 struct Facts {
     renamed: Arc<Renamed>,
     key: Option<Arc<BranchKey>>,
@@ -953,18 +982,24 @@ impl Made {
 impl Drop for Made {
     fn drop(&mut self) {
         for undo in self.0.drain_all() {
-            let (askers, root) = (undo.askers.clone(), undo.root.clone());
-            if undo.is_needed() {
-                askers.tidy(&root, move || drop(undo));
+            if load_acquire(&undo.kept) {
+                continue;
+            }
+            let own = undo.clone();
+            let tidy = move |_: &PrivatePath| own.undo();
+            if let Err(error) = undo.askers.tidy(&undo.cred, &undo.root, tidy) {
+                undo.kept.store(true, Release);
+                whiteout::cannot_give_up(error);
             }
         }
     }
 }
 
-/// Removes the bookkeeping objects of a branch again when it is dropped, unless they are kept.
+/// Removes the bookkeeping objects of a branch again, unless they are kept: when that is asked for,
+/// or when a question that made them was given up, so that nobody has this any more.
 struct Undo {
     root: Arc<PrivatePath>,
-    /// The branch stays claimed until then: nobody else may have begun to use it.
+    /// The branch stays claimed until then: it is changed.
     _claim: Arc<Claim>,
     cred: Arc<Cred>,
     askers: Arc<Askers>,
@@ -972,28 +1007,56 @@ struct Undo {
 }
 
 impl Undo {
-    fn is_needed(&self) -> bool {
-        !load_acquire(&self.kept)
-    }
-
-    /// Makes or finds the bookkeeping objects. If there were none, and the union is to be `alone`
-    /// on the branch, they are removed unless they are kept.
-    fn prepare(self, access: &Access, alone: bool) -> Result<(Work, Arc<Undo>), Refused> {
-        let cred = self.cred.clone();
-        cred.scope(|| {
-            let had_any = whiteout::has_work(&self.root)?;
-            let undo = Arc::new(self, GFP_KERNEL).map_err(Error::from)?;
-            let work = whiteout::prepare(&undo.root, access, alone)?;
-            undo.kept.store(had_any || !alone, Release);
-            Ok((work, undo))
-        })
+    /// The mounter's credentials are in force.
+    fn undo(&self) {
+        if !self.kept.xchg(true, Full) {
+            whiteout::give_up(&self.root);
+        }
     }
 }
 
 impl Drop for Undo {
     fn drop(&mut self) {
-        if self.is_needed() {
-            self.cred.scope(|| whiteout::give_up(&self.root));
-        }
+        self.cred.scope(|| self.undo());
+    }
+}
+
+/// A branch about to be prepared for being written.
+struct Preparing {
+    undo: Undo,
+    access: Access,
+    /// Nobody else uses what is there, nor this union.
+    alone: bool,
+    /// Its pseudo-links, if they are known.
+    plinks: Option<Arc<plink::Index>>,
+}
+
+/// A branch that can be written.
+struct Prepared {
+    work: Work,
+    plinks: Result<Arc<plink::Index>>,
+    undo: Arc<Undo>,
+}
+
+impl Preparing {
+    /// Makes or finds the bookkeeping objects. If there were none, and the union is to be alone on
+    /// the branch, they are removed unless they are kept. The mounter's credentials are in force.
+    fn run(self, write: &WriteAccess<'_>) -> Result<Prepared, Refused> {
+        let Preparing {
+            undo,
+            access,
+            alone,
+            plinks,
+        } = self;
+        let had_any = whiteout::has_work(&undo.root)?;
+        let undo = Arc::new(undo, GFP_KERNEL).map_err(Error::from)?;
+        let work = whiteout::prepare(&undo.root, &access, alone, write)?;
+        undo.kept.store(had_any || !alone, Release);
+        let load = || plink::load(&undo.root, &access, alone.then_some(write));
+        Ok(Prepared {
+            work,
+            plinks: plinks.map_or_else(load, Ok),
+            undo,
+        })
     }
 }

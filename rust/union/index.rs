@@ -244,21 +244,11 @@ pub(crate) struct View<'a> {
 impl<'a> View<'a> {
     /// Of instances of which nothing is known.
     pub(crate) fn plain(info: &'a SbInfo, shape: &'a Shape, stack: &'a Stack) -> Self {
-        Self::apart(&info.marks, &info.cred, shape, stack)
-    }
-
-    /// The same for who keeps all of this on its own.
-    pub(crate) fn apart(
-        marks: &'a Marks,
-        cred: &'a Cred,
-        shape: &'a Shape,
-        stack: &'a Stack,
-    ) -> Self {
         View {
             stack,
             shape,
-            marks,
-            cred,
+            marks: &info.marks,
+            cred: &info.cred,
             index: None,
         }
     }

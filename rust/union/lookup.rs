@@ -11,6 +11,7 @@
 
 use super::{
     branch::{
+        Branch,
         Slot,
         Slots, //
     },
@@ -34,7 +35,8 @@ use crate::fs::{
         Entry,
         Tie,
         Tied, //
-    }, //
+    },
+    path::Path, //
 };
 use crate::logic::{
     lookup::{
@@ -72,6 +74,37 @@ pub(crate) enum Depth {
     First,
 }
 
+/// How branches are asked.
+pub(crate) trait Ask {
+    /// What `dir` has under `name`, as [`dirop::lookup`] gives it.
+    fn name(&self, dir: &Slot, name: &[u8]) -> Result<Option<ARef<LowerDentry>>>;
+
+    /// Does `f`, which asks `branch`.
+    fn on<R: Send + 'static>(
+        &self,
+        branch: &Branch,
+        f: impl FnOnce(&Path) -> Result<R> + Send + 'static,
+    ) -> Result<R>;
+}
+
+/// By the current task, however long that takes.
+pub(crate) struct AtOnce;
+
+impl Ask for AtOnce {
+    #[inline]
+    fn name(&self, dir: &Slot, name: &[u8]) -> Result<Option<ARef<LowerDentry>>> {
+        dirop::lookup(dir.dentry().dir()?, name)
+    }
+
+    fn on<R: Send + 'static>(
+        &self,
+        branch: &Branch,
+        f: impl FnOnce(&Path) -> Result<R> + Send + 'static,
+    ) -> Result<R> {
+        f(&branch.root)
+    }
+}
+
 /// Asks the branches of the directory `dir`, from its `skip`-th on, for `name`, as far as what is
 /// known of them does not answer. The mounter's credentials are in force.
 ///
@@ -93,6 +126,23 @@ pub(crate) fn probe(dir: &View<'_>, skip: usize, name: &[u8], depth: Depth) -> R
 /// encrypted directory whose key is not there. `EOPNOTSUPP` if a directory that is found ignores
 /// the case of names.
 pub(crate) fn probe_known(
+    dir: &View<'_>,
+    known: &mut Known<'_>,
+    skip: usize,
+    name: &[u8],
+    depth: Depth,
+) -> Result<Answer> {
+    probe_by(&AtOnce, dir, known, skip, name, depth)
+}
+
+/// As [`probe_known`], by `ask`.
+///
+/// # Errors
+///
+/// Those of `ask`, too.
+#[inline]
+pub(crate) fn probe_by<A: Ask>(
+    ask: &A,
     dir: &View<'_>,
     known: &mut Known<'_>,
     skip: usize,
@@ -125,7 +175,7 @@ pub(crate) fn probe_known(
                     None
                 } else {
                     answer.asked = answer.asked.wrapping_add(1);
-                    dirop::lookup(slot.dentry().dir()?, name)?
+                    ask.name(slot, name)?
                 };
                 let what = match &dentry {
                     Some(dentry) if dentry.is_dir() => {
@@ -164,14 +214,14 @@ pub(crate) fn probe_known(
                     }
                     if whiteout == i && dir.marks().may_hold(slot)? {
                         answer.asked = answer.asked.wrapping_add(1);
-                        marks = mark(slot.dentry(), &whname::whiteout(name)?)?;
+                        marks = mark(ask, slot, &whname::whiteout(name)?)?;
                     }
                     let inside = answer.slots.last();
                     let inside = inside.filter(|_| marks == Marks::Absent && place == Some(i));
                     if let Some(inside) = inside {
                         if dir.marks().may_hold(inside)? {
                             answer.asked = answer.asked.wrapping_add(1);
-                            marks = mark(inside.dentry(), whname::OPAQUE)?;
+                            marks = mark(ask, inside, whname::OPAQUE)?;
                         }
                     }
                 }
@@ -187,7 +237,7 @@ pub(crate) fn probe_known(
                     break;
                 }
                 let renamed = if slot.dentry().is_dir() {
-                    dirren::below(dir.shape(), &slot, stack)?
+                    dirren::below(ask, dir.shape(), &slot, stack)?
                 } else {
                     None
                 };
@@ -208,8 +258,10 @@ pub(crate) fn probe_known(
 }
 
 /// Whether `dir` has the mark `name`. `EIO` if it is not a regular file.
-fn mark(dir: &LowerDentry, name: &[u8]) -> Result<Marks> {
-    match dirop::lookup_positive(dir.dir()?, name)? {
+#[inline]
+fn mark<A: Ask>(ask: &A, dir: &Slot, name: &[u8]) -> Result<Marks> {
+    let found = ask.name(dir, name)?;
+    match found.filter(|found| !found.is_negative()) {
         None => Ok(Marks::Absent),
         Some(found)
             if found

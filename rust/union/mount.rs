@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 use super::{
+    branch::Slots,
     debugfs,
     draft::{
         text,
@@ -23,7 +24,10 @@ use super::{
     plink,
     plink_maint::Registered,
     reconfigure,
-    sb::SbInfo,
+    sb::{
+        root_slots,
+        SbInfo, //
+    },
     stats,
     sysfs::Views,
     Section,
@@ -83,8 +87,16 @@ const MAX_CHANGES: usize = 4096;
 /// The options of one call, in their order.
 pub(crate) struct Options {
     changes: KVVec<Change>,
-    /// What was made on disk for a mount that is not complete.
-    made: Option<Made>,
+    /// What a mount that is not complete has asked the branches for and made on them.
+    first: Option<First>,
+}
+
+/// What the branches were asked for, and what was made on them, before there is a root.
+pub(super) struct First {
+    /// The instances of the root.
+    pub(super) slots: Slots,
+    /// Bookkeeping objects. They go again with this value, unless they are kept.
+    pub(super) made: Made,
 }
 
 impl Options {
@@ -182,19 +194,15 @@ impl Options {
     }
 
     /// Completes a mount: its state is in place, but nobody else can reach it.
-    pub(super) fn begin(&mut self, context: &Context<'_>, section: Section<'_>) -> Result {
-        // Undone, unless all goes well.
-        let made = self.made.take();
+    pub(super) fn begin(&mut self, context: &Context<'_>, section: Section<'_>) -> Result<First> {
+        let first = self.first.take().ok_or(EIO)?;
         let data = section.data();
         data.views.update(section.table())?;
         data.debug.update(section.table())?;
         data.ino.begin(section.table())?;
         plink::adopt(section)?;
         self.list_if_asked(context, section);
-        if let Some(made) = made {
-            made.keep();
-        }
-        Ok(())
+        Ok(first)
     }
 
     /// Takes one option.
@@ -298,7 +306,7 @@ impl Operations for Union {
         Ok(KBox::new(
             Options {
                 changes,
-                made: None,
+                first: None,
             },
             GFP_KERNEL_ACCOUNT,
         )?)
@@ -347,6 +355,10 @@ impl Operations for Union {
         draft.find_home(&options.changes)?;
         draft.take(&options.changes)?;
         let outcome = draft.finish()?;
+        let slots = root_slots(&outcome.shape.table, &mut |branch| {
+            patience.ask_root(&global.askers, &cred, branch)
+        })?;
+        let made = outcome.made;
 
         let order = &outcome.shape.table.order;
         let top = order.first().ok_or(EINVAL)?;
@@ -370,10 +382,9 @@ impl Operations for Union {
             depth,
             (views, debug),
             maintenance,
-            global.askers.clone(),
         );
         let state = State::new(depth, waits, outcome.shape.clone(), data)?;
-        options.made = Some(outcome.made);
+        options.first = Some(First { slots, made });
         Ok(Mounted {
             state,
             stack_depth: depth,

@@ -8,28 +8,39 @@
 use super::{
     askers::{
         Askers,
-        Changing,
-        ANSWERING, //
+        NoAnswer,
+        Turn,
+        ANSWERING,
+        MOST, //
     },
-    branch::Branch,
+    branch::{
+        Branch,
+        Slot, //
+    },
     busy::Hindrance,
     draft::text,
-    lookup::Answer,
-    sb::{
-        SbInfo,
-        Shape, //
+    lookup::{
+        Ask,
+        AtOnce, //
     },
+    sb::SbInfo,
     Dentry,
+    LowerDentry,
     Union, //
 };
 use crate::fs::{
     context::Context,
+    cred::Cred,
+    dirop,
     gate::{
         Doing,
         Occupant, //
     },
     io,
-    path::PrivatePath,
+    path::{
+        Path,
+        PrivatePath, //
+    },
     section::{
         Alone,
         Attempt,
@@ -40,7 +51,10 @@ use crate::fs::{
 use crate::mount_error;
 use kernel::{
     prelude::*,
-    sync::Arc,
+    sync::{
+        aref::ARef,
+        Arc, //
+    },
     time::{
         delay::fsleep,
         Delta,
@@ -73,6 +87,49 @@ pub(crate) struct Patience<'c> {
     tries: u32,
     /// What was in use at the last try, that may pass.
     passing: Option<Passing>,
+}
+
+/// How a remount asks branches that may not answer: each by another task, which holds nothing of the
+/// others. Those that do answer it asks itself.
+pub(super) struct Patiently<'p, 'c> {
+    pub(super) patience: &'p Patience<'c>,
+    pub(super) info: &'p SbInfo,
+}
+
+impl Patiently<'_, '_> {
+    fn apart<R: Send + 'static>(
+        &self,
+        branch: &Branch,
+        f: impl FnOnce(&Path) -> Result<R> + Send + 'static,
+    ) -> Result<R> {
+        let shown = || branch.shown.to_bytes();
+        let (askers, cred) = (&self.info.askers, &self.info.cred);
+        self.patience
+            .apart(askers, cred, (&branch.root, &shown), |root| f(root))?
+    }
+}
+
+impl Ask for Patiently<'_, '_> {
+    fn name(&self, dir: &Slot, name: &[u8]) -> Result<Option<ARef<LowerDentry>>> {
+        if !dir.dentry().is_remote() {
+            return AtOnce.name(dir, name);
+        }
+        let mut own = KVec::new();
+        own.extend_from_slice(name, GFP_KERNEL)?;
+        let dentry = dir.dentry().clone();
+        self.apart(dir.branch(), move |_| dirop::lookup(dentry.dir()?, &own))
+    }
+
+    fn on<R: Send + 'static>(
+        &self,
+        branch: &Branch,
+        f: impl FnOnce(&Path) -> Result<R> + Send + 'static,
+    ) -> Result<R> {
+        if !branch.root.dentry().is_remote() {
+            return AtOnce.on(branch, f);
+        }
+        self.apart(branch, f)
+    }
 }
 
 /// What a remount waits for that is in use.
@@ -166,43 +223,35 @@ impl<'c> Patience<'c> {
         self.rest()
     }
 
-    /// Has another task ask branches of `shape` that may not answer, and waits for it. If it takes
-    /// too long, that task goes on with what it has.
-    ///
-    /// # Errors
-    ///
-    /// `EBUSY` if the time is over, `EINTR`, and what `ask` gives.
-    pub(super) fn ask(
-        &self,
-        info: &SbInfo,
-        shape: &Shape,
-        ask: impl FnOnce() -> Result<Answer> + Send + 'static,
-    ) -> Result<Arc<Answer>> {
-        let ask = move || ask().and_then(|answer| Ok(Arc::new(answer, GFP_KERNEL)?));
-        self.apart(&info.askers, (), ask, || {
-            let mut branches = shape.table.order.iter();
-            let silent = branches.find(|branch| branch.root.dentry().is_remote());
-            silent.map_or(Ok(KVec::new()), |branch| branch.shown.to_bytes())
-        })?
-    }
-
-    /// Has another task do `f`, which asks a branch that may not answer, and waits for it. `silent`
-    /// names the branch. `kept` goes when all that `f` gave is gone that nobody took.
+    /// Has another task do `f`, which asks the branch with the root `root`, called `shown`, and may
+    /// not be answered, with the credentials `cred`. Waits for it, and gives up when the time is over.
     ///
     /// # Errors
     ///
     /// `EBUSY` if the time is over, `EINTR`, `ENOMEM`.
-    pub(super) fn apart<R: Clone + Send + Sync + 'static>(
+    pub(super) fn apart<R: Send + 'static>(
         &self,
-        askers: &Askers,
-        kept: impl Send + 'static,
-        f: impl FnOnce() -> R + Send + 'static,
-        silent: impl FnOnce() -> Result<KVec<u8>>,
+        askers: &Arc<Askers>,
+        cred: &Arc<Cred>,
+        (root, shown): (&Arc<PrivatePath>, &dyn Fn() -> Result<KVec<u8>>),
+        f: impl FnOnce(&PrivatePath) -> R + Send + 'static,
     ) -> Result<R> {
-        match askers.ask(kept, f, |elapsed| self.has_waited(elapsed))? {
-            Some(reply) => Ok(reply),
-            None => Err(self.silent(&silent()?)),
-        }
+        let answer = askers.ask(cred, root, f, |elapsed| self.has_waited(elapsed));
+        self.answered(answer, shown)
+    }
+
+    /// As [`Patience::apart`], for who has the `turn` to change the branch.
+    pub(super) fn apart_in_turn<R: Send + 'static>(
+        &self,
+        askers: &Arc<Askers>,
+        turn: Turn,
+        cred: &Arc<Cred>,
+        (root, shown): (&Arc<PrivatePath>, &dyn Fn() -> Result<KVec<u8>>),
+        f: impl FnOnce(&PrivatePath) -> R + Send + 'static,
+    ) -> Result<R> {
+        let is_over = |elapsed| self.has_waited(elapsed);
+        let answer = askers.ask_in_turn(turn, cred, root, f, is_over);
+        self.answered(answer, shown)
     }
 
     /// Whether the root of `branch` is opaque.
@@ -210,12 +259,32 @@ impl<'c> Patience<'c> {
     /// # Errors
     ///
     /// `EBUSY` if the time is over, `EINTR`, and what the branch gives.
-    pub(super) fn ask_root(&self, info: &SbInfo, branch: &Branch) -> Result<bool> {
-        let is_over = |elapsed| self.has_waited(elapsed);
-        match info.askers.ask_root(&info.cred, branch, is_over)? {
-            Some(is_opaque) => Ok(is_opaque),
-            None => Err(self.silent(&branch.shown.to_bytes()?)),
-        }
+    pub(super) fn ask_root(
+        &self,
+        askers: &Arc<Askers>,
+        cred: &Arc<Cred>,
+        branch: &Branch,
+    ) -> Result<bool> {
+        let answer = askers.ask_root(cred, branch, |elapsed| self.has_waited(elapsed));
+        self.answered(answer, &|| branch.shown.to_bytes())
+    }
+
+    /// `answer`, or the error if there is none from the branch that is called `shown`.
+    fn answered<R>(
+        &self,
+        answer: Result<R, NoAnswer>,
+        shown: &dyn Fn() -> Result<KVec<u8>>,
+    ) -> Result<R> {
+        answer.map_err(|why| match why {
+            NoAnswer::Silent => shown().map_or_else(|error| error, |shown| self.silent(&shown)),
+            NoAnswer::Full => mount_error!(
+                self.context,
+                EBUSY,
+                "busy: {} questions to branches have no answer, the limit for all unions",
+                MOST
+            ),
+            NoAnswer::Error(error) => error,
+        })
     }
 
     /// Whether a branch had its time to answer that was asked for `elapsed`: one that was asked at
@@ -234,8 +303,7 @@ impl<'c> Patience<'c> {
         )
     }
 
-    /// Lets nobody else change the branch with the root `root`, called `shown`, until the value is
-    /// dropped.
+    /// Waits for the turn to change the branch with the root `root`, called `shown`.
     ///
     /// # Errors
     ///
@@ -245,9 +313,9 @@ impl<'c> Patience<'c> {
         askers: &Arc<Askers>,
         root: &Arc<PrivatePath>,
         shown: &[u8],
-    ) -> Result<Changing> {
-        let changing = askers.change(root, |elapsed| self.has_waited(elapsed))?;
-        changing.ok_or_else(|| self.silent(shown))
+    ) -> Result<Turn> {
+        let turn = askers.change(root, |elapsed| self.has_waited(elapsed))?;
+        turn.ok_or_else(|| self.silent(shown))
     }
 
     /// Waits until the directories that were removed before are empty.

@@ -634,7 +634,7 @@ pub(crate) fn settle(section: Section<'_>, inode: &Inode) -> Result {
     result
 }
 
-/// Notes the counts that could not be noted when they changed; nobody waits for it.
+/// Notes the counts that could not be noted when they changed. Waits while the branch is frozen.
 pub(crate) fn flush_logged(cred: &Cred, branch: &Branch) {
     if let Err(error) = flush(cred, branch) {
         warn_limited!(
@@ -650,7 +650,7 @@ fn flush(cred: &Cred, branch: &Branch) -> Result {
     if !plinks.has_unstored() {
         return Ok(());
     }
-    let write = branch.try_write()?.ok_or(EBUSY)?;
+    let write = branch.want_write()?;
     cred.scope(|| {
         while let Some(entry) = plinks.next_unstored() {
             let note = &entry.note;

@@ -63,8 +63,10 @@ use super::{
         Stack, //
     },
     busy,
-    claim::Purpose,
-    dirren,
+    claim::{
+        Claim,
+        Purpose, //
+    },
     draft::{
         Draft,
         Outcome, //
@@ -85,14 +87,14 @@ use super::{
     notify,
     patience::{
         Allowance,
-        Patience, //
+        Patience,
+        Patiently, //
     },
     plink,
     sb::{
         self,
         Shape, //
     },
-    whiteout,
     Dentry,
     Inode,
     LowerDentry,
@@ -166,9 +168,23 @@ pub(crate) fn reconfigure(
         return settings_only(alone, &mut patience, outcome);
     }
     let room = Room::new()?;
+    let over = claims_over(section.table(), &outcome.shape.table)?;
     let (closed, plan) = find_moment(alone, &mut patience, &outcome)?;
-    plan.commit(alone, closed, outcome, room);
+    plan.commit(alone, closed, outcome, room, &over);
     Ok(())
+}
+
+/// The claims to write that `old` has and `new` does not. Once `new` is published nobody writes
+/// there any more; who looks may take longer.
+fn claims_over(old: &BranchTable, new: &BranchTable) -> Result<KVec<Arc<Claim>>> {
+    let mut over = KVec::new();
+    for claim in old.order.iter().map(|branch| &branch.claim) {
+        let mut kept = new.order.iter().map(|branch| &branch.claim);
+        if claim.purpose() == Purpose::Write && !kept.any(|kept| Arc::ptr_eq(kept, claim)) {
+            over.push(claim.clone(), GFP_KERNEL)?;
+        }
+    }
+    Ok(over)
 }
 
 /// Closes the gate at a moment at which all is known that must be known: gives it, and what is to
@@ -390,15 +406,6 @@ fn remaining(table: &BranchTable, stack: &Stack) -> Result<Slots> {
     Ok(slots)
 }
 
-/// The same stack once more, for another task.
-fn copy_of(stack: &Stack) -> Result<KBox<Stack>> {
-    let mut slots = Slots::new();
-    for slot in stack.iter() {
-        slots.push(slot.clone())?;
-    }
-    inode::stack_of(slots)
-}
-
 /// Whether the instances `stack` are those of the directory `inode`, and hide the same: then what is
 /// known of its link count goes on.
 fn keeps_surplus(section: Section<'_>, inode: &Inode, stack: &Stack) -> bool {
@@ -580,7 +587,9 @@ impl<'a, 'm, 'c> Plan<'a, 'm, 'c> {
         let slots = match self.may_ask(shape.is_remote())? {
             None => sb::root_slots(&shape.table, &mut sb::is_opaque)?,
             Some(patience) => {
-                sb::root_slots(&shape.table, &mut |branch| patience.ask_root(info, branch))?
+                let mut ask =
+                    |branch: &Arc<Branch>| patience.ask_root(&info.askers, &info.cred, branch);
+                sb::root_slots(&shape.table, &mut ask)?
             }
         };
         let answer = Answer {
@@ -601,32 +610,32 @@ impl<'a, 'm, 'c> Plan<'a, 'm, 'c> {
         at: At,
         name: KVec<u8>,
     ) -> Result<Arc<Answer>> {
-        let parent = match at {
-            At::Renewed(n) => &*self.found.renewed.get(n).ok_or(EIO)?.stack,
-            At::Inode => dir.object()?.stack(section)?,
-        };
+        let parent = self.stack(section, dir, at)?;
         // The parts of a renamed directory may be anywhere.
         let remote = parent.is_remote() || (shape.settings.dirren && shape.is_remote());
+        let patience = self.may_ask(remote)?;
         let info = self.sb.data();
-        let ours = if remote { Some(copy_of(parent)?) } else { None };
-        let Some(patience) = self.may_ask(remote)? else {
-            let parent = match at {
-                At::Renewed(n) => &*self.found.renewed.get(n).ok_or(EIO)?.stack,
-                At::Inode => dir.object()?.stack(section)?,
-            };
-            let view = View::plain(info, shape, parent);
-            let answer = lookup::probe(&view, 0, &name, Depth::All)?;
-            return Ok(Arc::new(answer, GFP_KERNEL)?);
+        let view = View::plain(info, shape, self.stack(section, dir, at)?);
+        let answer = match patience {
+            None => lookup::probe(&view, 0, &name, Depth::All)?,
+            Some(patience) => {
+                let ask = Patiently { patience, info };
+                let known = &mut view.known(&name);
+                lookup::probe_by(&ask, &view, known, 0, &name, Depth::All)?
+            }
         };
-        let parent = ours.ok_or(EIO)?;
-        let (marks, cred, all) = (info.marks.clone(), info.cred.clone(), shape.clone());
-        patience.ask(info, shape, move || {
-            let view = View::apart(&marks, &cred, &all, &parent);
-            cred.scope(|| lookup::probe(&view, 0, &name, Depth::All))
-        })
+        Ok(Arc::new(answer, GFP_KERNEL)?)
     }
 
-    /// Whether branches may be asked now: by another task if some of them may take any time
+    /// The instances of the directory `dir`, which are `at`.
+    fn stack<'s>(&'s self, section: Section<'s>, dir: &'s Dentry, at: At) -> Result<&'s Stack> {
+        match at {
+            At::Renewed(n) => Ok(&*self.found.renewed.get(n).ok_or(EIO)?.stack),
+            At::Inode => dir.object()?.stack(section),
+        }
+    }
+
+    /// Whether branches may be asked now: with patience if some of them may take any time
     /// (`remote`).
     fn may_ask(&mut self, remote: bool) -> Result<Option<&'m Patience<'c>>> {
         match &mut self.asking {
@@ -678,6 +687,7 @@ impl Found<'_> {
         closed: Closed<'_, Union>,
         outcome: Outcome,
         room: Freed,
+        over: &[Arc<Claim>],
     ) {
         let (sb, section) = (self.sb, alone.section());
         let info = sb.data();
@@ -739,7 +749,7 @@ impl Found<'_> {
         }
         drop((renewed, self));
         sb.shrink();
-        follow(alone.section(), &removed, &given_up);
+        follow(alone.section(), &removed, &given_up, over);
     }
 
     /// Gives cached objects and names what was found. The gate is closed. Gives the inodes that
@@ -787,7 +797,12 @@ impl Found<'_> {
 }
 
 /// What follows from other branches, and nobody waits for. The gate is open.
-fn follow(section: Section<'_>, removed: &[Arc<Branch>], given_up: &[Arc<Branch>]) {
+fn follow(
+    section: Section<'_>,
+    removed: &[Arc<Branch>],
+    given_up: &[Arc<Branch>],
+    over: &[Arc<Claim>],
+) {
     let info = section.data();
     if let Err(error) = info.views.update(section.table()) {
         warn_limited!(
@@ -801,19 +816,19 @@ fn follow(section: Section<'_>, removed: &[Arc<Branch>], given_up: &[Arc<Branch>
             error
         );
     }
-    for branch in Iterator::chain(given_up.iter(), removed.iter()) {
+    let left = || Iterator::chain(given_up.iter(), removed.iter());
+    for claim in over {
+        if !left().any(|branch| Arc::ptr_eq(&branch.claim, claim)) {
+            claim.end();
+        }
+    }
+    for branch in left() {
         // Who shares it still needs what is there.
         let alone = branch.claim.purpose() == Purpose::Write;
         let gone = removed.iter().any(|other| other.id == branch.id);
-        let given_up = alone && !gone;
-        let (cred, left) = (info.cred.clone(), branch.clone());
-        info.askers.tidy(&branch.root, move || {
-            if given_up {
-                cred.scope(|| whiteout::give_up(&left.root));
-            }
-            dirren::flush_logged(&cred, &left);
-            plink::flush_logged(&cred, &left);
-        });
+        let mut over = over.iter();
+        let claim = over.find(|claim| Arc::ptr_eq(claim, &branch.claim));
+        info.leave(branch, alone && !gone, claim.cloned());
     }
     for branch in removed.iter() {
         if !section

@@ -5,25 +5,27 @@
 #![forbid(unsafe_code)]
 
 use super::{
-    askers::{
-        Askers,
-        ANSWERING, //
-    },
+    askers::Askers,
     branch::{
         Branch,
         BranchTable,
         Slot,
         Slots, //
     },
+    claim::Claim,
     copyup::Running,
     debugfs,
     dirren,
+    draft::text,
     export::Moves,
     fhsm::Fhsm,
     ino::InoTable,
     inode,
     marks::Marks,
-    mount::Options,
+    mount::{
+        First,
+        Options, //
+    },
     plink::{
         self,
         Plinks, //
@@ -49,6 +51,7 @@ use crate::fs::{
         load_acquire,
         Late, //
     },
+    path::PrivatePath,
     sb::Operations,
     section::{
         Alone,
@@ -62,6 +65,7 @@ use crate::logic::{
     options::Settings,
     whname, //
 };
+use crate::warn_limited;
 use core::pin::Pin;
 use kernel::{
     prelude::*,
@@ -177,12 +181,12 @@ impl SbInfo {
         depth: i32,
         (views, debug): (impl PinInit<Views>, debugfs::Files),
         maintenance: Registered,
-        askers: Arc<Askers>,
     ) -> impl PinInit<Self, Error> {
         let si = maintenance.si();
         // CAST: Any beginning will do; two unions on one branch should differ.
         let start = si as u32;
         let copies_on_open = shape.copies_on_open();
+        let askers = maintenance.global.askers.clone();
         try_pin_init!(SbInfo {
             copies_on_open: Atomic::new(copies_on_open),
             cred,
@@ -226,6 +230,32 @@ impl SbInfo {
     /// Whether a branch wants its objects copied when they are opened.
     pub(crate) fn copies_on_open(&self) -> bool {
         load_acquire(&self.copies_on_open)
+    }
+
+    /// The union leaves `branch`, or writes it no more: brings to it what is only in memory; if it
+    /// `gives_up` what it has there, bookkeeping objects are removed. If the branch does not answer,
+    /// or is frozen, that goes on after this call, and keeps the branch in use. Ends `claim` then.
+    pub(crate) fn leave(&self, branch: &Arc<Branch>, gives_up: bool, claim: Option<Arc<Claim>>) {
+        let end = move || claim.iter().for_each(|claim| claim.end());
+        if !gives_up && !dirren::is_stale(branch) && !branch.plinks.has_unstored() {
+            return end();
+        }
+        let (cred, left) = (self.cred.clone(), branch.clone());
+        let tidy = move |root: &PrivatePath| {
+            if gives_up {
+                whiteout::give_up(root);
+            }
+            dirren::flush_logged(&cred, &left);
+            plink::flush_logged(&cred, &left);
+            end();
+        };
+        if let Err(error) = self.askers.tidy(&self.cred, &branch.root, tidy) {
+            warn_limited!(
+                "branch {}: what was still to be written to it is lost: {:?}\n",
+                text(&branch.shown.to_bytes().unwrap_or_default()),
+                error
+            );
+        }
     }
 
     /// What marks the inodes that an attempt to change branches looked at.
@@ -289,15 +319,11 @@ impl Operations for Union {
         alone: &Alone<'_, Union>,
     ) -> Result<ARef<Inode>> {
         let section = alone.section();
-        options.begin(context, section)?;
-        let info = section.data();
-        // Who brings all file systems to disk waits for each that is being mounted.
-        let is_over = |elapsed| elapsed >= ANSWERING;
-        let slots = root_slots(section.table(), &mut |branch| {
-            let asked = info.askers.ask_root(&info.cred, branch, is_over)?;
-            asked.ok_or(EBUSY)
-        })?;
-        inode::get_root(section, slots)
+        // Undone, unless all goes well.
+        let First { slots, made } = options.begin(context, section)?;
+        let root = inode::get_root(section, slots)?;
+        made.keep();
+        Ok(root)
     }
 
     fn statfs(section: Section<'_>) -> Result<Statfs> {
@@ -358,8 +384,7 @@ impl Operations for Union {
         }
         info.worker.wait();
         for branch in section.table().order.iter() {
-            dirren::flush_logged(&info.cred, branch);
-            plink::flush_logged(&info.cred, branch);
+            info.leave(branch, false, None);
         }
         info.maintenance.end();
     }

@@ -377,8 +377,8 @@ pub(crate) fn prepare(
     root: &Path,
     access: &Access,
     alone: bool,
+    write: &WriteAccess<'_>,
 ) -> core::result::Result<Work, Refused> {
-    let write = root.mount().want_write()?;
     let at = root.here();
     let mut there = [false; OBJECTS.len()];
     // Before anything is made: the branch of a mount that fails for one of them stays as it is.
@@ -393,10 +393,10 @@ pub(crate) fn prepare(
         }
         *there = true;
     }
-    let work = work(at, access, alone, &write);
+    let work = work(at, access, alone, write);
     if work.is_err() {
         for ((name, kind), _) in OBJECTS.into_iter().zip(there).filter(|(_, there)| !there) {
-            if let Err(error) = remove_object(at, name, kind, &write) {
+            if let Err(error) = remove_object(at, name, kind, write) {
                 cannot_give_up(error);
             }
         }
@@ -463,7 +463,8 @@ pub(crate) fn give_up(root: &Path) {
     }
 }
 
-fn cannot_give_up(error: Error) {
+/// Says that the bookkeeping objects of a branch that is not written any more are left.
+pub(crate) fn cannot_give_up(error: Error) {
     warn_limited!(
         "cannot remove the bookkeeping objects (.wh..wh.*) of a branch: {:?}\n",
         error

@@ -242,7 +242,7 @@ impl Index {
     }
 
     /// Whether there may be entries that are not stored.
-    pub(super) fn has_unstored(&self) -> bool {
+    pub(crate) fn has_unstored(&self) -> bool {
         load_acquire(&self.unstored)
     }
 

@@ -25,7 +25,8 @@ use crate::fs::{
     },
     path::{
         Path,
-        PathRef, //
+        PathRef,
+        WriteAccess, //
     },
     xattr, //
 };
@@ -40,11 +41,19 @@ use crate::logic::{
     whname, //
 };
 use crate::warn_limited;
-use kernel::prelude::*;
+use kernel::{
+    prelude::*,
+    sync::Arc, //
+};
 
-/// The notes of the branch with the root `root`; in a directory that may be written (`write`)
-/// pseudo-links without one, which an earlier mount or aufs left, are removed.
-pub(crate) fn load(root: &Path, access: &Access, write: bool) -> Result<Index> {
+/// The notes of the branch with the root `root`. With `write`, access to the branch for who is alone
+/// on it and has its turn to change it, pseudo-links without a note, which an earlier mount or aufs
+/// left, are removed.
+pub(crate) fn load(
+    root: &Path,
+    access: &Access,
+    write: Option<&WriteAccess<'_>>,
+) -> Result<Arc<Index>> {
     // They count where other marks do.
     let dir = if access.honours_whiteouts() {
         dirop::lookup_positive(root.dentry().dir()?, whname::PLINK_DIR)?
@@ -52,7 +61,7 @@ pub(crate) fn load(root: &Path, access: &Access, write: bool) -> Result<Index> {
         None
     };
     let dir = dir.filter(|found| found.is_dir());
-    let index = Index::new(dir.clone())?;
+    let index = Arc::new(Index::new(dir.clone())?, GFP_KERNEL)?;
     let Some(dir) = &dir else {
         return Ok(index);
     };
@@ -69,13 +78,16 @@ pub(crate) fn load(root: &Path, access: &Access, write: bool) -> Result<Index> {
                     Some(known) if known.note.what == What::Copy => Some(entry),
                     _ => index.insert(Room::new()?, entry),
                 };
-                if let (Some(stale), true) = (stale, write) {
+                if let (Some(stale), Some(write)) = (stale, write) {
                     let name = whname::plink(stale.number, stale.file.ino)?;
-                    discard(at, &name);
+                    discard(at, &name, write);
                 }
             }
-            Ok(None) if write => discard(at, name),
-            Ok(None) => {}
+            Ok(None) => {
+                if let Some(write) = write {
+                    discard(at, name, write);
+                }
+            }
             Err(error) => warn_limited!(
                 "cannot read pseudo-link {:?}: {:?}\n",
                 kernel::str::BStr::from_bytes(name),
@@ -113,12 +125,8 @@ fn entry(
 }
 
 /// Removes a pseudo-link that nobody needs.
-fn discard(dir: PathRef<'_>, name: &[u8]) {
-    let result = dir
-        .mount()
-        .want_write()
-        .and_then(|write| Removing::new(dir, name, &write)?.unlink());
-    if let Err(error) = result {
+fn discard(dir: PathRef<'_>, name: &[u8], write: &WriteAccess<'_>) {
+    if let Err(error) = Removing::new(dir, name, write).and_then(Removing::unlink) {
         warn_limited!(
             "cannot remove left-over {:?}: {:?}\n",
             kernel::str::BStr::from_bytes(name),

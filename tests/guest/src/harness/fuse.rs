@@ -4,6 +4,10 @@
 //!
 //! Its root holds one regular file, [`FILE`], of [`SIZE`] bytes, and one directory, [`DIR`], which is
 //! empty; it cannot be written. The kernel is told to ask for each name anew.
+//!
+//! On demand ([`Fuse::with_work`]) it also has what a writable branch needs, and there a pseudo-link
+//! that nothing is noted of. That is still there after it was removed, as if somebody had made it
+//! anew.
 
 use std::{
     ffi::CString,
@@ -26,6 +30,16 @@ use super::{context::Ctx, sys::Errno};
 pub(crate) const FILE: &str = "f";
 /// The directory, of root, with the mode 0770.
 pub(crate) const DIR: &str = "d";
+/// What a writable branch has at its root, and the numbers of that.
+const WORK: [(&str, u64); 3] = [
+    (".wh..wh.aufs", 4),
+    (".wh..wh.plnk", PLINKS),
+    (".wh..wh.orph", 6),
+];
+/// The number of the directory of pseudo-links.
+const PLINKS: u64 = 5;
+/// A pseudo-link, by the inode number of the union and its own.
+const LEFT: (&str, u64) = ("10.7", 7);
 /// The size of the file.
 pub(crate) const SIZE: u64 = 1 << 16;
 
@@ -55,6 +69,8 @@ struct State {
     waiting: Vec<Vec<u8>>,
     /// How many ever did.
     seen: usize,
+    /// How many names were removed.
+    removed: usize,
 }
 
 struct Daemon {
@@ -62,6 +78,7 @@ struct Daemon {
     state: Mutex<State>,
     changed: Condvar,
     act: Mutex<Option<Act>>,
+    with_work: bool,
 }
 
 /// A mounted one. Dropping it lets all requests go on and unmounts it.
@@ -74,6 +91,7 @@ pub(crate) struct Fuse {
 const LOOKUP: u32 = 1;
 const FORGET: u32 = 2;
 const GETATTR: u32 = 3;
+const UNLINK: u32 = 10;
 const OPEN: u32 = 14;
 const READ: u32 = 15;
 const STATFS: u32 = 17;
@@ -101,6 +119,8 @@ fn attributes(number: u64) -> Vec<u8> {
     let (mode, links, size) = match number {
         ROOT => (0o040_755u32, 3u32, 0),
         DIR_NUMBER => (0o040_770, 2, 0),
+        PLINKS | 6 => (0o040_700, 2, 0),
+        4 | 7 => (0o100_444, 1, 0),
         _ => (0o100_666, 1, SIZE),
     };
     let mut bytes = Vec::new();
@@ -137,6 +157,42 @@ fn request_of(request: &[u8]) -> Option<Request> {
     }
 }
 
+/// The answer to a look-up that finds the object with this number.
+fn found(number: u64) -> Vec<u8> {
+    let mut out = Vec::new();
+    for word in [number, 0, 0, 0, 0] {
+        out.extend(u64::to_ne_bytes(word));
+    }
+    out.extend(attributes(number));
+    out
+}
+
+/// What is answered for what a writable branch needs, if the request is for that.
+fn answer_for_work(request: &[u8]) -> Option<Result<Vec<u8>, Errno>> {
+    match (half(request, 4), word(request, 16)) {
+        (LOOKUP, ROOT) => {
+            let wanted = name(request);
+            let object = WORK.into_iter().find(|(name, _)| *name == wanted);
+            object.map(|(_, number)| Ok(found(number)))
+        }
+        (LOOKUP, PLINKS) if name(request) == LEFT.0 => Some(Ok(found(LEFT.1))),
+        (READDIR, PLINKS) if word(request, HEAD + 8) == 0 => {
+            let mut out = Vec::new();
+            for word in [LEFT.1, 1] {
+                out.extend(u64::to_ne_bytes(word));
+            }
+            for word in [LEFT.0.len() as u32, u32::from(libc::DT_REG)] {
+                out.extend(u32::to_ne_bytes(word));
+            }
+            out.extend(LEFT.0.as_bytes());
+            out.resize(out.len().next_multiple_of(8), 0);
+            Some(Ok(out))
+        }
+        (UNLINK, PLINKS) => Some(Ok(Vec::new())),
+        _ => None,
+    }
+}
+
 /// What is answered, without the head; `None` if nothing is.
 fn answer(request: &[u8]) -> Option<Result<Vec<u8>, Errno>> {
     let number = word(request, 16);
@@ -150,16 +206,10 @@ fn answer(request: &[u8]) -> Option<Result<Vec<u8>, Errno>> {
             Ok(out)
         }
         LOOKUP if [FILE, DIR].contains(&name(request).as_str()) => {
-            let number = match name(request) == FILE {
+            Ok(found(match name(request) == FILE {
                 true => NUMBER,
                 false => DIR_NUMBER,
-            };
-            let mut out = Vec::new();
-            for word in [number, 0, 0, 0, 0] {
-                out.extend(u64::to_ne_bytes(word));
-            }
-            out.extend(attributes(number));
-            Ok(out)
+            }))
         }
         LOOKUP => Err(Errno::NOENT),
         GETATTR => {
@@ -196,7 +246,11 @@ impl Daemon {
                 act(&wanted);
             }
         }
-        let Some(answer) = answer(request) else {
+        let work = self.with_work.then(|| answer_for_work(request)).flatten();
+        if work.is_some() && half(request, 4) == UNLINK {
+            self.state.lock().expect("not poisoned").removed += 1;
+        }
+        let Some(answer) = work.or_else(|| answer(request)) else {
             return;
         };
         let (error, body) = match answer {
@@ -241,6 +295,15 @@ impl Daemon {
 impl Fuse {
     /// Mounts one at a fresh mount point.
     pub(crate) fn mount(cx: &Ctx) -> Result<Self> {
+        Self::new(cx, false)
+    }
+
+    /// Mounts one that can be a writable branch.
+    pub(crate) fn with_work(cx: &Ctx) -> Result<Self> {
+        Self::new(cx, true)
+    }
+
+    fn new(cx: &Ctx, with_work: bool) -> Result<Self> {
         let status = Command::new("modprobe").arg("fuse").status()?;
         ensure!(status.success(), "modprobe fuse");
         let mount = cx.mount_point()?;
@@ -257,6 +320,7 @@ impl Fuse {
             state: Mutex::default(),
             changed: Condvar::new(),
             act: Mutex::default(),
+            with_work,
         });
         let server = daemon.clone();
         Ok(Self {
@@ -288,6 +352,21 @@ impl Fuse {
             .expect("not poisoned");
         ensure!(state.seen >= count, "no request came");
         Ok(())
+    }
+
+    /// Further requests do not wait; those that do go on waiting.
+    pub(crate) fn hold_no_more(&self) {
+        self.daemon.state.lock().expect("not poisoned").held.clear();
+    }
+
+    /// How many requests wait, or have waited.
+    pub(crate) fn seen(&self) -> usize {
+        self.daemon.state.lock().expect("not poisoned").seen
+    }
+
+    /// How many names were removed.
+    pub(crate) fn removed(&self) -> usize {
+        self.daemon.state.lock().expect("not poisoned").removed
     }
 
     /// Lets all requests go on.

@@ -9,12 +9,15 @@
 //! wait: nothing but a daemon of its own could tell it that there is nobody to wait for.
 
 use std::{
+    ffi::CString,
     fs,
-    net::TcpListener,
+    io::{Read, Write},
+    net::{Shutdown, TcpListener, TcpStream},
     os::fd::AsRawFd,
     path::{Path, PathBuf},
     process::Command,
-    sync::{Arc, Mutex},
+    sync::{Arc, Condvar, Mutex},
+    thread::{self, JoinHandle},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -50,11 +53,118 @@ pub(crate) enum Subtree {
     Unchecked,
 }
 
+/// What the threads of a [`Relay`] share.
+#[derive(Default)]
+struct Flow {
+    state: Mutex<Stopped>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Stopped {
+    /// Nothing is passed on.
+    stopped: bool,
+    /// No further connection is taken.
+    ended: bool,
+    open: Vec<TcpStream>,
+}
+
+impl Flow {
+    /// Passes on what comes, when it may.
+    fn pass(&self, mut from: TcpStream, mut to: TcpStream) {
+        let mut buffer = vec![0; 1 << 16];
+        while let Ok(len @ 1..) = from.read(&mut buffer) {
+            let state = self.state.lock().expect("not poisoned");
+            drop(
+                self.changed
+                    .wait_while(state, |state| state.stopped)
+                    .expect("not poisoned"),
+            );
+            if to.write_all(&buffer[..len]).is_err() {
+                break;
+            }
+        }
+        let _ = to.shutdown(Shutdown::Both);
+        let _ = from.shutdown(Shutdown::Both);
+    }
+
+    fn take(self: &Arc<Self>, client: TcpStream) -> Result<()> {
+        let server = TcpStream::connect("127.0.0.1:2049")?;
+        for socket in [&client, &server] {
+            socket.set_nodelay(true)?;
+            let mut state = self.state.lock().expect("not poisoned");
+            state.open.push(socket.try_clone()?);
+        }
+        for (from, to) in [(client.try_clone()?, server.try_clone()?), (server, client)] {
+            let flow = self.clone();
+            thread::spawn(move || flow.pass(from, to));
+        }
+        Ok(())
+    }
+
+    fn set(&self, stopped: bool) {
+        self.state.lock().expect("not poisoned").stopped = stopped;
+        self.changed.notify_all();
+    }
+}
+
+/// A way to the server that can be interrupted: what is sent meanwhile is kept, and arrives later.
+/// For the client the server is silent. Stopping the server's threads would not do: a connection
+/// that is closed is an answer, and after a new start the grace period is.
+struct Relay {
+    flow: Arc<Flow>,
+    port: u16,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Relay {
+    fn new() -> Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let port = listener.local_addr()?.port();
+        let flow = Arc::new(Flow::default());
+        let taker = flow.clone();
+        let thread = thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                if taker.state.lock().expect("not poisoned").ended {
+                    return;
+                }
+                // The client tries again.
+                let _ = taker.take(client);
+            }
+        });
+        Ok(Self {
+            flow,
+            port,
+            thread: Some(thread),
+        })
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.flow.set(false);
+        let open = {
+            let mut state = self.flow.state.lock().expect("not poisoned");
+            state.ended = true;
+            std::mem::take(&mut state.open)
+        };
+        for socket in open {
+            let _ = socket.shutdown(Shutdown::Both);
+        }
+        // So that the thread looks.
+        let _ = TcpStream::connect(("127.0.0.1", self.port));
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
 /// A directory that is exported and mounted again.
 pub(crate) struct Nfs {
     exported: PathBuf,
     mount: PathBuf,
     mounted: bool,
+    relay: Option<Relay>,
     shared: Arc<Shared>,
 }
 
@@ -137,12 +247,32 @@ fn holders() -> String {
 impl Nfs {
     /// Exports `dir` and mounts it at a fresh mount point.
     pub(crate) fn new(cx: &Ctx, dir: &Path, subtree: Subtree) -> Result<Self> {
+        Self::by(cx, dir, subtree, None)
+    }
+
+    /// The same with a server that can fall silent.
+    pub(crate) fn interruptible(cx: &Ctx, dir: &Path) -> Result<Self> {
+        Self::by(cx, dir, Subtree::Unchecked, Some(Relay::new()?))
+    }
+
+    /// The server does not answer from now on.
+    pub(crate) fn interrupt(&self) {
+        self.relay.iter().for_each(|relay| relay.flow.set(true));
+    }
+
+    /// It answers again, also what was asked meanwhile.
+    pub(crate) fn resume(&self) {
+        self.relay.iter().for_each(|relay| relay.flow.set(false));
+    }
+
+    fn by(cx: &Ctx, dir: &Path, subtree: Subtree, relay: Option<Relay>) -> Result<Self> {
         start()?;
         fs::write(LEASES, "0\n").with_context(|| LEASES)?;
         let mut nfs = Self {
             exported: dir.to_owned(),
             mount: cx.mount_point()?,
             mounted: false,
+            relay,
             shared: cx.shared(),
         };
         let until = now() + 3600;
@@ -167,9 +297,13 @@ impl Nfs {
 
     /// The client's mount. Nothing is cached longer than a call.
     fn mount(&self) -> Result<()> {
-        let data = c"addr=127.0.0.1,clientaddr=127.0.0.1,proto=tcp,sec=sys,actimeo=0,vers=4.2";
+        let port = self.relay.as_ref().map_or(2049, |relay| relay.port);
+        let data = format!(
+            "addr=127.0.0.1,port={port},clientaddr=127.0.0.1,proto=tcp,sec=sys,actimeo=0,vers=4.2"
+        );
+        let data = CString::new(data)?;
         let none = MountFlags::empty();
-        rustix::mount::mount("127.0.0.1:/", &self.mount, "nfs4", none, data)
+        rustix::mount::mount("127.0.0.1:/", &self.mount, "nfs4", none, data.as_c_str())
             .context("the client's mount")
     }
 
@@ -189,6 +323,7 @@ impl Nfs {
     /// Makes the server forget all files and the export.
     fn end(&mut self) -> Result<()> {
         fs::write(LEASES, "1\n").with_context(|| LEASES)?;
+        self.resume();
         if self.mounted {
             scratch::umount(&self.mount)?;
         }

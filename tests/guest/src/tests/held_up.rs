@@ -78,9 +78,18 @@ impl<'s> Others<'s> {
 
 /// Runs a remount with `options` beside others, who must not notice.
 pub(super) fn beside_others(u: &Union, options: &[&str]) -> Result<Result<(), Refused>> {
+    beside_others_in(u.root(), u, options)
+}
+
+/// The same for others who are in the directory `dir` of the union, with an `o` of its own.
+pub(super) fn beside_others_in(
+    dir: &Path,
+    u: &Union,
+    options: &[&str],
+) -> Result<Result<(), Refused>> {
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
-        let others = Others::start(scope, u.root().to_owned(), &stop);
+        let others = Others::start(scope, dir.to_owned(), &stop);
         thread::sleep(Duration::from_millis(50));
         let begin = Instant::now();
         let result = reconfigure(u.root(), options);

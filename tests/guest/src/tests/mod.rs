@@ -53,6 +53,7 @@ mod policy;
 mod powercut;
 mod privilege;
 mod protected;
+mod questions;
 mod rdcache;
 mod rdu;
 mod readdir;
@@ -121,6 +122,7 @@ pub(crate) fn all() -> Vec<Case> {
         shwh::cases(),
         dirwh::cases(),
         documents::cases(),
+        questions::cases(),
         rdcache::cases(),
         coo::cases(),
         hardlink::cases(),

@@ -223,9 +223,9 @@ fn silent_branch_that_is_added(cx: &Ctx) -> Result<()> {
 
 /// The same for the first mount, which also asks for the marks of the root.
 fn silent_branch_of_a_mount(cx: &Ctx) -> Result<()> {
-    let top = cx.branch(cx.layout.upper(), "rw", &tree())?;
     let opaque: fn() -> Request = || Request::Lookup(".wh..wh..opq".to_owned());
     for question in [QUESTIONS[1], opaque] {
+        let top = cx.branch(cx.layout.upper(), "rw", &tree())?;
         let fuse = Fuse::mount(cx)?;
         let target = cx.mount_point()?;
         let branches = format!("br={}=rw:{}=ro+wh", top.display(), fuse.path().display());
@@ -241,8 +241,13 @@ fn silent_branch_of_a_mount(cx: &Ctx) -> Result<()> {
                 .expect("no panic")
                 .expect_err("it is silent"))
         })?;
-        assert_eq!(refused.errno, Errno::BUSY, "{refused}");
+        let path = fuse.path().display().to_string();
+        busy(Err(refused), &[&path, "does not answer"]);
         assert!(begin.elapsed() < Duration::from_secs(25));
+        for entry in std::fs::read_dir(&top)? {
+            let name = entry?.file_name();
+            assert!(name == "f" || name == "o", "{name:?} was left");
+        }
         fuse.release();
         spec.mount(&target)?;
         assert!(exists(target.join(fuse::FILE)));

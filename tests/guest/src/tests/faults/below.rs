@@ -24,7 +24,8 @@ use crate::harness::{
 
 cases! {
     ONCE: read_only_below, read_only_mount, lazily_unmounted, frozen, killed_while_frozen,
-        full_and_killed, others_branch_is_frozen, others_branch_is_read_only;
+        full_and_killed, others_branch_is_frozen, unmounted_while_a_branch_is_frozen,
+        others_branch_is_read_only;
 }
 
 /// A file system of the test's own, and a union with its writable branch there.
@@ -309,6 +310,29 @@ fn others_branch_is_frozen(cx: &Ctx) -> Result<()> {
         Ok(())
     })?;
     u.umount()?;
+    fs.umount()
+}
+
+/// The union is unmounted while it is frozen: what is to be noted there is, after the thaw.
+fn unmounted_while_a_branch_is_frozen(cx: &Ctx) -> Result<()> {
+    let (fs, u) = copied_below(cx)?;
+    let frozen = Frozen::new(fs.path())?;
+    sys::rename(u.at("new"), u.at("v"))?;
+    let spec = u.spec().clone();
+    u.umount()?;
+    let target = cx.mount_point()?;
+    let refused = spec.mount(&target).expect_err("it is still to be written");
+    assert_eq!(refused.errno, Errno::BUSY, "{refused}");
+    drop(frozen);
+    let start = Instant::now();
+    while let Err(refused) = spec.mount(&target) {
+        ensure!(start.elapsed() < Duration::from_secs(60), "{refused}");
+        thread::sleep(Duration::from_millis(50));
+    }
+    for name in ["v2", "v3"] {
+        assert_eq!(sys::lstat(target.join(name))?.st_nlink, 2, "{name}");
+    }
+    scratch::umount(&target)?;
     fs.umount()
 }
 
