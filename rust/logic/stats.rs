@@ -86,33 +86,38 @@ impl Counter {
     pub const fn meaning(self) -> &'static str {
         match self {
             Self::CopyUps => "objects that were copied up",
-            Self::CopyUpBytes => "data that was read and written for them",
-            Self::CopyUpTime => "time that was spent on copy-ups, failed ones included",
-            Self::Lookups => "names that were not in the cache",
-            Self::IndexHits => "of these, in directories with an index",
-            Self::IndexMisses => "of these, in merged directories without an index",
-            Self::IndexBuilds => "directories that were read to make an index",
+            Self::CopyUpBytes => "data that was read and written for that",
+            Self::CopyUpTime => "time that this took",
+            Self::Lookups => "names that were not in the kernel's cache",
+            Self::IndexHits => "of these, in merged directories with an index",
+            Self::IndexMisses => "of these, in merged directories without one",
+            Self::IndexBuilds => "directories that were listed to make an index",
             Self::BranchLookups => "names that branches were asked for",
-            Self::Listings => "directories that were read and merged",
-            Self::StaleNames => "cached names that a branch had changed",
+            Self::Listings => "directories that were listed and merged",
+            Self::StaleNames => "names in the cache that did not hold any more",
             Self::Remounts => "remounts that came through",
-            Self::GateWaits => "calls that waited for a remount",
+            Self::GateWaits => "operations that waited for a remount",
             Self::GateWaitTime => "time that they waited",
         }
     }
 
-    /// What to do if it is large, if there is anything.
+    /// What may be behind it, or be done, if it is large. Empty if there is nothing to say.
     pub const fn hint(self) -> &'static str {
         match self {
-            Self::CopyUps => "ruaufs:copy_up names them; open for reading what is not changed",
-            Self::CopyUpBytes => "large files below: put them on a writable branch (coo_*, mvdown)",
-            Self::IndexMisses => "few names are asked for twice, or branches change all the time",
-            Self::BranchLookups => {
-                "many for each look-up: fewer branches, or no writes to lower ones"
+            Self::CopyUpBytes => {
+                "a file is copied as a whole when it is opened for writing; event copy_up says which"
             }
-            Self::Listings => "rdcache= keeps them longer",
-            Self::StaleNames => "somebody works on a branch directly; ruaufs:stale names what",
-            Self::GateWaits => "remounts that do not get through; ruaufs:remount says how long",
+            Self::IndexMisses => {
+                "if most: branches change all the time, or few names are asked for in each directory"
+            }
+            Self::BranchLookups => {
+                "if many for each look-up: directories have instances on many branches"
+            }
+            Self::Listings => "if many: branches change, or are listed after longer than rdcache=",
+            Self::StaleNames => "somebody changes branches directly; event stale says where",
+            Self::GateWaits => {
+                "a remount waited for something slow, others for the remount; event remount times it"
+            }
             _ => "",
         }
     }

@@ -7,6 +7,7 @@ pub mod check;
 pub mod commit;
 pub mod diff;
 pub mod mount;
+mod stats;
 pub mod status;
 
 use std::process::ExitCode;

@@ -6,7 +6,7 @@
 //! mounted unions   mounts   the mount table;       union    a union and its branches
 //!                  options  mount options as text; mountapi both mount APIs
 //!                  ioctl    aufs's ioctls;         plink    pseudo-links and their maintenance
-//!                  busy     who holds a branch
+//!                  busy     who holds a branch;    stats    what a union counts
 //! branches on disk names    names with `.wh.`;     dir      all that opens names
 //!                  layers   look-up in a stack;    object   copying and removing objects
 //!                  diff, commit, check             what the commands of these names do
@@ -32,6 +32,7 @@ pub mod names;
 pub mod object;
 pub mod options;
 pub mod plink;
+pub mod stats;
 mod system;
 pub mod union;
 

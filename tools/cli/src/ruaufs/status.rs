@@ -2,7 +2,10 @@
 
 //! `ruaufs status`, and the list of `ruaufs branch list`
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Result;
 use clap::Parser;
@@ -12,6 +15,7 @@ use ruaufs_user::{
     dir, mounts,
     names::Show,
     plink,
+    stats::{self, Count},
     union::{self, Branch, Origin, Union},
 };
 use serde::Serialize;
@@ -25,6 +29,9 @@ use crate::{say, say_json, text, Exact};
 pub struct Args {
     /// The union: where it is mounted, or a path in it
     union: Option<PathBuf>,
+    /// Show what each has counted since it was mounted, and what that may mean; for root
+    #[arg(long)]
+    stats: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -43,6 +50,11 @@ struct Status {
     branches_from: Origin,
     /// Files whose names are kept together in memory only; `null` if it cannot be seen.
     pseudo_links: Option<usize>,
+    /// What was asked for with `--stats`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stats: Option<BTreeMap<String, u64>>,
+    #[serde(skip)]
+    counts: Vec<Count>,
 }
 
 #[derive(Serialize)]
@@ -69,7 +81,12 @@ pub(crate) fn run(args: Args) -> Result<()> {
         Some(path) => vec![Union::at(path)?],
         None => Union::all()?,
     };
-    let all: Vec<_> = unions.iter().map(Status::of).collect();
+    let mut all: Vec<_> = unions.iter().map(Status::of).collect();
+    if args.stats {
+        for (union, status) in unions.iter().zip(&mut all) {
+            status.count(stats::of(union)?);
+        }
+    }
     if args.json {
         return say_json(&all);
     }
@@ -118,7 +135,15 @@ impl Status {
             branches: union.branches.iter().map(BranchStatus::of).collect(),
             branches_from: union.origin,
             pseudo_links: pending.map(|pending| plink::inodes(&pending).len()),
+            stats: None,
+            counts: Vec::new(),
         }
+    }
+
+    fn count(&mut self, counts: Vec<Count>) {
+        let pair = |count: &Count| (count.name.clone(), count.value);
+        self.stats = Some(counts.iter().map(pair).collect());
+        self.counts = counts;
     }
 
     fn print(&self) -> Result<()> {
@@ -142,7 +167,14 @@ impl Status {
                 "pseudo-links: {count} files, `auplink {path} flush` makes hard links of them"
             ))?;
         }
-        say(table(&self.branches))
+        say(table(&self.branches))?;
+        if self.stats.is_some() {
+            say(super::stats::table(&self.counts))?;
+            for hint in super::stats::hints(&self.counts) {
+                say(hint)?;
+            }
+        }
+        Ok(())
     }
 }
 

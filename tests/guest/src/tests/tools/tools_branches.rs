@@ -7,7 +7,7 @@ use crate::harness::{prelude::*, union::mounts_line};
 
 cases! {
     BASIC: mounts_friendly, shows_what_changed, checks_branches, changes_branches;
-    ONCE: shows_unions, refuses_bad_branches, refuses_bad_changes;
+    ONCE: shows_unions, shows_what_is_counted, refuses_bad_branches, refuses_bad_changes;
 }
 
 fn mounts_friendly(cx: &Ctx) -> Result<()> {
@@ -127,6 +127,41 @@ fn shows_unions(cx: &Ctx) -> Result<()> {
     let out = tool("ruaufs", &[&"status"])?.good();
     assert_eq!(out, "no union is mounted\n");
     Ok(())
+}
+
+fn shows_what_is_counted(cx: &Ctx) -> Result<()> {
+    let low = Tree::new().file("f", vec![b'f'; 3 << 20]);
+    let u = cx.union().rw(Tree::new()).ro(low).mount()?;
+    sys::append(u.at("f"), "end")?;
+    let out = tool("ruaufs", &[&"status", &"--stats", &u.root()])?.good();
+    let rows: Vec<Vec<&str>> = out
+        .lines()
+        .map(|line| line.split_whitespace().collect())
+        .collect();
+    let row = |name: &str| {
+        let row = rows.iter().find(|row| row.first() == Some(&name));
+        row.unwrap_or_else(|| panic!("no {name} in {out}"))
+    };
+    assert_eq!(
+        row("copy_ups")[1..],
+        ["1", "objects", "that", "were", "copied", "up"]
+    );
+    assert_eq!(row("copy_up_bytes")[1..3], ["3.00", "MiB"]);
+    assert_eq!(row("gate_waits")[1], "0");
+    let hints: Vec<_> = out.lines().filter(|line| line.contains(": ")).collect();
+    assert!(
+        hints.iter().any(|hint| hint.starts_with("copy_up_bytes: ")),
+        "{out}"
+    );
+    assert!(
+        !hints.iter().any(|hint| hint.starts_with("gate_waits: ")),
+        "{out}"
+    );
+    let json = tool("ruaufs", &[&"status", &"--stats", &"--json"])?.good();
+    assert!(json.contains("\"copy_up_bytes\": 3145728,"), "{json}");
+    let json = tool("ruaufs", &[&"status", &"--json"])?.good();
+    assert!(!json.contains("stats"), "{json}");
+    u.umount()
 }
 
 fn shows_what_changed(cx: &Ctx) -> Result<()> {
