@@ -48,7 +48,10 @@ struct Collector<'a> {
 }
 
 /// See [`KernelFile::each_entry`].
-pub(super) fn collect(file: &KernelFile, f: &mut dyn FnMut(&[u8], u64, u8) -> Result) -> Result {
+pub(super) fn collect(
+    file: &mut KernelFile,
+    f: &mut dyn FnMut(&[u8], u64, u8) -> Result,
+) -> Result {
     /// # Safety
     ///
     /// Called by a file system's `iterate_shared()` with the context given to `iterate_dir()`.
@@ -80,7 +83,7 @@ pub(super) fn collect(file: &KernelFile, f: &mut dyn FnMut(&[u8], u64, u8) -> Re
     };
     // A call may end before the directory does; it has ended when a call gives nothing.
     while core::mem::replace(&mut collector.seen, false) {
-        // SAFETY: The file is open; its position is ours.
+        // SAFETY: The file is open; its position is ours alone, as `file` is borrowed exclusively.
         to_result(unsafe {
             bindings::ruaufs_helper_iterate(file.as_ptr(), (&raw mut collector).cast())
         })?;
@@ -154,7 +157,7 @@ struct Filter<P, M> {
 /// `plain` is asked first: it knows the numbers of nearly all entries, and calls nothing, so that
 /// the way to user space is a jump. That saves half of what an entry costs here.
 pub(crate) fn pass_through<P, M>(
-    real: &KernelFile,
+    real: &mut KernelFile,
     out: &mut Emitter<'_>,
     plain: P,
     map: M,
@@ -237,7 +240,8 @@ where
         }
     }
 
-    // SAFETY: The emitter's context is valid; the position of `real` is ours alone.
+    // SAFETY: The emitter's context is valid; the position of `real`, which is borrowed exclusively,
+    // is ours alone.
     unsafe {
         if (*real.as_ptr()).f_pos != out.pos() {
             let pos = bindings::vfs_llseek(real.as_ptr(), out.pos(), bindings::SEEK_SET as c_int);

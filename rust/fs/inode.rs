@@ -145,6 +145,11 @@ const NANOSECONDS: i64 = 1_000_000_000;
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Address(pub(super) *mut bindings::inode);
 
+// SAFETY: It is compared, and never followed.
+unsafe impl Send for Address {}
+// SAFETY: As above.
+unsafe impl Sync for Address {}
+
 /// An inode that is looked at without a reference, in a walk under RCU. It may be about to go, so it
 /// offers comparison and plain reads only.
 ///
@@ -323,6 +328,15 @@ impl<T> Inode<T> {
     /// Whether it is a block device.
     pub(crate) fn is_block_device(&self) -> bool {
         u32::from(self.mode()) & bindings::S_IFMT == bindings::S_IFBLK
+    }
+
+    /// Whether a dentry leads to it.
+    pub(super) fn has_alias(&self) -> bool {
+        // SAFETY: The inode is valid; a racy read of one word.
+        let first = unsafe {
+            (&raw const (*self.as_ptr()).__bindgen_anon_2.i_dentry.first).read_volatile()
+        };
+        !first.is_null()
     }
 
     /// Where it lies.

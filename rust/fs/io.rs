@@ -26,13 +26,13 @@ use kernel::{
 ///
 /// # Invariants
 ///
-/// It owns a reference to the file, and nobody else uses its position.
+/// It owns a reference to the file, and nobody else uses its position: what moves that borrows the
+/// value exclusively.
 pub(crate) struct KernelFile(NonNull<bindings::file>);
 
-// SAFETY: `struct file` is shared between threads by design; users of the position exclude each
-// other, see the type invariant.
+// SAFETY: `struct file` is shared between threads by design.
 unsafe impl Send for KernelFile {}
-// SAFETY: As above.
+// SAFETY: As above. Of the position, which is no atomic, a shared reference offers a read at most.
 unsafe impl Sync for KernelFile {}
 
 /// What a copy of file data did.
@@ -177,8 +177,8 @@ impl KernelFile {
 
     /// The next stretch of data at or after `from` and below `end`. File systems that cannot tell
     /// hold data everywhere.
-    pub(crate) fn next_data(&self, from: i64, end: i64) -> Result<Extent> {
-        // SAFETY: The file is open, its position is ours.
+    pub(crate) fn next_data(&mut self, from: i64, end: i64) -> Result<Extent> {
+        // SAFETY: The file is open; the call may move its position, which is ours alone.
         let start =
             unsafe { bindings::vfs_llseek(self.as_ptr(), from, bindings::SEEK_DATA as c_int) };
         if start == i64::from(ENXIO.to_errno()) {
@@ -250,13 +250,13 @@ impl KernelFile {
     }
 
     /// Seeks in a directory from `pos`, and gives the new position.
-    pub(crate) fn seek(&self, pos: i64, offset: i64, whence: Whence) -> Result<i64> {
+    pub(crate) fn seek(&mut self, pos: i64, offset: i64, whence: Whence) -> Result<i64> {
         let whence = match whence {
             Whence::Start => bindings::SEEK_SET,
             Whence::Current => bindings::SEEK_CUR,
             Whence::End => bindings::SEEK_END,
         };
-        // SAFETY: The file is open; its position is ours, and callers exclude each other.
+        // SAFETY: The file is open; its position is ours alone.
         let pos = unsafe {
             (*self.as_ptr()).f_pos = pos;
             bindings::vfs_llseek(self.as_ptr(), offset, whence as c_int)
@@ -275,7 +275,7 @@ impl KernelFile {
 
     /// Calls `f` with name, inode number and `DT_*` type of each entry, `.` and `..` included,
     /// until it gives an error, which is passed on.
-    pub(crate) fn each_entry(&self, f: &mut dyn FnMut(&[u8], u64, u8) -> Result) -> Result {
+    pub(crate) fn each_entry(&mut self, f: &mut dyn FnMut(&[u8], u64, u8) -> Result) -> Result {
         super::dir::collect(self, f)
     }
 }

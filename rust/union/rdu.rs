@@ -118,13 +118,13 @@ impl Instance {
     /// Gathers entries from `position` on, at most `limit` bytes. The mounter's credentials are in
     /// force.
     fn gather(
-        &self,
+        &mut self,
         position: i64,
         records: &mut KVec<u8>,
         stored: &mut u64,
         limit: usize,
     ) -> Result<End> {
-        let file = &self.file;
+        let file = &mut self.file;
         file.seek(0, position, Whence::Start)?;
         let mut full = false;
         let result = file.each_entry(&mut |name, ino, kind| {
@@ -164,7 +164,7 @@ pub(super) fn list(file: &File<Union>, arg: usize) -> Result<isize> {
     rdu.full = 0;
     let mut records: KVec<u8> = KVec::new();
 
-    'slots: while let Some(next) = Instance::next(file, &mut rdu.generation, rdu.index)? {
+    'slots: while let Some(mut next) = Instance::next(file, &mut rdu.generation, rdu.index)? {
         if next.index != rdu.index {
             rdu.index = next.index;
             rdu.position = 0;

@@ -40,9 +40,11 @@ use crate::fs::{
         Operations,
         Whence, //
     },
-    dirop,
     file::File,
-    inode::Stamp,
+    inode::{
+        Address,
+        Stamp, //
+    },
     io::KernelFile, //
 };
 use crate::logic::{
@@ -59,9 +61,11 @@ use core::pin::Pin;
 use kernel::{
     new_mutex,
     prelude::*,
+    static_lock_class,
     sync::{
         aref::ARef,
         Arc,
+        LockClassKey,
         Mutex, //
     },
     time::{
@@ -96,8 +100,13 @@ pub(crate) enum Source {
 }
 
 /// The only instance of a directory.
+#[pin_data]
 pub(crate) struct One {
-    file: KernelFile,
+    /// Who lists, or seeks, has it for itself.
+    #[pin]
+    file: Mutex<KernelFile>,
+    /// Where the inode of the file lies.
+    address: Address,
     _listed: Listed,
     /// The number space of its entries.
     space: u16,
@@ -135,6 +144,15 @@ const DT_UNKNOWN: u8 = 0;
 /// Positions of `.` and `..`; entries of a merged listing follow.
 const DOTS: i64 = 2;
 
+/// A lock class for each depth of stacking: who lists a union on a union has both files.
+fn file_class(depth: i32) -> Pin<&'static LockClassKey> {
+    if depth <= 1 {
+        static_lock_class!()
+    } else {
+        static_lock_class!()
+    }
+}
+
 /// Opens the instance `slot` for listing.
 fn open_slot(slot: &Slot) -> Result<KernelFile> {
     let keep_atime = slot.branch().access.perm != Perm::Rw;
@@ -151,7 +169,7 @@ fn layers(info: &SbInfo, stack: &Stack) -> Result<KVec<Layer>> {
             return Err(ENOKEY);
         }
         let mut listing = Names::new();
-        let read = KernelFile::dir(slot.path()?, true).and_then(|dir| {
+        let read = KernelFile::dir(slot.path()?, true).and_then(|mut dir| {
             dir.each_entry(&mut |name, ino, dtype| {
                 if name == b"." || name == b".." {
                     Ok(())
@@ -308,7 +326,7 @@ fn emit(sb: &SuperBlock, listing: &Listing, out: &mut Emitter<'_>) -> Result {
 
 /// Whether the instance that an open directory reads is all there is.
 fn still_alone(stack: &Stack, one: &One) -> bool {
-    stack.len() == 1 && dirop::same_inode(&one.file.dentry(), stack.top_inode())
+    stack.len() == 1 && one.address == stack.top_inode().address()
 }
 
 /// The position of the entry with a cookie.
@@ -353,13 +371,16 @@ impl Operations for Union {
         let source = if stack.len() == 1 {
             let file = info.cred.scope(|| open_slot(stack.top()))?;
             let branch = stack.top().branch();
-            let one = One {
-                file,
+            let space = info.ino.space(branch, stack.top().dentry())?;
+            let class = file_class(inode.sb().stack_depth());
+            let one = pin_init!(One {
+                file <- Mutex::new(file, c"ruaufs_listed", class),
+                address: stack.top_inode().address(),
                 _listed: Listed::new(inode),
-                space: info.ino.space(branch, stack.top().dentry())?,
+                space,
                 shwh: section.settings().shwh && branch.access.honours_whiteouts(),
-            };
-            Source::One(Arc::new(one, GFP_KERNEL_ACCOUNT)?)
+            });
+            Source::One(Arc::pin_init(one, GFP_KERNEL_ACCOUNT)?)
         } else {
             Source::Merged(listing(section, inode)?)
         };
@@ -398,7 +419,7 @@ impl Operations for Union {
                 .map_err(|error| failed = Err(error))
                 .ok(),
         };
-        let result = info.cred.scope(|| pass_through(&one.file, out, plain, map));
+        let result = info.cred.scope(|| pass_through(&mut one.file.lock(), out, plain, map));
         result.and(failed)
     }
 
@@ -409,7 +430,7 @@ impl Operations for Union {
         };
         if let Some(one) = source {
             let cred = &file.inode().sb().data().cred;
-            return cred.scope(|| one.file.seek(file.pos(), offset, whence));
+            return cred.scope(|| one.file.lock().seek(file.pos(), offset, whence));
         }
         let base = match whence {
             Whence::Start => 0,

@@ -268,12 +268,12 @@ pub(crate) fn purge(
 /// The names in `dir`. `EINTR` if the task was killed.
 fn names(dir: PathRef<'_>) -> Result<KVVec<KVec<u8>>> {
     let mut names = KVVec::new();
-    more_names(&KernelFile::dir(dir, true)?, &mut names, usize::MAX)?;
+    more_names(&mut KernelFile::dir(dir, true)?, &mut names, usize::MAX)?;
     Ok(names)
 }
 
 /// Adds the names that come next in `dir`, up to `max`; whether there may be more.
-fn more_names(dir: &KernelFile, names: &mut KVVec<KVec<u8>>, max: usize) -> Result<bool> {
+fn more_names(dir: &mut KernelFile, names: &mut KVVec<KVec<u8>>, max: usize) -> Result<bool> {
     let mut full = false;
     let result = dir.each_entry(&mut |name, _, _| {
         if io::killed() {
@@ -304,11 +304,11 @@ fn more_names(dir: &KernelFile, names: &mut KVVec<KVec<u8>>, max: usize) -> Resu
 /// `EINTR` if the task was killed; what `f` gives.
 pub(crate) fn each_name(dir: PathRef<'_>, f: &mut dyn FnMut(&[u8]) -> Result) -> Result {
     const BATCH: usize = 1024;
-    let file = KernelFile::dir(dir, true)?;
+    let mut file = KernelFile::dir(dir, true)?;
     let mut names = KVVec::new();
     while {
         names.clear();
-        let more = more_names(&file, &mut names, BATCH)?;
+        let more = more_names(&mut file, &mut names, BATCH)?;
         for name in names.iter() {
             f(name)?;
         }

@@ -76,7 +76,7 @@ pub(super) fn copy(
     if size == 0 {
         return Ok(());
     }
-    let from = KernelFile::read(source.path()?)?;
+    let mut from = KernelFile::read(source.path()?)?;
     let place = match io::over_size_limit(size) {
         true => Place::Worker,
         false => Place::Here,
