@@ -67,7 +67,7 @@ impl Cred {
         idmap: IdMap<'_>,
         f: impl FnOnce() -> Result<R>,
     ) -> Result<R> {
-        let dentry = entry.dentry;
+        let dentry = entry.dentry();
         // SAFETY: `self` keeps the credentials alive; `caller` are reverted to below.
         let caller = unsafe { bindings::ruaufs_helper_override_creds(self.as_ptr()) };
         // SAFETY: `caller` are the task's own, so alive; `dir` is valid; the mounter's are in force.

@@ -574,10 +574,10 @@ impl<'a, T: FileSystem> Negative<'a, T> {
     ///
     /// # Errors
     ///
-    /// `EIO` for an inode of another super block.
+    /// `EIO` for an inode of another super block, and for a directory that has a name.
     pub(super) fn instantiate(self, inode: ARef<Inode<T>>) -> Result {
         let dentry = self.0;
-        if !ptr::eq(inode.sb_ptr(), dentry.sb_ptr()) {
+        if !ptr::eq(inode.sb_ptr(), dentry.sb_ptr()) || (inode.is_dir() && inode.has_alias()) {
             return Err(EIO);
         }
         dentry.break_seal();

@@ -360,8 +360,12 @@ impl<T: Mountable> Table<T> {
             // SAFETY: By the caller's contract; a `fid` is made of words.
             let words = unsafe { core::slice::from_raw_parts(fid.cast(), len) };
             // SAFETY: By the caller's contract.
-            let sb = unsafe { SuperBlock::from_raw(sb) };
+            let sb = unsafe { SuperBlock::<T>::from_raw(sb) };
             let (dentry, _) = T::decode(sb, part(words).ok_or(ESTALE)?)?;
+            // The caller shows it through a mount of this super block.
+            if !core::ptr::eq(dentry.sb_ptr(), sb.as_ptr()) || dentry.is_negative() {
+                return Err(ESTALE);
+            }
             Ok(dentry)
         };
         match decode() {

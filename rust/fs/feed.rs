@@ -97,13 +97,18 @@ impl<T: Feed> Table<T> {
         // SAFETY: By the contract of the callback.
         let (feed, flags) = unsafe { (Self::feed(file), (*file).f_flags) };
         let mut put = |news: &[u8]| {
+            if news.len() > len {
+                return Err(EINVAL);
+            }
             UserSlice::new(UserPtr::from_ptr(to.cast()), news.len())
                 .writer()
                 .write_slice(news)
         };
         match feed.read(len, flags & O_NONBLOCK == 0, &mut put) {
+            // The VFS believes it.
+            Ok(read) if read > len => EIO.to_errno() as isize,
             // CAST: At most `len`, which the VFS limits; an errno fits, too.
-            Ok(len) => len as isize,
+            Ok(read) => read as isize,
             Err(error) => error.to_errno() as isize,
         }
     }

@@ -40,6 +40,7 @@ use super::{
 };
 use crate::bindings;
 use core::{
+    cell::Cell,
     marker::PhantomData,
     ptr, //
 };
@@ -55,14 +56,29 @@ use kernel::{
 ///
 /// The dentry has this name and this parent for `'a`. Only callbacks are given one.
 pub(crate) struct Entry<'a, T> {
+    dentry: &'a Dentry<T>,
+    parent: &'a Dentry<T>,
+    name: &'a [u8],
+}
+
+impl<'a, T> Entry<'a, T> {
     /// The dentry.
-    pub(crate) dentry: &'a Dentry<T>,
-    /// That of the directory.
-    pub(crate) parent: &'a Dentry<T>,
-    /// Its name.
-    pub(crate) name: &'a [u8],
-    /// Nobody else makes one.
-    _stable: PhantomData<&'a Dentry<T>>,
+    #[inline]
+    pub(crate) fn dentry(&self) -> &'a Dentry<T> {
+        self.dentry
+    }
+
+    /// The dentry of the directory.
+    #[inline]
+    pub(crate) fn parent(&self) -> &'a Dentry<T> {
+        self.parent
+    }
+
+    /// The name.
+    #[inline]
+    pub(crate) fn name(&self) -> &'a [u8] {
+        self.name
+    }
 }
 
 /// What to make.
@@ -78,20 +94,39 @@ pub(crate) enum Make<'a> {
     Symlink(&'a CStr),
 }
 
+impl Make<'_> {
+    /// The kind of the object that is made.
+    fn kind(self) -> Kind {
+        match self {
+            Make::File => Kind::Regular,
+            Make::Dir => Kind::Dir,
+            Make::Node(..) => Kind::Special,
+            Make::Symlink(_) => Kind::Symlink,
+        }
+    }
+}
+
 /// The two names of a rename, to be moved once.
+///
+/// # Invariants
+///
+/// The callback that the value is for runs with both parents locked. `moved` is set once they were
+/// moved, and there is no other value for this rename then.
 pub(crate) struct MoveNames<'a, T> {
     old: &'a Dentry<T>,
     new: &'a Dentry<T>,
     exchange: bool,
+    moved: &'a Cell<bool>,
 }
 
 impl<T: super::FileSystem> MoveNames<'_, T> {
     /// Moves them.
     pub(crate) fn commit(self) {
+        self.moved.set(true);
         self.old.break_seal();
         self.new.break_seal();
-        // SAFETY: The callback that has this value runs with both parents locked, and the rename
-        // mutex if they differ, as `d_move()` and `d_exchange()` demand.
+        // SAFETY: By the type invariant both parents are locked, and the rename mutex is if they
+        // differ, as `d_move()` and `d_exchange()` demand.
         unsafe {
             if self.exchange {
                 bindings::d_exchange(self.old.as_ptr(), self.new.as_ptr());
@@ -115,34 +150,45 @@ impl<T: super::FileSystem> MoveNames<'_, T> {
     }
 }
 
-/// A name in look-up that is to be tied to what it leads to.
-pub(crate) struct Tie<'a, T: super::FileSystem>(&'a Dentry<T>);
+/// A name in look-up that is to be tied to what it leads to, once.
+///
+/// # Invariants
+///
+/// The dentry is in look-up: unhashed and negative. What became of it is noted, and there is no
+/// other value for this look-up then.
+pub(crate) struct Tie<'a, T: super::FileSystem> {
+    dentry: &'a Dentry<T>,
+    /// What the VFS is to be told.
+    tied: &'a Cell<Option<*mut bindings::dentry>>,
+}
 
-/// A name that was looked up: what the VFS is told.
-pub(crate) struct Tied(*mut bindings::dentry);
+/// Proof that the name of a look-up was tied.
+pub(crate) struct Tied(());
 
 impl<T: super::FileSystem> Tie<'_, T> {
     /// Ties it to `inode`, or notes that it is absent. From here on others find it.
     pub(crate) fn to(self, inode: Option<ARef<Inode<T>>>) -> Tied {
-        let is_foreign = |inode: &ARef<Inode<T>>| !ptr::eq(inode.sb_ptr(), self.0.sb_ptr());
+        let is_foreign = |inode: &ARef<Inode<T>>| !ptr::eq(inode.sb_ptr(), self.dentry.sb_ptr());
         if inode.as_ref().is_some_and(is_foreign) {
-            return Tied(EIO.to_ptr());
+            self.tied.set(Some(EIO.to_ptr()));
+            return Tied(());
         }
         if let Some(inode) = &inode {
-            self.0.settle_real(inode);
+            self.dentry.settle_real(inode);
         }
         let inode = inode.map_or(ptr::null_mut(), |inode| {
             ARef::into_raw(inode).as_ptr().cast()
         });
-        // SAFETY: The call consumes the inode reference; the dentry is in look-up, as only the
-        // callback makes `self`. What it gives is null, a dentry or an error.
+        // SAFETY: The call consumes the inode reference; by the type invariant the dentry is in
+        // look-up, as `d_splice_alias()` demands. What it gives is null, a dentry or an error.
         unsafe {
-            let other = bindings::d_splice_alias(inode, self.0.as_ptr());
+            let other = bindings::d_splice_alias(inode, self.dentry.as_ptr());
             if !other.is_null() && super::ret::from_err_ptr(other).is_ok() {
-                Dentry::<T>::from_raw(other).take_guard(self.0);
+                Dentry::<T>::from_raw(other).take_guard(self.dentry);
             }
-            Tied(other)
+            self.tied.set(Some(other));
         }
+        Tied(())
     }
 }
 
@@ -370,7 +416,6 @@ impl<T: Mountable> Table<T> {
                 dentry,
                 parent,
                 name: dentry.name_unchecked(),
-                _stable: PhantomData,
             }
         }
     }
@@ -399,17 +444,27 @@ impl<T: Mountable> Table<T> {
     ) -> *mut bindings::dentry {
         // SAFETY: Valid by the contract of the callback.
         let dir = unsafe { Inode::<T>::from_raw(dir) };
+        let tied = Cell::new(None);
         let found = anew(|| {
             // Until the name and what it leads to are tied together.
             let entered = dir.sb().enter(Doing::LookUp);
             // SAFETY: As above; the name is stable, and its directory in use.
             let entry = unsafe { Self::entry(dentry) };
-            let tie = Tie(entry.dentry);
-            T::lookup(entered.section(), dir, entry, tie)
+            // INVARIANT: The dentry is in look-up, as it was not tied.
+            let tie = Tie {
+                dentry: entry.dentry,
+                tied: &tied,
+            };
+            match T::lookup(entered.section(), dir, entry, tie) {
+                // What is tied stays so.
+                Err(error) if tied.get().is_none() => Err(error),
+                _ => Ok(()),
+            }
         });
-        match found {
-            Ok(Tied(other)) => other,
-            Err(error) => error.to_ptr(),
+        match (tied.get(), found) {
+            (Some(other), _) => other,
+            (None, Err(error)) => error.to_ptr(),
+            (None, Ok(())) => EIO.to_ptr(),
         }
     }
 
@@ -432,6 +487,7 @@ impl<T: Mountable> Table<T> {
             let this = entry.dentry;
             Self::check_named(this)?;
             let negative = Negative::new(this)?;
+            let kind = make.kind();
             let inode = T::make(
                 entered.section(),
                 dir,
@@ -440,6 +496,9 @@ impl<T: Mountable> Table<T> {
                 mode,
                 IdMap::from_raw(idmap),
             )?;
+            if inode.kind() != kind {
+                return Err(EIO);
+            }
             negative.instantiate(inode)?;
         }
         Ok(())
@@ -485,9 +544,13 @@ impl<T: Mountable> Table<T> {
         rdev: bindings::dev_t,
     ) -> c_int {
         from_result(|| {
-            let what = match Kind::of(mode) {
-                Kind::Regular => Make::File,
-                _ => Make::Node(mode, rdev),
+            let what = match u32::from(mode) & bindings::S_IFMT {
+                bindings::S_IFREG => Make::File,
+                bindings::S_IFCHR | bindings::S_IFBLK | bindings::S_IFIFO | bindings::S_IFSOCK => {
+                    Make::Node(mode, rdev)
+                }
+                // Who calls `vfs_mknod()` inside the kernel may ask for anything.
+                _ => return Err(EINVAL),
             };
             // SAFETY: Valid by the contract of the callback.
             unsafe { Self::make(idmap, dir, dentry, what, mode).map(|()| 0) }
@@ -580,25 +643,33 @@ impl<T: Mountable> Table<T> {
         new: *mut bindings::dentry,
         flags: c_uint,
     ) -> c_int {
+        let moved = Cell::new(false);
         // SAFETY: Valid by the contract of the callback.
         let rename = || unsafe {
+            // INVARIANT: Both parents are locked, and nothing was moved.
             let names = MoveNames {
                 old: Dentry::from_raw(old),
                 new: Dentry::from_raw(new),
                 exchange: flags & bindings::RENAME_EXCHANGE != 0,
+                moved: &moved,
             };
             let old_dir = Inode::<T>::from_raw(old_dir);
             let entered = old_dir.sb().enter(Doing::Rename);
             Self::check_named(names.old)?;
             Self::check_named(names.new)?;
-            T::rename(
+            let result = T::rename(
                 entered.section(),
                 (old_dir, Self::entry(old)),
                 (Inode::from_raw(new_dir), Self::entry(new)),
                 flags,
                 names,
                 IdMap::from_raw(idmap),
-            )
+            );
+            match result {
+                // What is moved stays so.
+                Err(error) if !moved.get() => Err(error),
+                _ => Ok(()),
+            }
         };
         from_result(|| anew(rename).map(|()| 0))
     }
@@ -634,7 +705,8 @@ impl<T: Mountable> Table<T> {
                     mode,
                     IdMap::from_raw(idmap),
                 )?;
-                if !ptr::eq(inode.sb_ptr(), dir.sb_ptr()) {
+                // What is attached below is what the operations of a regular file expect.
+                if !ptr::eq(inode.sb_ptr(), dir.sb_ptr()) || inode.kind() != Kind::Regular {
                     return Err(EIO);
                 }
                 // `d_tmpfile()` gives a name and drops the link count, which must not be 0 then.

@@ -328,7 +328,7 @@ impl<T: Mountable> Table<T> {
             (*sb).s_fs_info = mounted.state.into_foreign().cast();
             // Nobody else can reach the super block yet.
             let root = T::root(context, options, &Alone::new(SuperBlock::from_raw(sb)))?;
-            if !ptr::eq(root.sb_ptr(), sb) {
+            if !ptr::eq(root.sb_ptr(), sb) || !root.is_dir() {
                 return Err(EIO);
             }
             // `d_make_root()` consumes the inode, also when it fails.

@@ -99,6 +99,7 @@ void ruaufs_helper_copy_attr(struct inode *to, struct inode *from,
 		.tv_nsec = nsec & ~I_CTIME_QUERIED,
 	};
 	bool doubt = changed;
+	umode_t mode;
 
 	/* Coarse times that cannot be marked are taken as they are. */
 	if (!doubt && is_mgtime(from) && !(nsec & I_CTIME_QUERIED)) {
@@ -110,9 +111,11 @@ void ruaufs_helper_copy_attr(struct inode *to, struct inode *from,
 	spin_lock(&to->i_lock);
 	to->i_uid = vfsuid_into_kuid(i_uid_into_vfsuid(from_idmap, from));
 	to->i_gid = vfsgid_into_kgid(i_gid_into_vfsgid(from_idmap, from));
-	if (to->i_mode != from->i_mode)
+	mode = (to->i_mode & S_IFMT) | (from->i_mode & ~S_IFMT);
+	if (to->i_mode != mode)
 		inode_set_flags(to, 0, S_NOSEC);
-	to->i_mode = from->i_mode;
+	/* The operations of @to are those of its type, which stays. */
+	to->i_mode = mode;
 	inode_set_atime_to_ts(to, inode_get_atime(from));
 	inode_set_mtime_to_ts(to, inode_get_mtime(from));
 	inode_set_ctime_to_ts(to, ctime);

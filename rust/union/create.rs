@@ -91,15 +91,15 @@ pub(crate) fn make(
     mode: u16,
     idmap: IdMap<'_>,
 ) -> Result<ARef<Inode>> {
-    whname::check(entry.name)?;
+    whname::check(entry.name())?;
     let sb = dir.sb();
     let info = sb.data();
     let wanted = NewEntry {
-        name: Some(entry.name),
+        name: Some(entry.name()),
         is_dir: matches!(make, Make::Dir),
     };
     let branch =
-        branch_for(section, entry.parent, wanted).inspect_err(|&error| note_full(info, error))?;
+        branch_for(section, entry.parent(), wanted).inspect_err(|&error| note_full(info, error))?;
     let slot = dir.slot_on(section, branch.id)?.ok_or(ESTALE)?;
     let noticed = dir.notice_others(section)?;
     let write = branch.want_write()?;
@@ -107,7 +107,7 @@ pub(crate) fn make(
         let at = slot.path()?;
         copyup::share_inherited(section, dir, slot, &write)?;
         let made = info.cred.scope_for_creation(dir, &entry, mode, idmap, || {
-            let creating = Creating::new(at, entry.name, &write)?;
+            let creating = Creating::new(at, entry.name(), &write)?;
             match make {
                 Make::File => creating.create(mode),
                 Make::Dir => creating.mkdir(mode),
@@ -119,7 +119,7 @@ pub(crate) fn make(
         {
             info.cred.scope(|| {
                 whiteout::make_opaque(&branch, &made, &write)
-                    .inspect_err(|_| unmake(slot, entry.name, &write))
+                    .inspect_err(|_| unmake(slot, entry.name(), &write))
             })?;
         }
         Ok((made, whiteouted))
@@ -129,8 +129,8 @@ pub(crate) fn make(
     let (made, whiteouted) = made;
     let slots = Slots::one(Slot::new(branch, made));
     let inode = inode::get(section, slots).inspect_err(|_| {
-        take_back(dir, slot, entry.name, whiteouted);
-        entry.dentry.unhash();
+        take_back(dir, slot, entry.name(), whiteouted);
+        entry.dentry().unhash();
     })?;
     dir.changed_on(section, slot.branch(), noticed);
     Ok(inode)
@@ -175,24 +175,24 @@ where
     let info = dir.sb().data();
     let view = View::of(section, dir)?;
     let at = view.stack().position(slot.branch().id).ok_or(ESTALE)?;
-    let whiteouted = view.whiteouted(at, entry.name)?;
+    let whiteouted = view.whiteouted(at, entry.name())?;
     // The guard waits for the name to appear; from here on that is our own doing.
-    entry.dentry.set_guard(None);
+    entry.dentry().set_guard(None);
     let result = make(whiteouted).and_then(|made| {
         if whiteouted {
             info.cred.scope(|| {
                 durable::in_order(slot.branch(), slot.dentry())
                     .and_then(|()| {
-                        whiteout::remove(slot.branch(), slot.dentry(), entry.name, write)
+                        whiteout::remove(slot.branch(), slot.dentry(), entry.name(), write)
                     })
-                    .inspect_err(|_| unmake(slot, entry.name, write))
+                    .inspect_err(|_| unmake(slot, entry.name(), write))
             })?;
         }
         Ok(made)
     });
     if result.is_err() {
         // It is not guarded any more.
-        entry.dentry.unhash();
+        entry.dentry().unhash();
     }
     result
 }
@@ -232,17 +232,17 @@ pub(crate) fn link(
     dir: &Inode,
     entry: Entry<'_, Union>,
 ) -> Result {
-    whname::check(entry.name)?;
+    whname::check(entry.name())?;
     let info = dir.sb().data();
     if section.settings().shwh {
         whname::check(&old.name()?)?;
     }
     let inode = old.object()?;
     let own = target::above(section, &old.directory(), inode.stack(section)?.top())?;
-    let branch = target::not_hidden(section, dir, entry.name, None, &own)?;
+    let branch = target::not_hidden(section, dir, entry.name(), None, &own)?;
     copyup::promote_to(section, old, &branch)?;
-    copyup::promote_to(section, entry.parent, &branch)?;
-    copyup::promote_shown(section, entry.parent)?;
+    copyup::promote_to(section, entry.parent(), &branch)?;
+    copyup::promote_shown(section, entry.parent())?;
     let lock = inode.promotion_lock();
     plink::part::check(old)?;
     if inode.stack(section)?.top().branch().id != branch.id {
@@ -256,13 +256,13 @@ pub(crate) fn link(
     let made = with_name(section, dir, &entry, slot, &write, |_| {
         info.cred.scope(|| {
             plink::count_beside(section, inode, &write)?;
-            Creating::new(slot.path()?, entry.name, &write)?.link(&top)
+            Creating::new(slot.path()?, entry.name(), &write)?.link(&top)
         })
     })?;
     drop(write);
     if !dirop::same_inode(&made, inode.stack(section)?.top_inode()) {
         // The branch has an object for each name (FUSE): the next walk finds that of this one.
-        entry.dentry.unhash();
+        entry.dentry().unhash();
     }
     if inode.is_plinked() {
         inode.set_nlink(inode.nlink().saturating_add(1));
@@ -287,7 +287,7 @@ pub(crate) fn tmpfile(
     let sb = dir.sb();
     let info = sb.data();
     // It is not looked up.
-    entry.dentry.set_seen(0);
+    entry.dentry().set_seen(0);
     let wanted = NewEntry {
         name: None,
         is_dir: false,

@@ -310,24 +310,24 @@ pub(crate) fn lookup(
 ) -> Result<Tied> {
     let sb = dir.sb();
     let info = sb.data();
-    if !(section.settings().shwh && whname::is_mark(entry.name)) {
-        whname::check(entry.name)?;
+    if !(section.settings().shwh && whname::is_mark(entry.name())) {
+        whname::check(entry.name())?;
     }
     // From before the look: what happens meanwhile makes the next walk look again.
-    entry.dentry.set_seen(dir.data().watches.count());
+    entry.dentry().set_seen(dir.data().watches.count());
     let stats = info.stats();
     let view = View::for_lookup(section, dir)?;
     for attempt in 0..ATTEMPTS {
         let answer = info
             .cred
-            .scope(|| probe(&view, 0, entry.name, Depth::All))?;
+            .scope(|| probe(&view, 0, entry.name(), Depth::All))?;
         stats.add(Counter::BranchLookups, answer.asked.into());
-        entry.dentry.set_guard(answer.guard);
+        entry.dentry().set_guard(answer.guard);
         let Some(first) = answer.slots.first().cloned() else {
             return Ok(tie.to(None));
         };
         let found = first.inode()?;
-        if whname::is_reserved(entry.name) && found.kind() != Kind::Regular {
+        if whname::is_reserved(entry.name()) && found.kind() != Kind::Regular {
             return Err(EIO);
         }
         let inode = inode::get(section, answer.slots)?;

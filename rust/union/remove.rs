@@ -110,9 +110,9 @@ fn hidden_at(dir: &Stack, at: usize, name: &[u8]) -> Result<bool> {
 
 /// Removes the name of a non-directory.
 pub(crate) fn unlink(section: Section<'_>, dir: &Inode, entry: Entry<'_, Union>) -> Result {
-    whname::check(entry.name)?;
-    let inode = entry.dentry.object()?;
-    plink::gather(section, entry.dentry, inode);
+    whname::check(entry.name())?;
+    let inode = entry.dentry().object()?;
+    plink::gather(section, entry.dentry(), inode);
     let may_go = || Ok(());
     let noticed = dir.notice_others(section)?;
     let (lock, removal) = with_whiteout(section, dir, &entry, may_go, |removal, slot, write| {
@@ -122,12 +122,12 @@ pub(crate) fn unlink(section: Section<'_>, dir: &Inode, entry: Entry<'_, Union>)
         plink::goes(section, inode, write);
         // One reference is the plan's.
         let_go(section, inode, slot.branch(), instance, 1);
-        let removing = Removing::new(slot.path()?, entry.name, write)?;
+        let removing = Removing::new(slot.path()?, entry.name(), write)?;
         same(&removing, instance)?;
         removing.unlink()
     })?;
     // Before the lock goes: a promotion that waits for it must see that the name is gone.
-    entry.dentry.unhash();
+    entry.dentry().unhash();
     gone(section, inode, &removal);
     drop(lock);
     inode.refresh(section)?;
@@ -165,7 +165,7 @@ pub(crate) fn let_go(
 
 /// Removes an empty directory.
 pub(crate) fn rmdir(section: Section<'_>, dir: &Inode, entry: Entry<'_, Union>) -> Result {
-    let inode = entry.dentry.object()?;
+    let inode = entry.dentry().object()?;
     let info = dir.sb().data();
     // With one instance only, the branch says whether it is empty.
     let alone = inode.stack(section)?.len() == 1 && inode.stack(section)?.writable();
@@ -181,7 +181,7 @@ pub(crate) fn rmdir(section: Section<'_>, dir: &Inode, entry: Entry<'_, Union>) 
         let Some(instance) = &removal.instance else {
             return Ok(());
         };
-        let removing = Removing::new(slot.path()?, entry.name, write)?;
+        let removing = Removing::new(slot.path()?, entry.name(), write)?;
         same(&removing, instance)?;
         match removing.rmdir() {
             // It holds marks, or names after all.
@@ -194,13 +194,13 @@ pub(crate) fn rmdir(section: Section<'_>, dir: &Inode, entry: Entry<'_, Union>) 
                     readdir::check_empty(section, inode)?;
                 }
                 let object = instance.inode().ok_or(ESTALE)?;
-                let what = (entry.name, object);
+                let what = (entry.name(), object);
                 whiteout::remove_dir(section, info, &removal.branch, slot.dentry(), what, write)
             }
             other => other,
         }
     })?;
-    entry.dentry.unhash();
+    entry.dentry().unhash();
     if let Some(instance) = removal.instance.as_deref().and_then(LowerDentry::inode) {
         removal.branch.renamed.forget(instance.ino());
     }
@@ -265,13 +265,13 @@ where
     F: FnOnce(&Removal, &Slot, &WriteAccess<'_>) -> Result,
 {
     let cred = &dir.sb().data().cred;
-    let inode = entry.dentry.object()?;
-    let parent = entry.parent;
+    let inode = entry.dentry().object()?;
+    let parent = entry.parent();
     copyup::promote_shown(section, parent)?;
     let (lock, removal) = loop {
         let lock = inode.promotion_lock();
-        plink::part::check(entry.dentry)?;
-        let removal = cred.scope(|| Removal::plan(section, parent, entry.name))?;
+        plink::part::check(entry.dentry())?;
+        let removal = cred.scope(|| Removal::plan(section, parent, entry.name()))?;
         if dir.slot_on(section, removal.branch.id)?.is_some() {
             break (lock, removal);
         }
@@ -286,7 +286,7 @@ where
         if removal.whiteout {
             may_go()?;
             index::hides(dir);
-            whiteout::create(branch, slot.dentry(), entry.name, &write)?;
+            whiteout::create(branch, slot.dentry(), entry.name(), &write)?;
         }
         let in_order = match removal.whiteout && removal.instance.is_some() {
             true => durable::in_order(branch, slot.dentry()),
@@ -295,10 +295,10 @@ where
         let removed = in_order.and_then(|()| remove(&removal, slot, &write));
         removed.inspect_err(|_| {
             if removal.whiteout {
-                if let Err(error) = whiteout::remove(branch, slot.dentry(), entry.name, &write) {
+                if let Err(error) = whiteout::remove(branch, slot.dentry(), entry.name(), &write) {
                     warn_limited!(
                         "cannot undo the whiteout of {:?}: {:?}\n",
-                        kernel::str::BStr::from_bytes(entry.name),
+                        kernel::str::BStr::from_bytes(entry.name()),
                         error
                     );
                 }

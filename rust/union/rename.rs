@@ -96,9 +96,9 @@ impl<'a> End<'a> {
     fn new((dir, entry): (&'a Inode, Entry<'a, Union>)) -> Self {
         End {
             dir,
-            parent: entry.parent,
-            dentry: entry.dentry,
-            name: entry.name,
+            parent: entry.parent(),
+            dentry: entry.dentry(),
+            name: entry.name(),
             entry,
         }
     }
@@ -120,7 +120,7 @@ pub(crate) fn rename(
 ) -> Result {
     let seen = trace::Rename::is_on().then(|| Seen {
         dir: from.0,
-        dentry: from.1.dentry,
+        dentry: from.1.dentry(),
         to_dir: to.0,
         begin: Instant::now(),
     });
@@ -169,8 +169,8 @@ fn rename_unseen(
     if flags & !(NOREPLACE | EXCHANGE | WHITEOUT) != 0 {
         return Err(EINVAL);
     }
-    whname::check(from.1.name)?;
-    whname::check(to.1.name)?;
+    whname::check(from.1.name())?;
+    whname::check(to.1.name())?;
     let (from, to) = (End::new(from), End::new(to));
     let same_dir = core::ptr::eq(from.dir, to.dir);
     let exchange = flags & EXCHANGE != 0;
