@@ -15,6 +15,12 @@
 //! - *foreign*: an object of any other file system; its type parameter is
 //!   [`Foreign`].
 //!
+//! # What the types do not carry
+//!
+//! A counted reference to an inode or dentry keeps that, and not its super block. Who keeps one for
+//! longer than a callback keeps a mount with it ([`stack::Slot`], [`path::Path`]), and gives that up
+//! later.
+//!
 //! C headers: [`include/linux/fs.h`](srctree/include/linux/fs.h),
 //! [`Documentation/filesystems/vfs.rst`](srctree/Documentation/filesystems/vfs.rst).
 
@@ -83,6 +89,8 @@ pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
     type Shape: Send + Sync;
     /// State beside each inode.
     type Inode: inode::Private;
+    /// What it says about the place of a foreign dentry, for all in that place ([`stack::Slot`]).
+    type Place: Send + Sync;
     /// State of an open directory (`private_data`).
     type Dir: Send + Sync;
 

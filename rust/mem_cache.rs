@@ -10,6 +10,7 @@
 use crate::bindings;
 use crate::fs::{
     inode::Private,
+    stack::StackCell,
     FileSystem, //
 };
 use core::{
@@ -23,6 +24,8 @@ use kernel::prelude::*;
 pub(crate) struct InodeCell<T: FileSystem> {
     /// What the VFS knows.
     pub(crate) vfs: bindings::inode,
+    /// The foreign dentries that it stands for.
+    pub(crate) stack: StackCell<T::Place>,
     /// What the file system keeps beside it.
     pub(crate) data: T::Inode,
 }
@@ -91,7 +94,9 @@ impl<T: FileSystem> InodeCache<T> {
         let cell: *mut InodeCell<T> = object.cast();
         // SAFETY: Valid by the caller's contract; set before the first inode is made.
         let depth = unsafe { (*sb).s_stack_depth };
-        // SAFETY: The object is ours alone and large enough; inodes do not move.
+        // SAFETY: The object is ours alone and large enough.
+        unsafe { (&raw mut (*cell).stack).write(StackCell::new()) };
+        // SAFETY: As above; inodes do not move.
         match unsafe { T::Inode::init(depth).__init(&raw mut (*cell).data) } {
             Ok(()) => cell.cast(),
             Err(error) => match error {},
@@ -109,7 +114,10 @@ impl<T: FileSystem> InodeCache<T> {
     pub(crate) unsafe fn free(inode: *mut bindings::inode) {
         let cell: *mut InodeCell<T> = inode.cast();
         // SAFETY: Initialised in `alloc`; not used any more by the caller's contract.
-        unsafe { core::ptr::drop_in_place(&raw mut (*cell).data) };
+        unsafe {
+            core::ptr::drop_in_place(&raw mut (*cell).data);
+            core::ptr::drop_in_place(&raw mut (*cell).stack);
+        }
         // SAFETY: It is a slab object; `kfree()` finds its cache by itself.
         unsafe { bindings::kfree(inode.cast()) };
     }

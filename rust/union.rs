@@ -116,6 +116,7 @@ impl fs::FileSystem for Union {
     type Data = sb::SbInfo;
     type Shape = sb::Shape;
     type Inode = inode::InodeInfo;
+    type Place = branch::Branch;
     type Dir = readdir::OpenDir;
 
     const MAGIC: usize = MAGIC;
@@ -199,10 +200,6 @@ impl fs::inode_ops::Operations for Union {
         idmap: IdMap<'_>,
     ) -> Result {
         attr::setattr(section, dentry, request, idmap)
-    }
-
-    fn top(section: Section<'_>, inode: &Inode) -> Result<branch::Slot> {
-        Ok(inode.stack(section)?.top().clone())
     }
 
     fn get_xattr(

@@ -32,10 +32,7 @@ use super::{
         Entered,
         Section, //
     },
-    stack::{
-        RcuStack,
-        StackCell, //
-    },
+    stack::RcuStack,
     FileSystem,
     Foreign,
     Mountable, //
@@ -74,7 +71,8 @@ use kernel::{
 ///
 /// # Invariants
 ///
-/// Instances are refcounted by `dget()`/`dput()`. If `T` is a [`FileSystem`], the dentry belongs
+/// Instances are refcounted by `dget()`/`dput()`, and no reference outlives the super block, which
+/// whoever keeps one sees to. If `T` is a [`FileSystem`], the dentry belongs
 /// to a super block of it, and `d_fsdata` is null or a dentry whose reference it owns.
 #[repr(transparent)]
 pub(crate) struct Dentry<T = Foreign>(Opaque<bindings::dentry>, PhantomData<fn() -> T>);
@@ -352,7 +350,7 @@ impl Dentry {
 impl<T: FileSystem> Dentry<T> {
     /// The super block.
     pub(crate) fn sb(&self) -> &SuperBlock<T> {
-        // SAFETY: A dentry's super block outlives it and is of the same file system.
+        // SAFETY: By the type invariant; it is of the same file system.
         unsafe { SuperBlock::from_raw(self.sb_ptr()) }
     }
 
@@ -671,19 +669,21 @@ impl<T: Operations> Walk<'_, T> {
         }
         0
     }
+}
 
+impl<T: FileSystem> Walk<'_, T> {
     /// The stack of the inode that the name leads to.
     #[inline]
     pub(crate) fn stack(&self) -> Option<RcuStack<'_, T::Place>> {
         // SAFETY: By the type invariant the caller is in a walk, which lasts as long as `self`.
-        unsafe { T::cell(self.inode?.data()).rcu() }
+        unsafe { self.inode?.cell().rcu() }
     }
 
     /// The stack of the directory that the name is in.
     #[inline]
     pub(crate) fn dir_stack(&self) -> Option<RcuStack<'_, T::Place>> {
         // SAFETY: As above.
-        unsafe { T::cell(self.dir.data()).rcu() }
+        unsafe { self.dir.cell().rcu() }
     }
 }
 
@@ -799,20 +799,11 @@ pub(crate) enum Validity {
 
 /// Callbacks on our dentries.
 pub(crate) trait Operations: FileSystem {
-    /// What it says about the place of a foreign dentry, a pointer.
-    type Place;
-
     /// Whether a cached name still holds; may run inside RCU walk.
     fn revalidate(walk: &Walk<'_, Self>) -> Validity;
 
     /// A cached name does not hold, and is about to go. Not in RCU walk.
     fn found_stale(held: &Held<'_, Self>, name: &[u8]);
-
-    /// Where an inode keeps the foreign dentries that it stands for.
-    ///
-    /// Those of a regular file keep their references as long as there is one to a name of it: a
-    /// change of the file system's shape takes none away that a file in use ever had.
-    fn cell(data: &Self::Inode) -> &StackCell<Self::Place>;
 }
 
 /// `dentry_operations` of `T`.
@@ -862,7 +853,7 @@ impl<T: Mountable> Table<T> {
         };
         // SAFETY: By the caller's contract; nothing of it leaves this function.
         let (inode, stacks) = unsafe {
-            let stacks = (T::cell(inode.data()).rcu(), T::cell(dir.data()).rcu());
+            let stacks = (inode.cell().rcu(), dir.cell().rcu());
             (SeenInode::<T>::from_raw(inode.as_ptr()), stacks)
         };
         let (Some(stack), Some(dirs)) = stacks else {
@@ -942,14 +933,11 @@ impl<T: Mountable> Table<T> {
         let Some(inode) = ours.inode().filter(|inode| inode.kind() == Kind::Regular) else {
             return dentry;
         };
-        let _reading = ours.sb().read();
-        // SAFETY: The section ends with the call. What is given outlives it: `Operations::cell`
-        // promises it for regular files that are in use, as the caller uses this one.
-        unsafe {
-            match T::cell(inode.data()).rcu() {
-                Some(stack) => bindings::ruaufs_helper_d_real(stack.top().as_ptr(), wanted),
-                None => dentry,
-            }
+        let reading = ours.sb().read();
+        match inode.lend(reading.section()) {
+            // SAFETY: The dentry is valid, as is what is given, as long as the caller refers to ours.
+            Some(real) => unsafe { bindings::ruaufs_helper_d_real(real, wanted) },
+            None => dentry,
         }
     }
 

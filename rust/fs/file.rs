@@ -31,7 +31,6 @@ use super::{
         Doing, //
     },
     inode::{
-        Address,
         Inode,
         Locked, //
     },
@@ -147,9 +146,6 @@ pub(crate) trait Operations: FileSystem {
         file: &File<Self>,
         data: &'a OpenFile,
     ) -> Result<&'a BackingFile>;
-
-    /// Where the foreign inode on top lies.
-    fn top_address(inode: &Inode<Self>) -> Address;
 
     /// The backing file that carries changes of the data now: an instance that may be written, if
     /// need be made for it. `i_rwsem` is held.
@@ -340,7 +336,7 @@ impl<T: Mountable> Table<T> {
     #[inline]
     unsafe fn opened(file: &File<T>) -> Option<&BackingFile> {
         // SAFETY: By the caller's contract.
-        unsafe { file.data() }.of(T::top_address(file.inode()))
+        unsafe { file.data() }.of(file.inode().top_address())
     }
 
     /// As [`Self::real`], for a request that must not wait: `EAGAIN` if it had to.
@@ -463,8 +459,8 @@ impl<T: Mountable> Table<T> {
     #[inline]
     fn written(file: &File<T>, real: &BackingFile, ret: isize) {
         let inode = file.inode();
-        let shown = real.inode().address() == T::top_address(inode)
-            && !inode.differs_by_write(real.inode());
+        let shown =
+            real.inode().address() == inode.top_address() && !inode.differs_by_write(real.inode());
         if !shown || ret < 0 || T::counts_writes(inode.sb()) {
             Self::ended(file, ret);
         }

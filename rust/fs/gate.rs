@@ -30,11 +30,13 @@
 //!
 //! # Invariants
 //!
-//! What is replaced ([`Snapshot`], [`StackCell`](super::stack::StackCell)) is freed when all
-//! sections that may have seen it are over, those outside included, and all walks under RCU
-//! ([`Closed::free`]). Only who is alone frees: the owner of the one
-//! [`Alone`](super::section::Alone) of the super block. Everybody else who looks shows a
-//! [`Section`](super::section::Section), or is such a walk.
+//! A *change* replaces the shape ([`Snapshot::replace`] counts it), and may take stacks out
+//! ([`StackCell`](super::stack::StackCell)). Its *grace period* is over when three are, which begin
+//! after the change: a grace period of the gate's SRCU domain, for sections; the time until no seat
+//! is kept for an earlier change, for sections outside; a grace period of RCU, for path walks. What
+//! a change retires is freed when its grace period is over ([`Closed::free`]), by who is alone: the
+//! owner of the one [`Alone`](super::section::Alone) of the super block, or for it a worker.
+//! Everybody else who looks shows a [`Section`](super::section::Section), or is such a walk.
 
 use super::{
     once::{
@@ -699,10 +701,14 @@ pub(super) struct Closed<'a> {
 }
 
 impl Closed<'_> {
-    /// Opens the gate and frees what nobody can find any more, when those have left who may look at
-    /// it: at once, or, if somebody does not leave, later. Walks under RCU that began before are
-    /// over in any case.
-    pub(super) fn free<A: Send, B: Send>(self, room: Room<A, B>, a: Retired<A>, b: Retired<B>) {
+    /// Opens the gate and frees what the last change retired, when its grace period is over: at
+    /// once, or, if somebody does not leave, later.
+    ///
+    /// # Safety
+    ///
+    /// Nobody finds what is in `retired` since the gate was closed and the last change counted; who
+    /// found it before is in a section or in a walk under RCU.
+    pub(super) unsafe fn free<X: Send>(self, room: Room<X>, retired: X) {
         let gate = self.gate;
         let period = gate.start_period();
         let change = load_acquire(&gate.changes);
@@ -712,7 +718,7 @@ impl Closed<'_> {
         while !gate.is_over(period) && begin.elapsed() < FREEING && !super::io::killed() {
             pause = rest(pause);
         }
-        let left = Left::new(room, a, b, period, change);
+        let left = Left::new(room, retired, period, change);
         wait_for_walks();
         if gate.is_over(period) && !gate.is_kept(change) {
             // The walks that were waited for may have begun before the period was over, but not
@@ -748,52 +754,44 @@ impl Drop for Closed<'_> {
     }
 }
 
-/// What was replaced, with the way to free it.
+/// What a change retired, with the way to free it.
 struct Left {
     what: NonNull<c_void>,
     /// Frees `what`.
     free: unsafe fn(NonNull<c_void>),
-    /// The grace period after it was replaced.
+    /// The grace period of the SRCU domain that began after the change.
     period: c_ulong,
-    /// How many changes there were with the one that replaced it.
+    /// How many changes there were with the one that retired it.
     change: usize,
 }
 
 // SAFETY: It owns values that can be sent.
 unsafe impl Send for Left {}
 
-/// Memory to remember what was replaced.
-pub(crate) struct Room<A, B>(KBox<core::mem::MaybeUninit<(A, B)>>);
+/// Memory to remember what a change retires.
+pub(super) struct Room<X>(KBox<core::mem::MaybeUninit<X>>);
 
-impl<A, B> Room<A, B> {
+impl<X> Room<X> {
     /// Takes the memory.
-    pub(crate) fn new() -> Result<Self> {
+    pub(super) fn new() -> Result<Self> {
         Ok(Room(KBox::new_uninit(GFP_KERNEL)?))
     }
 }
 
 impl Left {
-    fn new<A: Send, B: Send>(
-        room: Room<A, B>,
-        a: Retired<A>,
-        b: Retired<B>,
-        period: c_ulong,
-        change: usize,
-    ) -> Self {
+    fn new<X: Send>(room: Room<X>, retired: X, period: c_ulong, change: usize) -> Self {
         /// # Safety
         ///
-        /// `what` must come from a box of `(A, B)`, and nobody else use it.
-        unsafe fn free<A, B>(what: NonNull<c_void>) {
+        /// `what` must come from a box of `X`, and nobody else use it.
+        unsafe fn free<X>(what: NonNull<c_void>) {
             // SAFETY: By the caller's contract.
-            drop(unsafe { KBox::<(A, B)>::from_raw(what.as_ptr().cast()) });
+            drop(unsafe { KBox::<X>::from_raw(what.as_ptr().cast()) });
         }
-        let pair = room
-            .0
-            .write((ManuallyDrop::into_inner(a.0), ManuallyDrop::into_inner(b.0)));
+        let what = KBox::into_raw(room.0.write(retired)).cast();
         Left {
             // SAFETY: A box is not null.
-            what: unsafe { NonNull::new_unchecked(KBox::into_raw(pair).cast()) },
-            free: free::<A, B>,
+            what: unsafe { NonNull::new_unchecked(what) },
+            free: free::<X>,
             period,
             change,
         }
@@ -808,22 +806,6 @@ impl Drop for Left {
     fn drop(&mut self) {
         // SAFETY: As `new()` made it.
         unsafe { (self.free)(self.what) };
-    }
-}
-
-/// Something that was replaced and may still be in use by readers.
-///
-/// Freed by [`Closed::free`]; one that is dropped otherwise is leaked, which is safe.
-#[must_use]
-pub(crate) struct Retired<X>(ManuallyDrop<X>);
-
-impl<X> Retired<X> {
-    pub(super) fn new(value: X) -> Self {
-        Retired(ManuallyDrop::new(value))
-    }
-
-    pub(super) fn get_mut(&mut self) -> &mut X {
-        &mut self.0
     }
 }
 
@@ -860,18 +842,18 @@ impl<X> Snapshot<X> {
     /// longer, or be who frees what is replaced, and use it before.
     #[inline]
     pub(super) unsafe fn get(&self) -> &X {
-        // SAFETY: By the type invariant and the caller's contract: what is replaced is freed when
-        // all sections and walks are over that may have seen it.
+        // SAFETY: By the type invariant and the caller's contract: what a change replaces is freed
+        // after the grace period of that change, which such sections and walks hold up.
         unsafe { &*load_acquire(&self.current) }
     }
 
-    /// Replaces the value.
-    pub(super) fn replace(&self, closed: &Closed<'_>, value: Arc<X>) -> Retired<Arc<X>> {
+    /// Replaces the value, which is a change, and gives the old one, which may still be in use.
+    pub(super) fn replace(&self, closed: &Closed<'_>, value: Arc<X>) -> ManuallyDrop<Arc<X>> {
         // Who is outside sees that something changed, once it is inside again.
         closed.gate.changes.fetch_add(1, Full);
         let old = self.current.xchg(Arc::into_raw(value).cast_mut(), Full);
         // SAFETY: By the type invariant it is a reference, which is ours now.
-        Retired::new(unsafe { Arc::from_raw(old) })
+        ManuallyDrop::new(unsafe { Arc::from_raw(old) })
     }
 }
 

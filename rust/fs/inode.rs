@@ -26,6 +26,7 @@ use super::{
     path::IdMap,
     ret::from_err_ptr,
     sb::SuperBlock,
+    stack::StackCell,
     FileSystem,
     Foreign, //
 };
@@ -103,13 +104,9 @@ impl<'a, T: FileSystem> Dying<'a, T> {
         self.0.sb().data()
     }
 
-    /// Whether `part` lies in the data beside the inode.
-    pub(super) fn holds<X>(&self, part: &X) -> bool {
-        let data = ptr::from_ref(self.0.data());
-        let offset = ptr::from_ref(part).addr().wrapping_sub(data.addr());
-        offset
-            .checked_add(size_of::<X>())
-            .is_some_and(|end| end <= size_of::<T::Inode>())
+    /// The inode, for `fs` alone.
+    pub(super) fn inode(&self) -> &'a Inode<T> {
+        self.0
     }
 }
 
@@ -272,8 +269,9 @@ impl<'a, T: FileSystem> From<&'a Inode<T>> for Candidate<'a, T> {
 ///
 /// # Invariants
 ///
-/// Instances are refcounted by `ihold()`/`iput()`. If `T` is a [`FileSystem`], the inode was
-/// allocated by its `InodeCache` and its data is initialised.
+/// Instances are refcounted by `ihold()`/`iput()`, and no reference outlives the super block, which
+/// whoever keeps one sees to. If `T` is a [`FileSystem`], the inode was
+/// allocated by its `InodeCache`, and what lies beside it is initialised.
 #[repr(transparent)]
 pub(crate) struct Inode<T = Foreign>(Opaque<bindings::inode>, PhantomData<fn() -> T>);
 
@@ -702,6 +700,14 @@ impl<T: FileSystem> Inode<T> {
         NonNull::new(dentry).map(|dentry| unsafe { ARef::from_raw(dentry.cast()) })
     }
 
+    /// Where its stack is published.
+    #[inline]
+    pub(super) fn cell(&self) -> &StackCell<T::Place> {
+        let cell: *mut InodeCell<T> = self.as_ptr().cast();
+        // SAFETY: By the type invariant it is a slab object of ours with an initialised cell.
+        unsafe { &(*cell).stack }
+    }
+
     /// The data beside the inode.
     #[inline]
     pub(crate) fn data(&self) -> &T::Inode {
@@ -712,7 +718,7 @@ impl<T: FileSystem> Inode<T> {
 
     /// The super block.
     pub(crate) fn sb(&self) -> &SuperBlock<T> {
-        // SAFETY: An inode's super block outlives it and is of the same file system.
+        // SAFETY: By the type invariant; it is of the same file system.
         unsafe { SuperBlock::from_raw(self.sb_ptr()) }
     }
 

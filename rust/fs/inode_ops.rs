@@ -273,9 +273,6 @@ pub(crate) trait Operations: dentry::Operations {
         idmap: IdMap<'_>,
     ) -> Result;
 
-    /// The topmost of the foreign dentries of an inode, with its place, which keeps it alive.
-    fn top(section: Section<'_, Self>, inode: &Inode<Self>) -> Result<Slot<Self::Place>>;
-
     /// Reads an extended attribute; with an empty buffer gives its size.
     fn get_xattr(
         section: Section<'_, Self>,
@@ -805,7 +802,7 @@ impl<T: Mountable> Table<T> {
     /// The topmost foreign dentry of `inode`, for use outside a section.
     fn top(inode: &Inode<T>) -> Result<Slot<T::Place>> {
         let reading = inode.sb().read();
-        T::top(reading.section(), inode)
+        Ok(inode.stack(reading.section())?.top().clone())
     }
 
     /// # Safety
@@ -819,14 +816,12 @@ impl<T: Mountable> Table<T> {
         if dentry.is_null() {
             return ECHILD.to_ptr::<c_char>().cast_const();
         }
-        // SAFETY: Valid by the contract of the callback. The text stays with the page cache of the
-        // branch, to which `done` holds a reference, or with the foreign inode, which the slot of
-        // ours holds: the walk refers to our dentry, and slots of what is in use stay.
+        // SAFETY: Valid by the contract of the callback. The text stays until `done`.
         unsafe {
             let inode = Inode::<T>::from_raw(inode);
             match Self::top(inode) {
                 Ok(source) => T::cred(inode.sb())
-                    .scope(|| bindings::vfs_get_link(source.dentry().as_ptr(), done)),
+                    .scope(|| bindings::ruaufs_helper_get_link(source.dentry().as_ptr(), done)),
                 Err(error) => error.to_ptr::<c_char>().cast_const(),
             }
         }

@@ -270,9 +270,10 @@ pub(crate) trait Operations: super::context::Operations {
     /// The last mount is gone: gives up what refers to inodes of the super block itself.
     fn unmount(alone: &Alone<'_, Self>);
 
-    /// The last reference to an inode is gone: gives up its references to other objects. Walks
-    /// under RCU may still look at what is built for them; memory is freed by `Drop` of the data
-    /// beside the inode, after a grace period, in a context that must not sleep.
+    /// The last reference to an inode is gone: gives up its references to other objects, but for
+    /// those of its stack, which end next. Walks under RCU may still look at what is built for them;
+    /// memory is freed by `Drop` of the data beside the inode, after a grace period of RCU, in a
+    /// context that must not sleep.
     fn dies(dying: &Dying<'_, Self>);
 
     /// The options of the mount, as `/proc/mounts` shows them, each with a leading comma.
@@ -376,7 +377,9 @@ impl<T: Mountable> Table<T> {
     /// Called by the VFS when the last reference to an inode of ours is gone.
     unsafe extern "C" fn destroy_inode(inode: *mut bindings::inode) {
         // SAFETY: An inode of ours; its memory is still there until `free_inode()`.
-        T::dies(&unsafe { Dying::new(Inode::<T>::from_raw(inode)) });
+        let dying = unsafe { Dying::new(Inode::<T>::from_raw(inode)) };
+        T::dies(&dying);
+        dying.release();
     }
 
     /// # Safety

@@ -10,19 +10,28 @@
 //! # Invariants
 //!
 //! A section of `'r` was begun on its super block, and does not end before `'r` does. One that is
-//! borrowed from [`Alone`] ends before anything that was replaced is freed at once:
-//! [`Closed::free`] borrows it exclusively.
+//! borrowed from [`Alone`] ends before anything that was replaced is freed: [`Replaced::free`] borrows
+//! it exclusively. What a change retires is owned by the [`Replaced`] of that change, and freed after
+//! the grace period of that change.
 
 use super::{
     gate::{
         self,
         Doing,
         Occupant,
-        Retired,
         Room, //
     },
+    inode::Inode,
     sb::SuperBlock,
+    stack::{
+        Chain,
+        Stack, //
+    },
     FileSystem, //
+};
+use core::{
+    mem::ManuallyDrop,
+    ptr, //
 };
 use kernel::{
     prelude::*,
@@ -181,14 +190,19 @@ impl<'a, T: FileSystem> Alone<'a, T> {
 
     /// What there is stays as long as the proof is not borrowed exclusively.
     pub(crate) fn section(&self) -> Section<'_, T> {
-        // INVARIANT: Nobody else frees anything, and `Closed::free()` borrows `self` exclusively.
+        // INVARIANT: Nobody else frees anything, and `Replaced::free()` borrows `self` exclusively.
         Section(self.0, NotThreadSafe)
     }
 
     /// Closes the gate for at most about `time`. See [`Gate::close`].
     pub(crate) fn close(&self, time: Delta) -> Result<Attempt<'a, T>> {
+        let room = Room::new()?;
         Ok(match self.0.gate().close(time)? {
-            gate::Attempt::Closed(closed) => Attempt::Closed(Closed(closed, self.0)),
+            gate::Attempt::Closed(gate) => Attempt::Closed(Closed {
+                gate,
+                sb: self.0,
+                room,
+            }),
             gate::Attempt::Busy(who) => Attempt::Busy(who),
         })
     }
@@ -202,38 +216,84 @@ pub(crate) enum Attempt<'a, T: FileSystem> {
     Busy(Option<Occupant>),
 }
 
+/// What a change retires.
+type Retired<T> = (
+    Arc<<T as FileSystem>::Shape>,
+    Chain<<T as FileSystem>::Place>,
+);
+
 /// A closed gate. It opens when this is dropped.
-pub(crate) struct Closed<'a, T: FileSystem>(gate::Closed<'a>, &'a SuperBlock<T>);
+pub(crate) struct Closed<'a, T: FileSystem> {
+    gate: gate::Closed<'a>,
+    sb: &'a SuperBlock<T>,
+    /// Memory to remember what is retired.
+    room: Room<Retired<T>>,
+}
 
-impl<T: FileSystem> Closed<'_, T> {
+impl<'a, T: FileSystem> Closed<'a, T> {
     /// The super block.
-    pub(crate) fn sb(&self) -> &SuperBlock<T> {
-        self.1
+    pub(crate) fn sb(&self) -> &'a SuperBlock<T> {
+        self.sb
     }
 
-    /// Whether it is that of `sb`.
-    pub(super) fn is_of(&self, sb: *const crate::bindings::super_block) -> bool {
-        core::ptr::eq(self.1.as_ptr(), sb)
+    /// Begins a change: replaces the shape. Who has found the old one may go on with it.
+    pub(crate) fn replace(self, shape: Arc<T::Shape>) -> Replaced<'a, T> {
+        let Closed { gate, sb, room } = self;
+        let shape = sb.state().shape.replace(&gate, shape);
+        // INVARIANT: The gate counted the change, and nobody finds the shape any more.
+        Replaced {
+            gate,
+            sb,
+            room,
+            retired: ManuallyDrop::new((ManuallyDrop::into_inner(shape), Chain::new())),
+        }
     }
+}
 
-    /// Replaces the shape. Who has found the old one may go on with it.
-    pub(crate) fn replace(&self, shape: Arc<T::Shape>) -> Retired<Arc<T::Shape>> {
-        self.1.state().shape.replace(&self.0, shape)
-    }
+/// A change of the shape, the gate still closed. It owns what it retires, the old shape and stacks.
+/// If it is dropped the gate opens, and what is retired is leaked: [`Replaced::free`] frees it.
+///
+/// # Invariants
+///
+/// The gate is closed, and counted this change after it was. Nobody finds what is in `retired` any
+/// more but who may have seen it before: sections, and walks under RCU.
+pub(crate) struct Replaced<'a, T: FileSystem> {
+    gate: gate::Closed<'a>,
+    sb: &'a SuperBlock<T>,
+    room: Room<Retired<T>>,
+    retired: ManuallyDrop<Retired<T>>,
+}
 
-    /// Opens the gate and frees what nobody can find any more. See [`gate::Closed::free`].
-    pub(crate) fn free<A: Send, B: Send>(
-        self,
-        alone: &mut Alone<'_, T>,
-        room: Room<A, B>,
-        a: Retired<A>,
-        b: Retired<B>,
+impl<T: FileSystem> Replaced<'_, T> {
+    /// Retires the stacks of `inode` for which `unwanted` holds, but for the current one, and for
+    /// those that are lent. Does nothing for an inode of another super block.
+    pub(crate) fn prune(
+        &mut self,
+        inode: &Inode<T>,
+        unwanted: &mut dyn FnMut(&Stack<T::Place>) -> bool,
     ) {
-        let Closed(closed, sb) = self;
-        if !core::ptr::eq(alone.0, sb) {
-            // What is dropped here is leaked.
+        if ptr::eq(self.sb.as_ptr(), inode.sb_ptr()) {
+            // SAFETY: By the type invariant the change was counted. Nobody else takes stacks out, as
+            // the gate is closed and `self` is borrowed exclusively.
+            unsafe { inode.prune(unwanted, &mut self.retired.1) };
+        }
+    }
+
+    /// Opens the gate and frees what was retired, once nobody may look at it: at once, or, if
+    /// somebody does not leave, later. See [`gate::Closed::free`].
+    pub(crate) fn free(self, alone: &mut Alone<'_, T>) {
+        let Replaced {
+            gate,
+            sb,
+            room,
+            retired,
+        } = self;
+        if !ptr::eq(alone.0, sb) {
+            // What is retired is leaked.
             return;
         }
-        closed.free(room, a, b);
+        // SAFETY: By the type invariant. Of those who look without entering, the owner of the one
+        // `Alone` of the super block borrows it exclusively, and with it no section.
+        unsafe { gate.free(room, ManuallyDrop::into_inner(retired)) };
     }
 }

@@ -14,24 +14,23 @@
 //! Readers take no lock. Publishers exclude each other (a lock of the file
 //! system's own). A replaced stack is kept, chained to its successor, until the
 //! inode dies or a change of the file system's shape takes it out
-//! ([`Inode::prune`]): so a reader with a reference to the inode, inside a
+//! ([`Replaced::prune`](super::section::Replaced::prune)): so a reader with a reference to the inode, inside a
 //! [`Section`], may use what it read. Replacing is
 //! rare (copy-up, a change of branches).
 //!
 //! # Invariants
 //!
 //! In RCU walk only the dentry *pointers* of a stack are read, and only compared
-//! or looked at (dentries are freed after a grace period). References are given
-//! up in `destroy_inode()`, the stack's own memory in `free_inode()`, a grace
-//! period later: [`StackCell::release`] and `Drop`.
+//! or looked at (dentries are freed after a grace period of RCU). References are
+//! given up in `destroy_inode()`, the stack's own memory in `free_inode()`, a
+//! grace period of RCU later: [`StackCell::release`] and `Drop`. What a change
+//! takes out goes after the grace period of that change ([`gate`](super::gate)).
 
 use super::{
     dentry::{
         Dentry,
-        Operations,
         SeenDentry, //
     },
-    gate::Retired,
     inode::{
         Address,
         Candidate,
@@ -43,10 +42,7 @@ use super::{
         load_acquire,
         store_release, //
     },
-    section::{
-        Closed,
-        Section, //
-    },
+    section::Section,
     FileSystem, //
 };
 use crate::bindings;
@@ -69,32 +65,42 @@ use kernel::{
             Full,
             Relaxed, //
         },
+        Arc, //
     },
 };
 
-/// One foreign dentry and its place `P`.
+/// One foreign dentry and its place, which is compared by address.
 ///
 /// # Invariants
 ///
 /// `inode` is null or the inode of `dentry`, which has it as long as there are references
 /// ([`Dentry::inode`]).
-#[derive(Clone)]
 pub(crate) struct Slot<P> {
     // Dropped first: what keeps its file system mounted may be the place.
     dentry: ARef<Dentry>,
     /// What most readers want, without a walk through the dentry.
     inode: *mut bindings::inode,
-    place: P,
+    place: Arc<P>,
 }
 
 // SAFETY: What is shared are a dentry, its inode and a place.
-unsafe impl<P: Send> Send for Slot<P> {}
+unsafe impl<P: Send + Sync> Send for Slot<P> {}
 // SAFETY: As above.
-unsafe impl<P: Sync> Sync for Slot<P> {}
+unsafe impl<P: Send + Sync> Sync for Slot<P> {}
+
+impl<P> Clone for Slot<P> {
+    fn clone(&self) -> Self {
+        Slot {
+            dentry: self.dentry.clone(),
+            inode: self.inode,
+            place: self.place.clone(),
+        }
+    }
+}
 
 impl<P> Slot<P> {
     /// A slot for a positive dentry.
-    pub(crate) fn new(place: P, dentry: ARef<Dentry>) -> Self {
+    pub(crate) fn new(place: Arc<P>, dentry: ARef<Dentry>) -> Self {
         // INVARIANT: `dentry` is a reference.
         Slot {
             inode: dentry.inode().map_or(ptr::null_mut(), Inode::as_ptr),
@@ -114,7 +120,7 @@ impl<P> Slot<P> {
     }
 
     /// What the file system says about its place.
-    pub(crate) fn place(&self) -> &P {
+    pub(crate) fn place(&self) -> &Arc<P> {
         &self.place
     }
 
@@ -173,10 +179,7 @@ impl<P> Slots<P> {
     }
 
     /// The same once more.
-    pub(crate) fn duplicate(&self) -> Result<Self>
-    where
-        P: Clone,
-    {
+    pub(crate) fn duplicate(&self) -> Result<Self> {
         let mut rest = KVec::with_capacity(self.rest.len(), GFP_KERNEL)?;
         for slot in self.rest.iter() {
             rest.push(slot.clone(), GFP_KERNEL)?;
@@ -224,11 +227,13 @@ pub(crate) struct Stack<P> {
     /// Changed under a closed gate only, but read by who may be inside all the same.
     previous: Atomic<*mut Stack<P>>,
     released: AtomicFlag,
+    /// Its top dentry was given to who keeps it with a name of ours ([`Inode::lend`]).
+    lent: AtomicFlag,
 }
 
 // SAFETY: What it owns are slots; `previous` is for the cell that it is published in, which is
 // shared between threads.
-unsafe impl<P: Send> Send for Stack<P> {}
+unsafe impl<P: Send + Sync> Send for Stack<P> {}
 
 /// Memory for a [`Stack`].
 pub(crate) struct StackSpace<P>(KBox<MaybeUninit<Stack<P>>>);
@@ -257,6 +262,7 @@ impl<P> StackSpace<P> {
             rest: unsafe { KVec::from_raw_parts(slots.cast(), len, capacity) },
             previous: Atomic::new(ptr::null_mut()),
             released: AtomicFlag::new(false),
+            lent: AtomicFlag::new(false),
         }))
     }
 }
@@ -359,19 +365,12 @@ unsafe impl<P: Send + Sync> Sync for StackCell<P> {}
 
 impl<P> StackCell<P> {
     /// An empty cell.
-    pub(crate) fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         StackCell {
             current: Atomic::new(ptr::null_mut()),
             top: Atomic::new(ptr::null_mut()),
             _own: PhantomData,
         }
-    }
-
-    /// The inode of the current top slot, for comparison; null before the first stack was
-    /// published.
-    #[inline]
-    pub(crate) fn top_address(&self) -> Address {
-        Address(load_acquire(&self.top))
     }
 
     /// The current stack, or `None` before the first was published.
@@ -383,8 +382,8 @@ impl<P> StackCell<P> {
     #[inline]
     unsafe fn get<'r>(&self) -> Option<&'r Stack<P>> {
         // SAFETY: By the type invariant; stacks are kept until the cell is released, and that
-        // happens after the last reference to the inode is gone. One that is taken out before is
-        // freed after the sections that may have seen it.
+        // happens after the last reference to the inode is gone. One that a change takes out before
+        // is freed after the grace period of that change, which the section holds up.
         unsafe { load_acquire(&self.current).as_ref() }
     }
 
@@ -409,10 +408,14 @@ impl<P> StackCell<P> {
     }
 
     /// Takes the stacks for which `unwanted` holds out of the history. The current one stays.
-    fn prune(&self, unwanted: &mut dyn FnMut(&Stack<P>) -> bool, retired: &mut Retired<Chain<P>>) {
+    ///
+    /// # Safety
+    ///
+    /// Nobody else takes stacks out or frees them. What is retired is freed after a grace period of
+    /// the gate that begins after the call.
+    unsafe fn prune(&self, unwanted: &mut dyn FnMut(&Stack<P>) -> bool, retired: &mut Chain<P>) {
         let current = load_acquire(&self.current);
-        // SAFETY: By the type invariant. Who calls this is alone: nobody else takes stacks out or
-        // frees them.
+        // SAFETY: By the type invariant and the caller's contract.
         unsafe {
             let mut link = current.as_ref();
             while let Some(newer) = link {
@@ -420,8 +423,8 @@ impl<P> StackCell<P> {
                 match stack.as_ref() {
                     Some(found) if unwanted(found) => {
                         store_release(&newer.previous, load_acquire(&found.previous));
-                        store_release(&found.previous, retired.get_mut().0);
-                        retired.get_mut().0 = stack;
+                        store_release(&found.previous, retired.0);
+                        retired.0 = stack;
                     }
                     other => link = other,
                 }
@@ -463,23 +466,23 @@ impl<P> StackCell<P> {
     /// before the last use of the value.
     #[inline]
     pub(super) unsafe fn rcu(&self) -> Option<RcuStack<'_, P>> {
-        // SAFETY: The memory of a stack lives until `free_inode()`, a grace period after the
-        // inode could be found last, or until a grace period after it was replaced
-        // (`Closed::free`). Fields that are read are never written after publication.
+        // SAFETY: The memory of a stack lives until `free_inode()`, a grace period of RCU after the
+        // inode could be found last, or until the grace period of the change that took it out
+        // (`gate`, Invariants). Fields that are read are never written after publication.
         unsafe { load_acquire(&self.current).as_ref() }.map(RcuStack)
     }
 
-    /// The last reference to the inode is gone: gives up what the stacks refer to. The cell must
-    /// be that inode's.
-    pub(crate) fn release<T: FileSystem>(&self, dying: &Dying<'_, T>) {
-        if !dying.holds(self) {
-            return;
-        }
+    /// Gives up what the stacks refer to.
+    ///
+    /// # Safety
+    ///
+    /// The last reference to the inode that the cell is part of must be gone.
+    unsafe fn release(&self) {
         let mut next = self.current.load(Relaxed);
         while !next.is_null() {
-            // SAFETY: By the type invariant. `dying` shows that nobody has a reference to the
-            // inode, and with it a slot, any more. Only RCU walkers may still read, and what they
-            // read is not written here.
+            // SAFETY: By the type invariant. By the caller's contract nobody has a reference to the
+            // inode, and with it a slot, any more. Only walks under RCU may still read, and what
+            // they read is not written here.
             unsafe {
                 (*next).release();
                 next = load_acquire(&(*next).previous);
@@ -495,25 +498,43 @@ impl<P> Drop for StackCell<P> {
     }
 }
 
-impl<T: Operations> Inode<T> {
-    /// Where the stack is published: in the data beside the inode, else `None`.
-    #[inline]
-    fn cell(&self) -> Option<&StackCell<T::Place>> {
-        let data = self.data();
-        let cell = T::cell(data);
-        let offset = ptr::from_ref(cell)
-            .addr()
-            .wrapping_sub(ptr::from_ref(data).addr());
-        (offset < size_of::<T::Inode>()).then_some(cell)
+impl<T: FileSystem> Dying<'_, T> {
+    /// Gives up what the stacks refer to.
+    pub(super) fn release(self) {
+        // SAFETY: By the type invariant the last reference is gone.
+        unsafe { self.inode().cell().release() };
     }
+}
 
+impl<T: FileSystem> Inode<T> {
     /// Its cell, if the section is one of its super block.
     #[inline]
     fn cell_in(&self, section: Section<'_, T>) -> Result<&StackCell<T::Place>> {
         if !ptr::eq(self.sb_ptr(), section.sb().as_ptr()) {
             return Err(ESTALE);
         }
-        self.cell().ok_or(EIO)
+        Ok(self.cell())
+    }
+
+    /// The inode of the current top slot, for comparison; null before the first stack was
+    /// published.
+    #[inline]
+    pub(crate) fn top_address(&self) -> Address {
+        Address(load_acquire(&self.cell().top))
+    }
+
+    /// The top dentry, for who keeps it with a reference to a name of this inode, longer than the
+    /// section: as long as there is one, the stack is not taken out.
+    pub(super) fn lend(&self, section: Section<'_, T>) -> Option<*mut bindings::dentry> {
+        loop {
+            let stack = self.stack(section).ok()?;
+            stack.lent.xchg(true, Full);
+            // One that is taken out was replaced before. Who does that sees either what was stored,
+            // or has published what is read now.
+            if ptr::eq(load_acquire(&self.cell().current).cast_const(), stack) {
+                return Some(stack.top.dentry.as_ptr());
+            }
+        }
     }
 
     /// The foreign dentries that it stands for.
@@ -549,22 +570,28 @@ impl<T: Operations> Inode<T> {
         }
     }
 
-    /// Takes stacks out of the history.
-    pub(crate) fn prune(
+    /// Takes stacks out of the history, but for those that are lent.
+    ///
+    /// # Safety
+    ///
+    /// As for [`StackCell::prune`].
+    pub(super) unsafe fn prune(
         &self,
-        closed: &Closed<'_, T>,
         unwanted: &mut dyn FnMut(&Stack<T::Place>) -> bool,
-        retired: &mut Retired<Chain<T::Place>>,
+        retired: &mut Chain<T::Place>,
     ) {
-        if closed.is_of(self.sb_ptr()) {
-            if let Some(cell) = self.cell() {
-                cell.prune(unwanted, retired);
-            }
-        }
+        // SAFETY: The inode is valid.
+        let in_use = || unsafe { bindings::ruaufs_helper_is_named_in_use(self.as_ptr()) };
+        let is_lent = |stack: &Stack<_>| stack.lent.load(Acquire) && in_use();
+        // SAFETY: By the caller's contract.
+        unsafe {
+            self.cell()
+                .prune(&mut |stack| unwanted(stack) && !is_lent(stack), retired)
+        };
     }
 }
 
-impl<'a, T: Operations> Candidate<'a, T> {
+impl<'a, T: FileSystem> Candidate<'a, T> {
     /// As [`Inode::stack`].
     pub(crate) fn stack<'s: 'a>(self, section: Section<'s, T>) -> Result<&'a Stack<T::Place>> {
         self.inode().stack(section)
@@ -576,7 +603,7 @@ impl<'a, T: Operations> Candidate<'a, T> {
     }
 }
 
-impl<T: Operations> Inode<T> {
+impl<T: FileSystem> Inode<T> {
     /// Whether the top slot leads to `inode`, or did at any time. Does not sleep.
     pub(crate) fn ever_led_to(&self, section: Section<'_, T>, inode: &Inode) -> bool {
         self.history(section)
@@ -589,15 +616,15 @@ impl<T: Operations> Inode<T> {
 /// # Invariants
 ///
 /// A list, linked by `previous`, of stacks that came from [`KBox::into_raw`] and are owned by it.
-pub(crate) struct Chain<P>(*mut Stack<P>);
+pub(super) struct Chain<P>(*mut Stack<P>);
 
 // SAFETY: The list owns stacks of `P` and dentries.
 unsafe impl<P: Send + Sync> Send for Chain<P> {}
 
 impl<P> Chain<P> {
-    /// No stacks yet, for [`Inode::prune`].
-    pub(crate) fn none() -> Retired<Self> {
-        Retired::new(Chain(ptr::null_mut()))
+    /// No stacks yet.
+    pub(super) fn new() -> Self {
+        Chain(ptr::null_mut())
     }
 }
 
@@ -663,10 +690,10 @@ impl<'a, P> RcuStack<'a, P> {
             .map(|slot| slot.dentry.as_ptr())
     }
 
-    /// The place of a slot, a pointer, for comparison.
+    /// Where the place of a slot lies, for comparison.
     fn place(slot: &Slot<P>) -> usize {
-        const { assert!(size_of::<P>() == size_of::<usize>()) };
-        // SAFETY: The slot lives as long as the stack; a place is as large as a pointer.
+        const { assert!(size_of::<Arc<P>>() == size_of::<usize>()) };
+        // SAFETY: The slot lives as long as the stack; an `Arc` is a pointer, which is not followed.
         unsafe { (&raw const slot.place).cast::<usize>().read() }
     }
 }

@@ -117,6 +117,36 @@ struct dentry *ruaufs_helper_d_real(struct dentry *dentry,
 	return d_real(dentry, type);
 }
 
+/* Whether somebody refers to a dentry of @inode. */
+bool ruaufs_helper_is_named_in_use(struct inode *inode)
+{
+	struct dentry *alias;
+	bool found = false;
+
+	spin_lock(&inode->i_lock);
+	hlist_for_each_entry(alias, &inode->i_dentry, d_alias)
+		found |= d_count(alias) != 0;
+	spin_unlock(&inode->i_lock);
+	return found;
+}
+
+/* The target of the link @dentry, which needs nothing but @done to stay. */
+const char *ruaufs_helper_get_link(struct dentry *dentry,
+				   struct delayed_call *done)
+{
+	const char *target = vfs_get_link(dentry, done);
+	char *copy;
+
+	/* Without @done the target is part of the inode. */
+	if (IS_ERR_OR_NULL(target) || done->fn)
+		return target;
+	copy = kstrdup(target, GFP_KERNEL);
+	if (!copy)
+		return ERR_PTR(-ENOMEM);
+	set_delayed_call(done, kfree_link, copy);
+	return copy;
+}
+
 /* As if @dentry had no d_real(). */
 void ruaufs_helper_clear_real(struct dentry *dentry)
 {

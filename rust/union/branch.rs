@@ -240,11 +240,11 @@ impl Branch {
 }
 
 /// One branch's instance of an object.
-pub(crate) type Slot = stack::Slot<Arc<Branch>>;
+pub(crate) type Slot = stack::Slot<Branch>;
 /// The instances of an object that were found, topmost first.
-pub(crate) type Slots = stack::Slots<Arc<Branch>>;
+pub(crate) type Slots = stack::Slots<Branch>;
 /// The instances of an object, topmost first.
-pub(crate) type Stack = stack::Stack<Arc<Branch>>;
+pub(crate) type Stack = stack::Stack<Branch>;
 
 impl Slot {
     /// The branch.

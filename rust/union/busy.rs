@@ -91,8 +91,7 @@ impl Busy {
                 .flatten()
                 .map(|stack| (Busy::Listed, stack.top().branch().clone())));
         }
-        // Of a file in use none may go that it ever had: its instances are lent out, see
-        // `fs::dentry::Operations::cell`.
+        // Of a file in use none may go that it ever had: what was opened or mapped is one of them.
         if let Some(slot) = inode.history(section).map(Stack::top).find(gone) {
             let own = if inode.is_held() { 2 } else { 1 };
             if inode.references() > own {

@@ -43,15 +43,12 @@ use super::{
     Inode,
     LowerDentry,
     LowerInode,
-    Section,
-    Union, //
+    Section, //
 };
 use crate::fs::{
     attr::Change,
     gate::OVERTAKEN,
     inode::{
-        Address,
-        Dying,
         Got,
         Private, //
     },
@@ -63,10 +60,7 @@ use crate::fs::{
     },
     overlay::Reals,
     path::WriteAccess,
-    stack::{
-        StackCell,
-        StackSpace, //
-    },
+    stack::StackSpace,
     writes::Writes, //
 };
 use crate::logic::ino;
@@ -85,7 +79,6 @@ use kernel::{
             Full,
             Relaxed, //
         },
-        Arc,
         LockClassKey,
         Mutex, //
     }, //
@@ -94,8 +87,6 @@ use kernel::{
 /// The state beside an inode.
 #[pin_data]
 pub(crate) struct InodeInfo {
-    /// Its instances on the branches.
-    stack: StackCell<Arc<Branch>>,
     /// See the module documentation.
     #[pin]
     lock: Mutex<()>,
@@ -155,7 +146,6 @@ fn dir_class(depth: i32) -> Pin<&'static LockClassKey> {
 impl Private for InodeInfo {
     fn init(depth: i32) -> impl PinInit<Self, Infallible> {
         pin_init!(InodeInfo {
-            stack: StackCell::new(),
             lock <- Mutex::new((), c"ruaufs_inode", lock_class(depth)),
             dir <- Mutex::new(DirCache::new(), c"ruaufs_dir_cache", dir_class(depth)),
             moving: Atomic::new(false),
@@ -181,24 +171,11 @@ impl Private for InodeInfo {
 }
 
 impl InodeInfo {
-    /// Gives up the references to objects of branches.
-    pub(super) fn release(&self, dying: &Dying<'_, Union>) {
+    /// Gives up the references to objects of branches, but for the instances.
+    pub(super) fn release(&self) {
         self.watches.end_last();
-        self.stack.release(dying);
         let names = core::mem::replace(&mut *self.dir.lock(), DirCache::new());
         drop(names);
-    }
-
-    /// Where the stack is published.
-    #[inline]
-    pub(crate) fn stack_cell(&self) -> &StackCell<Arc<Branch>> {
-        &self.stack
-    }
-
-    /// Where the top instance lies.
-    #[inline]
-    pub(crate) fn top_address(&self) -> Address {
-        self.stack.top_address()
     }
 
     /// Whether a rename is under way.
@@ -711,7 +688,7 @@ fn get_other(section: Section<'_>, found: Slot) -> Result<ARef<Inode>> {
 
 /// Memory for a new stack, taken before a change that must not fail after it.
 pub(crate) struct Room {
-    space: StackSpace<Arc<Branch>>,
+    space: StackSpace<Branch>,
     rest: KVec<Slot>,
 }
 

@@ -42,7 +42,6 @@ use crate::fs::{
         O_NOATIME,
         O_TRUNC, //
     },
-    inode::Address,
     writes::Writes, //
 };
 use crate::logic::branch_spec::Perm;
@@ -216,11 +215,6 @@ impl Operations for Union {
     #[inline]
     fn writes(inode: &Inode) -> &Writes {
         &inode.data().writes
-    }
-
-    #[inline]
-    fn top_address(inode: &Inode) -> Address {
-        inode.data().top_address()
     }
 
     fn real_for_sync<'a>(

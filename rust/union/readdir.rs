@@ -419,7 +419,9 @@ impl Operations for Union {
                 .map_err(|error| failed = Err(error))
                 .ok(),
         };
-        let result = info.cred.scope(|| pass_through(&mut one.file.lock(), out, plain, map));
+        let result = info
+            .cred
+            .scope(|| pass_through(&mut one.file.lock(), out, plain, map));
         result.and(failed)
     }
 

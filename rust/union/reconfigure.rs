@@ -104,12 +104,10 @@ use super::{
 };
 use crate::fs::{
     context::Context,
-    gate::Room,
     section::{
         Alone,
         Closed, //
-    },
-    stack::Chain, //
+    }, //
 };
 use crate::logic::{
     ino,
@@ -167,10 +165,9 @@ pub(crate) fn reconfigure(
     if parts && same_branches(section.table(), &outcome.shape.table) && !changes.iter().any(again) {
         return settings_only(alone, &mut patience, outcome);
     }
-    let room = Room::new()?;
     let over = claims_over(section.table(), &outcome.shape.table)?;
     let (closed, plan) = find_moment(alone, &mut patience, &outcome)?;
-    plan.commit(alone, closed, outcome, room, &over);
+    plan.commit(alone, closed, outcome, &over);
     Ok(())
 }
 
@@ -246,7 +243,6 @@ fn settings_only(
     outcome: Outcome,
 ) -> Result {
     let sb = alone.sb();
-    let room = Room::new()?;
     let closed = patience.close(alone, false)?;
     let section = alone.section();
     let checked = outcome.shape.settings.udba != Udba::None;
@@ -258,12 +254,12 @@ fn settings_only(
     let udba = outcome.shape.settings.udba;
     let rewatch = udba != section.settings().udba;
     outcome.made.keep();
-    let old = sb::reshape(&closed, outcome.shape);
+    let replaced = sb::reshape(closed, outcome.shape);
     sb.set_checked(checked);
     for name in names.iter() {
         name.set_checked(checked);
     }
-    closed.free(alone, room, old, Chain::<Arc<Branch>>::none());
+    replaced.free(alone);
     if rewatch {
         watch_all(alone.section());
     }
@@ -299,9 +295,6 @@ fn cached_names(sb: &SuperBlock) -> Result<KVVec<ARef<Dentry>>> {
     }
     Ok(names)
 }
-
-/// Memory for what is replaced.
-type Freed = Room<Arc<Shape>, Chain<Arc<Branch>>>;
 
 /// The new instances of an object.
 struct Renewed {
@@ -686,7 +679,6 @@ impl Found<'_> {
         alone: &mut Alone<'_, Union>,
         closed: Closed<'_, Union>,
         outcome: Outcome,
-        room: Freed,
         over: &[Arc<Claim>],
     ) {
         let (sb, section) = (self.sb, alone.section());
@@ -706,15 +698,12 @@ impl Found<'_> {
         sb.set_checked(checked);
 
         let renewed = self.publish(section, checked);
-        let old = sb::reshape(&closed, shape);
-        let mut chain = Chain::none();
+        let mut replaced = sb::reshape(closed, shape);
         for inode in self.stale.iter() {
             let table = section.table();
-            inode.prune(
-                &closed,
-                &mut |stack| stack.iter().any(|slot| is_stale(table, slot)),
-                &mut chain,
-            );
+            replaced.prune(inode, &mut |stack| {
+                stack.iter().any(|slot| is_stale(table, slot))
+            });
         }
         if let Some(Err(error)) = info.fhsm.get().map(|fhsm| fhsm.update(section.table())) {
             warn_limited!(
@@ -738,7 +727,7 @@ impl Found<'_> {
             inode.set_plinked(false);
             info.plinks.let_go(inode);
         }
-        closed.free(alone, room, old, chain);
+        replaced.free(alone);
         // Here the gate is open again.
         if rewatch {
             // Walks that left one by the old settings are over.

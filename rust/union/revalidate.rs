@@ -13,29 +13,21 @@
 #![forbid(unsafe_code)]
 
 use super::{
-    branch::Branch,
-    inode::InodeInfo,
     notify,
     stats,
     Inode,
     Union, //
 };
-use crate::fs::{
-    dentry::{
-        Held,
-        Operations,
-        Seal,
-        Validity,
-        Walk, //
-    },
-    stack::StackCell, //
+use crate::fs::dentry::{
+    Held,
+    Operations,
+    Seal,
+    Validity,
+    Walk, //
 };
 use crate::logic::whname;
-use kernel::sync::Arc;
 
 impl Operations for Union {
-    type Place = Arc<Branch>;
-
     fn revalidate(walk: &Walk<'_, Union>) -> Validity {
         let holds = |holds: bool| {
             if holds {
@@ -102,10 +94,5 @@ impl Operations for Union {
 
     fn found_stale(held: &Held<'_, Union>, name: &[u8]) {
         stats::stale(held, name);
-    }
-
-    #[inline]
-    fn cell(data: &InodeInfo) -> &StackCell<Arc<Branch>> {
-        data.stack_cell()
     }
 }

@@ -43,7 +43,6 @@ use super::{
 use crate::fs::{
     context::Context,
     cred::Cred,
-    gate::Retired,
     inode::Dying,
     io,
     notify::Group,
@@ -55,7 +54,8 @@ use crate::fs::{
     sb::Operations,
     section::{
         Alone,
-        Closed, //
+        Closed,
+        Replaced, //
     },
     seq::Seq,
     statfs::Statfs,
@@ -285,7 +285,7 @@ impl<'r> Section<'r> {
 }
 
 /// Other branches and options from now on. Who looks at the old ones may go on.
-pub(crate) fn reshape(closed: &Closed<'_, Union>, shape: Arc<Shape>) -> Retired<Arc<Shape>> {
+pub(crate) fn reshape(closed: Closed<'_, Union>, shape: Arc<Shape>) -> Replaced<'_, Union> {
     let copies = &closed.sb().data().copies_on_open;
     copies.store(shape.copies_on_open(), Release);
     closed.replace(shape)
@@ -393,7 +393,7 @@ impl Operations for Union {
         if dying.nlink() == 0 {
             dying.state().moves.forget(dying.ino());
         }
-        dying.data().release(dying);
+        dying.data().release();
     }
 
     fn show_options(section: Section<'_>, out: &Seq<'_>) -> Result {

@@ -7,7 +7,11 @@
 #![allow(dead_code)]
 
 use super::{
-    branch::Branch,
+    branch::{
+        Branch,
+        Slot,
+        Stack, //
+    },
     sb::{
         reshape,
         Shape, //
@@ -23,24 +27,29 @@ use super::{
 use crate::fs::{
     attr::Change,
     dentry::Walk,
+    dir::Whence,
     dirop,
-    gate::{
-        Retired,
-        Room, //
+    inode::Dying,
+    inode_ops::{
+        Entry,
+        MoveNames,
+        Tie,
+        Tied, //
     },
-    io,
+    io::{
+        self,
+        KernelFile, //
+    },
     path::{
         Mount,
         PathRef, //
     },
     section::{
         Alone,
-        Closed, //
+        Closed,
+        Replaced, //
     },
-    stack::{
-        Chain,
-        RcuStack, //
-    },
+    stack::RcuStack, //
 };
 use kernel::{
     prelude::*,
@@ -48,6 +57,7 @@ use kernel::{
         aref::ARef,
         Arc, //
     },
+    types::NotThreadSafe, //
 };
 
 /// What a stack shows may be freed when its section is over.
@@ -65,15 +75,40 @@ fn table_past_its_section(sb: &SuperBlock) -> usize {
 }
 
 /// Who frees a shape must not have looked at it.
-fn shape_past_its_freeing(
-    alone: &mut Alone<'_, Union>,
-    closed: Closed<'_, Union>,
-    room: Room<Arc<Shape>, Chain<Arc<Branch>>>,
-    old: Retired<Arc<Shape>>,
-) -> usize {
+fn shape_past_its_freeing(alone: &mut Alone<'_, Union>, replaced: Replaced<'_, Union>) -> usize {
     let table = alone.section().table();
-    closed.free(alone, room, old, Chain::none()); //~ E0502
+    replaced.free(alone); //~ E0502
     table.order.len()
+}
+
+/// What is retired without a change is not seen by who waits for those outside.
+fn stack_retired_without_a_change(closed: &mut Closed<'_, Union>, inode: &Inode) {
+    closed.prune(inode, &mut |_| true); //~ E0599
+}
+
+/// A change is one: it has one old shape.
+fn shape_replaced_twice(closed: Closed<'_, Union>, one: Arc<Shape>, two: Arc<Shape>) {
+    drop(reshape(closed, one));
+    drop(reshape(closed, two)); //~ E0382
+}
+
+/// Who decides about a stack cannot take it out meanwhile.
+fn stack_retired_inside(mut replaced: Replaced<'_, Union>, inode: &Inode) {
+    let mut unwanted = |_: &Stack| {
+        replaced.prune(inode, &mut |_| true);
+        true
+    };
+    replaced.prune(inode, &mut unwanted); //~ E0499
+}
+
+/// What a change retired is freed by it, after its own grace period.
+fn retired_by_hand(replaced: Replaced<'_, Union>) {
+    drop(replaced.retired); //~ E0616
+}
+
+/// Nor does another change free it.
+fn retired_by_another(one: &mut Replaced<'_, Union>, two: &mut Replaced<'_, Union>) {
+    core::mem::swap(&mut one.retired, &mut two.retired); //~ E0616
 }
 
 /// A section is over when its own task says so.
@@ -89,7 +124,7 @@ fn stack_without_a_section(inode: &Inode) -> bool {
 /// A read section does not make its owner the one who replaces the shape.
 fn shape_replaced_by_a_reader(sb: &SuperBlock, shape: Arc<Shape>) {
     let reading = sb.read();
-    drop(reshape(&reading, shape)); //~ E0308
+    drop(reshape(reading, shape)); //~ E0308
 }
 
 /// An inode that a walk under RCU shows may be about to go.
@@ -108,18 +143,23 @@ fn dentry_from_a_walk(walk: &Walk<'_, Union>) -> ARef<Dentry> {
 }
 
 /// What a walk has seen may be freed when it is over.
-fn stack_past_its_walk<'a>(walk: Walk<'a, Union>) -> Option<RcuStack<'a, Arc<Branch>>> {
+fn stack_past_its_walk<'a>(walk: Walk<'a, Union>) -> Option<RcuStack<'a, Branch>> {
     walk.stack() //~ E0515
 }
 
 /// The references of a living inode are in use.
 fn release_of_a_living_inode(inode: &Inode) {
-    inode.data().release(inode); //~ E0308
+    inode.cell().release(); //~ E0624
 }
 
-/// The same, past the data beside the inode.
-fn release_of_a_living_stack(inode: &Inode) {
-    inode.data().stack_cell().release::<Union>(inode); //~ E0308
+/// Nobody says that an inode is dying but who is told so.
+fn death_of_a_living_inode(inode: &Inode) -> Dying<'_, Union> {
+    Dying(inode, NotThreadSafe) //~ E0423
+}
+
+/// The place of a slot is compared by address, whatever it is.
+fn place_that_is_no_address(slot: &Slot, place: Branch) -> Slot {
+    Slot::new(place, slot.dentry().clone()) //~ E0308
 }
 
 /// A mount shows the objects of its own file system.
@@ -146,4 +186,37 @@ fn lookup_in_a_file(dentry: &LowerDentry) -> Result<Option<ARef<LowerDentry>>> {
 /// A name that leads to an object cannot be given another one.
 fn instantiate_a_positive_dentry(dentry: &Dentry, inode: ARef<Inode>) {
     dentry.instantiate(inode); //~ E0599
+}
+
+/// The name of an entry is that of its dentry.
+fn entry_of_another_name<'a>(mut entry: Entry<'a, Union>, name: &'a [u8]) -> Entry<'a, Union> {
+    entry.name = name; //~ E0616
+    entry
+}
+
+/// A name in look-up is tied once.
+fn tie_to_two_inodes(tie: Tie<'_, Union>, one: ARef<Inode>, two: ARef<Inode>) -> Tied {
+    tie.to(Some(one));
+    tie.to(Some(two)) //~ E0382
+}
+
+/// Who did not tie a name does not say so.
+fn look_up_without_a_tie() -> Result<Tied> {
+    Ok(Tied(())) //~ E0423
+}
+
+/// The names of a rename are moved once.
+fn names_moved_twice(names: MoveNames<'_, Union>) {
+    names.commit();
+    names.commit(); //~ E0382
+}
+
+/// A listing moves the position of the file, as others do at the same time.
+fn listing_of_a_shared_file(file: &KernelFile) -> Result {
+    file.each_entry(&mut |_, _, _| Ok(())) //~ E0596
+}
+
+/// So does a search for data.
+fn search_in_a_shared_file(file: Arc<KernelFile>) -> Result<i64> {
+    file.seek(0, 0, Whence::End) //~ E0596
 }

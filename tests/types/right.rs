@@ -6,7 +6,6 @@
 #![allow(dead_code)]
 
 use super::{
-    branch::Branch,
     sb::{
         reshape,
         Shape, //
@@ -22,8 +21,12 @@ use crate::fs::{
     attr::Change,
     dentry::Walk,
     dirop,
-    gate::Room,
-    inode::Dying,
+    inode_ops::{
+        MoveNames,
+        Tie,
+        Tied, //
+    },
+    io::KernelFile,
     path::{
         Path,
         WriteAccess, //
@@ -31,14 +34,14 @@ use crate::fs::{
     section::{
         Alone,
         Closed, //
-    },
-    stack::Chain,
+    }, //
 };
 use kernel::{
     prelude::*,
     sync::{
         aref::ARef,
-        Arc, //
+        Arc,
+        Mutex, //
     },
 };
 
@@ -64,12 +67,13 @@ fn stack_as_long_as_its_section<'a>(
 fn shape_before_and_after(
     alone: &mut Alone<'_, Union>,
     closed: Closed<'_, Union>,
-    room: Room<Arc<Shape>, Chain<Arc<Branch>>>,
     shape: Arc<Shape>,
+    inode: &Inode,
 ) -> usize {
     let before = alone.section().table().order.len();
-    let old = reshape(&closed, shape);
-    closed.free(alone, room, old, Chain::none());
+    let mut replaced = reshape(closed, shape);
+    replaced.prune(inode, &mut |stack| stack.len() == before);
+    replaced.free(alone);
     alone.section().table().order.len().max(before)
 }
 
@@ -82,14 +86,22 @@ fn reference_where_there_is_one(walk: &Walk<'_, Union>) -> Option<ARef<Inode>> {
     Some(walk.held()?.dir.into())
 }
 
-fn release_of_a_dying_inode(dying: &Dying<'_, Union>) {
-    dying.data().release(dying);
-}
-
 fn change_with_write_access(path: &Path, dentry: &LowerDentry, write: &WriteAccess<'_>) -> Result {
     Change::new().modified().apply(write.to(path.at(dentry)?)?)
 }
 
 fn lookup_in_a_directory(dentry: &LowerDentry) -> Result<Option<ARef<LowerDentry>>> {
     dirop::lookup(dentry.dir()?, b"name")
+}
+
+fn tie_to_one_inode(tie: Tie<'_, Union>, inode: ARef<Inode>) -> Tied {
+    tie.to(Some(inode))
+}
+
+fn names_moved_once(names: MoveNames<'_, Union>) {
+    names.commit();
+}
+
+fn listing_of_a_shared_file(file: &Mutex<KernelFile>) -> Result {
+    file.lock().each_entry(&mut |_, _, _| Ok(()))
 }
