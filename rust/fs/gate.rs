@@ -470,8 +470,9 @@ impl Gate {
         if load_acquire(seat.kept()) == 0 {
             seat.kept().store(changes.wrapping_add(1).max(1), Release);
         }
-        // SAFETY: The seat is ours, and with it the section.
-        unsafe { self.end(seat.section().read()) };
+        // SAFETY: The seat is ours, and with it the section. It is ended once: until the next one
+        // begins the seat has none, so what `f` calls finds no section here to leave.
+        unsafe { self.end(seat.section().replace(0)) };
         let result = f();
         let section = self.begin_open();
         // SAFETY: As above.
