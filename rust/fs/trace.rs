@@ -47,12 +47,12 @@ impl<'a> Event<'a> {
     }
 
     /// The directory to which a name goes.
-    pub(crate) fn to_dir(&mut self, dir: u64) {
+    pub(crate) fn moved_to(&mut self, dir: u64) {
         self.raw.to_dir = dir;
     }
 
     /// Where something comes from, and where it goes.
-    pub(crate) fn from_to(&mut self, from: u32, to: u32) {
+    pub(crate) fn way(&mut self, from: u32, to: u32) {
         self.raw.from = from;
         self.raw.to = to;
     }

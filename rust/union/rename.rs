@@ -150,7 +150,7 @@ impl Seen<'_> {
             self.dentry,
             self.dir.ino(),
             &mut |event| {
-                event.to_dir(self.to_dir.ino());
+                event.moved_to(self.to_dir.ino());
                 event.flags(flags);
                 event.ended(result, nanoseconds);
             },

@@ -138,7 +138,7 @@ pub(super) fn remount(
         .add(Counter::Remounts, result.is_ok().into());
     if trace::Remount::is_on() {
         let mut event = event(sb);
-        event.from_to(before, branches(alone));
+        event.way(before, branches(alone));
         event.ended(result, since(begin));
         trace::Remount::show(&event);
     }
@@ -174,7 +174,7 @@ fn show_mark(what: Mark, branch: &Branch, dir: &LowerDentry, name: &[u8], result
     let device = branch.at(dir).and_then(attr::device).unwrap_or(0);
     let mut event = Event::new(branch.claim.union(), device.into());
     event.name(dir.inode().map_or(0, |dir| dir.ino()), name);
-    event.from_to(0, branch.id.number().into());
+    event.way(0, branch.id.number().into());
     event.flags(what as u32);
     event.ended(result, 0);
     trace::Whiteout::show(&event);

@@ -46,7 +46,7 @@ impl CopyUp<'_> {
         let branch = |branch: &super::Branch| branch.id.number().into();
         let dir = stats::ino(parent);
         stats::show(trace::CopyUp::show, self.dentry, dir, &mut |event| {
-            event.from_to(branch(self.source.branch()), branch(self.target));
+            event.way(branch(self.source.branch()), branch(self.target));
             event.bytes(self.bytes.get());
             event.ended(result, nanoseconds);
         });
