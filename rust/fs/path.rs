@@ -342,7 +342,7 @@ impl Path {
     /// # Errors
     ///
     /// As for [`PathRef::new`].
-    #[inline(never)] // It is called from many places.
+    #[inline]
     pub(crate) fn at<'a>(&'a self, dentry: &'a Dentry) -> Result<PathRef<'a>> {
         PathRef::new(&self.mount, dentry)
     }

@@ -258,7 +258,7 @@ impl Slot {
     }
 
     /// The instance as seen through the branch's mount.
-    #[inline(never)] // It is called from many places.
+    #[inline]
     pub(crate) fn path(&self) -> Result<PathRef<'_>> {
         self.branch().at(self.dentry())
     }
