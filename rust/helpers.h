@@ -34,8 +34,6 @@ void ruaufs_helper_sb_set_checked(struct super_block *sb, bool checked);
 bool ruaufs_helper_sb_has_real(const struct super_block *sb);
 void ruaufs_helper_sb_clear_real(struct super_block *sb);
 bool ruaufs_helper_is_named_in_use(struct inode *inode);
-const char *ruaufs_helper_get_link(struct dentry *dentry,
-				   struct delayed_call *done);
 struct dentry *ruaufs_helper_d_real(struct dentry *dentry,
 				    enum d_real_type type);
 void ruaufs_helper_clear_real(struct dentry *dentry);

@@ -816,13 +816,18 @@ impl<T: Mountable> Table<T> {
         if dentry.is_null() {
             return ECHILD.to_ptr::<c_char>().cast_const();
         }
-        // SAFETY: Valid by the contract of the callback. The text stays until `done`.
+        // SAFETY: Valid by the contract of the callback. The text stays with the page cache of the
+        // branch, to which `done` holds a reference, or with the foreign inode, which is lent: the
+        // walk refers to our dentry until it needs the text no more.
         unsafe {
             let inode = Inode::<T>::from_raw(inode);
-            match Self::top(inode) {
-                Ok(source) => T::cred(inode.sb())
-                    .scope(|| bindings::ruaufs_helper_get_link(source.dentry().as_ptr(), done)),
-                Err(error) => error.to_ptr::<c_char>().cast_const(),
+            let source = {
+                let reading = inode.sb().read();
+                inode.lend(reading.section())
+            };
+            match source {
+                Some(source) => T::cred(inode.sb()).scope(|| bindings::vfs_get_link(source, done)),
+                None => EIO.to_ptr::<c_char>().cast_const(),
             }
         }
     }

@@ -65,6 +65,7 @@ use kernel::{
             Full,
             Relaxed, //
         },
+        barrier::smp_mb,
         Arc, //
     },
 };
@@ -528,9 +529,13 @@ impl<T: FileSystem> Inode<T> {
     pub(super) fn lend(&self, section: Section<'_, T>) -> Option<*mut bindings::dentry> {
         loop {
             let stack = self.stack(section).ok()?;
-            stack.lent.xchg(true, Full);
-            // One that is taken out was replaced before. Who does that sees either what was stored,
-            // or has published what is read now.
+            // A word that others read is not written for nothing.
+            if !stack.lent.load(Relaxed) {
+                stack.lent.store(true, Relaxed);
+            }
+            smp_mb(Full);
+            // One that is taken out was replaced before, and there is a barrier between. Who takes it
+            // out sees that it is lent, or this sees what has replaced it.
             if ptr::eq(load_acquire(&self.cell().current).cast_const(), stack) {
                 return Some(stack.top.dentry.as_ptr());
             }

@@ -130,23 +130,6 @@ bool ruaufs_helper_is_named_in_use(struct inode *inode)
 	return found;
 }
 
-/* The target of the link @dentry, which needs nothing but @done to stay. */
-const char *ruaufs_helper_get_link(struct dentry *dentry,
-				   struct delayed_call *done)
-{
-	const char *target = vfs_get_link(dentry, done);
-	char *copy;
-
-	/* Without @done the target is part of the inode. */
-	if (IS_ERR_OR_NULL(target) || done->fn)
-		return target;
-	copy = kstrdup(target, GFP_KERNEL);
-	if (!copy)
-		return ERR_PTR(-ENOMEM);
-	set_delayed_call(done, kfree_link, copy);
-	return copy;
-}
-
 /* As if @dentry had no d_real(). */
 void ruaufs_helper_clear_real(struct dentry *dentry)
 {
