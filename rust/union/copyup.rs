@@ -200,13 +200,17 @@ pub(crate) fn promote(section: Section<'_>, dentry: &Dentry, wanted: Data<'_>) -
 
 /// Makes sure that `dentry`, one of several names of an object whose top instance is `top`, is
 /// there on the branch of `top`: a promotion made only the name that it came by. A file that is
-/// immutable or append-only gets no name; the pseudo-link leads to it.
+/// immutable or append-only gets no name, nor one whose directory cannot be there; the pseudo-link
+/// leads to it.
 pub(crate) fn give_name(section: Section<'_>, dentry: &Dentry, top: &Slot) -> Result {
     if dentry.is_nameless() {
         return Ok(());
     }
     let parent = dentry.parent();
     let branch = top.branch();
+    if !target::has_room(section, &parent, branch)? {
+        return Ok(());
+    }
     promote_to(section, &parent, branch)?;
     let inode = dentry.object()?;
     let info = inode.sb().data();

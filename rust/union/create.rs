@@ -25,7 +25,8 @@ use super::{
     sb::SbInfo,
     target::{
         self,
-        NewEntry, //
+        NewEntry,
+        NewName, //
     },
     whiteout,
     Dentry,
@@ -238,8 +239,17 @@ pub(crate) fn link(
         whname::check(&old.name()?)?;
     }
     let inode = old.object()?;
-    let own = target::above(section, &old.directory(), inode.stack(section)?.top())?;
-    let branch = target::not_hidden(section, dir, entry.name(), None, &own)?;
+    let home = old.directory();
+    let own = target::above(section, &home, inode.stack(section)?.top())?;
+    let new = NewName {
+        dir: entry.parent(),
+        name: entry.name(),
+        victim: None,
+        from: (!old.is_nameless()).then_some(&*home),
+        // What is there already is linked from there.
+        stays: inode.slot_on(section, own.id)?.is_some(),
+    };
+    let branch = target::for_new_name(section, &new, &own)?;
     copyup::promote_to(section, old, &branch)?;
     copyup::promote_to(section, entry.parent(), &branch)?;
     copyup::promote_shown(section, entry.parent())?;

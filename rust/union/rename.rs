@@ -34,7 +34,10 @@ use super::{
     readdir,
     remove,
     stats,
-    target,
+    target::{
+        self,
+        NewName, //
+    },
     whiteout,
     Dentry,
     Inode,
@@ -395,7 +398,14 @@ fn common_branch(
     victim: Option<&Inode>,
 ) -> Result<Arc<Branch>> {
     let own = target::above(section, from.parent, object.stack(section)?.top())?;
-    target::not_hidden(section, to.dir, to.name, victim, &own)
+    let new = NewName {
+        dir: to.parent,
+        name: to.name,
+        victim,
+        from: Some(from.parent),
+        stays: false,
+    };
+    target::for_new_name(section, &new, &own)
 }
 
 /// Gives the object at `end`, and its directory, an instance on `branch`, under its name.

@@ -206,26 +206,68 @@ fn pick(
     }
 }
 
-/// The branch on which `name` is given to an object of `own`, the branch it can be changed on: one
-/// that is not hidden by what the name is now in `dir`, `victim` or a whiteout.
-pub(crate) fn not_hidden(
+/// A name that an object gets, beside another one or in its place.
+pub(crate) struct NewName<'a> {
+    /// The directory that it is given in.
+    pub(crate) dir: &'a Dentry,
+    pub(crate) name: &'a [u8],
+    /// What it leads to now.
+    pub(crate) victim: Option<&'a Inode>,
+    /// The directory of the other name, if there is one.
+    pub(crate) from: Option<&'a Dentry>,
+    /// Whether that is not needed on the branch of the object.
+    pub(crate) stays: bool,
+}
+
+impl NewName<'_> {
+    /// Whether the directories can be on `branch`.
+    fn fits(&self, section: Section<'_>, branch: &Branch, own: &Branch) -> Result<bool> {
+        if !has_room(section, self.dir, branch)? {
+            return Ok(false);
+        }
+        match self.from {
+            Some(from) if !self.stays || branch.id != own.id => has_room(section, from, branch),
+            _ => Ok(true),
+        }
+    }
+}
+
+/// The branch on which an object of `own`, the branch it can be changed on, gets the name `new`: one
+/// that is not hidden by what the name is now, the victim or a whiteout, and on which both
+/// directories can be.
+///
+/// # Errors
+///
+/// `EROFS` if there is none.
+pub(crate) fn for_new_name(
     section: Section<'_>,
-    dir: &Inode,
-    name: &[u8],
-    victim: Option<&Inode>,
+    new: &NewName<'_>,
     own: &Branch,
 ) -> Result<Arc<Branch>> {
+    let table = section.table();
+    let mut at = limit(section, new, own)?;
+    loop {
+        let branch = table.order.get(at).ok_or(EROFS)?;
+        if branch.writable() && new.fits(section, branch, own)? {
+            return Ok(branch.clone());
+        }
+        at = at.checked_sub(1).ok_or(EROFS)?;
+    }
+}
+
+/// The lowest branch on which the name `new` of an object of `own` is not hidden.
+fn limit(section: Section<'_>, new: &NewName<'_>, own: &Branch) -> Result<usize> {
+    let dir = new.dir.object()?;
     let info = dir.sb().data();
     let table = section.table();
     let position = |branch: &Branch| table.index_of(branch.id).ok_or(ESTALE);
-    let mut best = position(own)?;
     let stack = dir.stack(section)?;
     // The directory exists from its top instance downwards, not on each branch.
-    let mut limit = best;
+    let mut limit = position(own)?;
     if stack.on(own.id).is_none() {
         limit = limit.min(position(stack.top().branch())?);
     }
-    if let Some(victim) = victim {
+    if let Some(victim) = new.victim {
         limit = limit.min(position(victim.stack(section)?.top().branch())?);
     }
     for slot in stack.iter() {
@@ -236,24 +278,14 @@ pub(crate) fn not_hidden(
         let hidden = info.cred.scope(|| {
             let branch = slot.branch();
             Ok::<bool, Error>(
-                branch.access.honours_whiteouts() && whiteout::exists(slot.dentry(), name)?,
+                branch.access.honours_whiteouts() && whiteout::exists(slot.dentry(), new.name)?,
             )
         })?;
         if hidden {
             limit = at;
         }
     }
-    if limit < best {
-        best = limit;
-        while !table
-            .order
-            .get(best)
-            .is_some_and(|branch| branch.writable())
-        {
-            best = best.checked_sub(1).ok_or(EROFS)?;
-        }
-    }
-    table.order.get(best).cloned().ok_or(EROFS)
+    Ok(limit)
 }
 
 /// What policies want to know of the branches, seen from the directory `dir`.
@@ -284,6 +316,17 @@ fn facts(section: Section<'_>, dir: &Inode) -> Result<KVec<create::Branch>> {
         from = from.saturating_add(1);
     }
     Ok(facts)
+}
+
+/// As [`fits`], with any credentials in force.
+#[inline]
+pub(crate) fn has_room(section: Section<'_>, dir: &Dentry, branch: &Branch) -> Result<bool> {
+    let inode = dir.object()?;
+    if inode.slot_on(section, branch.id)?.is_some() {
+        return Ok(true);
+    }
+    let info = inode.sb().data();
+    info.cred.scope(|| fits(section, dir, branch))
 }
 
 /// Whether the directory `dir` has an instance on `branch`, or can get one: no object of another

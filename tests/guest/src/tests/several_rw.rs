@@ -11,7 +11,8 @@ cases! {
         exchanges_of_directories, directories_over_an_upper_one, times_of_directories,
         read_only_between_them, rename_below_a_read_only_directory, renames_into_a_directory_of_the_lower_one,
         each_has_its_bases, the_upper_one_hides_what_the_lower_one_gets,
-        new_objects_inherit_what_is_shown;
+        new_objects_inherit_what_is_shown, names_in_a_directory_with_something_else_between,
+        names_of_one_file_with_something_else_between;
 }
 
 /// Top rw, middle rw, bottom ro.
@@ -393,5 +394,78 @@ fn new_objects_inherit_what_is_shown(cx: &Ctx) -> Result<()> {
     )?;
     assert_eq!(sys::lstat(u.at("marked/on1"))?.st_gid, 50);
     sys::get_xattr(u.at("marked/on1"), access)?;
+    Ok(())
+}
+
+/// The directory `d` is on the top branch and on the lowest one; on the writable one between them
+/// that name is a symbolic link, where `w` is.
+fn something_else_between(cx: &Ctx) -> Result<Union> {
+    let kind = cx.layout.upper();
+    let mid = Tree::new()
+        .symlink("d", "w")
+        .file("w/file", "file")
+        .file("w/other", "other")
+        .fifo("w/fifo")
+        .file("w/linked", "linked")
+        .file("w/dir/in", "in");
+    let low = Tree::new()
+        .file("d/a/victim", "victim")
+        .file("d/a/swapped", "swapped")
+        .dir("d/b/c")
+        .file("w/low", "low");
+    cx.union()
+        .on(kind, "rw", Tree::new().dir("d"))
+        .on(kind, "rw", mid)
+        .on(kind, "ro", low)
+        .mount()
+}
+
+fn names_in_a_directory_with_something_else_between(cx: &Ctx) -> Result<()> {
+    let mut u = something_else_between(cx)?;
+    sys::rename(u.at("w/fifo"), u.at("d/a/fifo"))?;
+    sys::rename(u.at("w/low"), u.at("d/b/low"))?;
+    sys::rename(u.at("w/file"), u.at("d/a/victim"))?;
+    sys::rename_with(u.at("w/other"), u.at("d/a/swapped"), RenameFlags::EXCHANGE)?;
+    sys::link(u.at("w/linked"), u.at("d/b/c/link"))?;
+    sys::append(u.at("d/b/c/link"), "+")?;
+    // Its contents are on the branch that it cannot stay on.
+    errno(sys::rename(u.at("w/dir"), u.at("d/a/dir")), Errno::XDEV);
+    for _ in 0..2 {
+        assert_eq!(names(u.at("d/a"))?, set(["fifo", "swapped", "victim"]));
+        assert_eq!(names(u.at("w"))?, set(["dir", "linked", "other"]));
+        assert_eq!(text(u.at("d/b/low"))?, "low");
+        assert_eq!(text(u.at("d/a/victim"))?, "file");
+        assert_eq!(text(u.at("d/a/swapped"))?, "other");
+        assert_eq!(text(u.at("w/other"))?, "swapped");
+        assert_eq!(text(u.at("w/linked"))?, "linked+");
+        assert_eq!(text(u.at("d/b/c/link"))?, "linked+");
+        assert_eq!(sys::readlink(u.br(1, "d"))?, "w", "it is left alone");
+        u.again()?;
+    }
+    Ok(())
+}
+
+fn names_of_one_file_with_something_else_between(cx: &Ctx) -> Result<()> {
+    let kind = cx.layout.upper();
+    let low = Tree::new().file("w/one", "text").hardlink("d/two", "w/one");
+    let u = cx
+        .union()
+        .on(kind, "rw", Tree::new().dir("d"))
+        .on(kind, "rw", Tree::new().symlink("d", "w").dir("w"))
+        .on(kind, "ro", low)
+        .mount()?;
+    sys::append(u.at("w/one"), "+")?;
+    assert!(exists(u.br(1, "w/one")));
+    // The copy has no name there by which `d` leads to it.
+    sys::append(u.at("d/two"), "+")?;
+    sys::chmod(u.at("d/two"), 0o640)?;
+    assert_eq!(text(u.at("w/one"))?, "text++");
+    assert_eq!(text(u.at("d/two"))?, "text++");
+    sys::rename(u.at("d/two"), u.at("d/three"))?;
+    assert_eq!(names(u.at("d"))?, set(["three"]));
+    assert_eq!(text(u.at("d/three"))?, "text++");
+    sys::unlink(u.at("d/three"))?;
+    assert_eq!(names(u.at("d"))?, set([]));
+    assert_eq!(text(u.at("w/one"))?, "text++");
     Ok(())
 }
