@@ -5,8 +5,10 @@
 //! This layer knows nothing of branches. It is written as if it were to become
 //! part of the `kernel` crate. A file system implements [`FileSystem`] and gets
 //! its callbacks with typed, borrowed arguments; objects of *other* file systems
-//! (those it stacks upon) are reached through [`inode::Inode`], [`dentry::Dentry`],
-//! [`path::Path`] and the guards of [`dirop`].
+//! (those it stacks upon) are reached through [`inode::Inode`](crate::fs::objects::inode::Inode),
+//! [`dentry::Dentry`](crate::fs::objects::dentry::Dentry),
+//! [`path::Path`](crate::fs::objects::path::Path) and the guards of
+//! [`dirop`](crate::fs::access::dirop).
 //!
 //! # Terms
 //!
@@ -18,52 +20,36 @@
 //! # What the types do not carry
 //!
 //! A counted reference to an inode or dentry keeps that, and not its super block. Who keeps one for
-//! longer than a callback keeps a mount with it ([`stack::Slot`], [`path::Path`]), and gives that up
-//! later.
+//! longer than a callback keeps a mount with it ([`stack::Slot`](crate::fs::objects::stack::Slot),
+//! [`path::Path`](crate::fs::objects::path::Path)), and gives that up later.
 //!
 //! C headers: [`include/linux/fs.h`](srctree/include/linux/fs.h),
 //! [`Documentation/filesystems/vfs.rst`](srctree/Documentation/filesystems/vfs.rst).
 
-pub(crate) mod acl;
-pub(crate) mod attr;
-pub(crate) mod backing;
-pub(crate) mod context;
-pub(crate) mod counters;
-pub(crate) mod cred;
-pub(crate) mod dentry;
-pub(crate) mod dir;
-pub(crate) mod dirop;
-pub(crate) mod export;
-pub(crate) mod feed;
-pub(crate) mod file;
-pub(crate) mod gate;
-pub(crate) mod inode;
-pub(crate) mod inode_ops;
-pub(crate) mod io;
-pub(crate) mod ioctl;
-pub(crate) mod log;
-pub(crate) mod map;
-pub(crate) mod name;
-pub(crate) mod notify;
-pub(crate) mod once;
-pub(crate) mod overlay;
-pub(crate) mod path;
-pub(crate) mod procfs;
-mod ret;
-pub(crate) mod sb;
-pub(crate) mod section;
-pub(crate) mod seq;
-pub(crate) mod stack;
-pub(crate) mod statfs;
-pub(crate) mod task;
-pub(crate) mod trace;
-mod transfer;
-pub(crate) mod worker;
-pub(crate) mod writes;
-pub(crate) mod xattr;
+pub(crate) mod access;
+pub(crate) mod base;
+pub(crate) mod callbacks;
+pub(crate) mod objects;
 
+use self::{
+    access::{
+        dir,
+        export, //
+    },
+    callbacks::{
+        context,
+        file_ops,
+        inode_ops,
+        ioctl, //
+    },
+    objects::{
+        dentry,
+        inode,
+        inode_cache::InodeCache,
+        sb, //
+    }, //
+};
 use crate::bindings;
-use crate::mem_cache::InodeCache;
 use core::ptr;
 use kernel::{
     prelude::*,
@@ -77,19 +63,25 @@ pub(crate) struct Foreign;
 /// What a file system of this module says about itself.
 ///
 /// The callbacks are spread over the traits that it must implement as well, one
-/// per VFS object: [`context::Operations`], [`sb::Operations`],
-/// [`dentry::Operations`], [`inode_ops::Operations`], [`file::Operations`],
-/// [`dir::Operations`], [`ioctl::Operations`], [`export::Operations`].
+/// per VFS object: [`context::Operations`](crate::fs::callbacks::context::Operations),
+/// [`sb::Operations`](crate::fs::objects::sb::Operations),
+/// [`dentry::Operations`](crate::fs::objects::dentry::Operations),
+/// [`inode_ops::Operations`](crate::fs::callbacks::inode_ops::Operations),
+/// [`file_ops::Operations`](crate::fs::callbacks::file_ops::Operations),
+/// [`dir::Operations`](crate::fs::access::dir::Operations),
+/// [`ioctl::Operations`](crate::fs::callbacks::ioctl::Operations),
+/// [`export::Operations`](crate::fs::access::export::Operations).
 pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
     /// State of the loaded module, shared by all super blocks.
     type Global: Send + Sync;
     /// State of a mounted super block (`s_fs_info`).
     type Data: Send + Sync;
-    /// What is replaced as a whole while it is mounted ([`section`]).
+    /// What is replaced as a whole while it is mounted ([`section`](crate::fs::objects::section)).
     type Shape: Send + Sync;
     /// State beside each inode.
     type Inode: inode::Private;
-    /// What it says about the place of a foreign dentry, for all in that place ([`stack::Slot`]).
+    /// What it says about the place of a foreign dentry, for all in that place
+    /// ([`stack::Slot`](crate::fs::objects::stack::Slot)).
     type Place: Send + Sync;
     /// State of an open directory (`private_data`).
     type Dir: Send + Sync;
@@ -105,7 +97,7 @@ pub(crate) trait Mountable:
     + sb::Operations
     + dentry::Operations
     + inode_ops::Operations
-    + file::Operations
+    + file_ops::Operations
     + dir::Operations
     + ioctl::Operations
     + export::Operations
@@ -133,6 +125,7 @@ pub(crate) struct Registration<T: Mountable> {
 
 // SAFETY: The C side serialises registration; after it, `fs_type` is only read.
 unsafe impl<T: Mountable> Send for Registration<T> {}
+
 // SAFETY: As above, and `InodeCache` is `Sync`.
 unsafe impl<T: Mountable> Sync for Registration<T> {}
 

@@ -27,32 +27,32 @@
 )]
 mod bindings;
 mod fs;
-mod kobj;
 #[path = "logic/lib.rs"]
 mod logic;
-mod mem_cache;
 mod union;
 
 use fs::{
-    procfs::{
+    base::procfs::{
         ControlDir,
         ControlFile, //
     },
+    objects::inode_cache::InodeCache,
     Registration, //
 };
 use kernel::{
     prelude::*,
     sync::Arc, //
 };
-use mem_cache::InodeCache;
 use union::{
-    claim::ClaimFile,
-    global::{
-        self,
-        Global,
-        Parameters, //
+    branches::claim::ClaimFile,
+    views::{
+        global::{
+            self,
+            Global,
+            Parameters, //
+        },
+        plink_maint::PlinkMaint, //
     },
-    plink_maint::PlinkMaint,
     Union, //
 };
 

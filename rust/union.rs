@@ -6,86 +6,81 @@
 //!
 //! - *branch*: a directory that is stacked into the union ([`branch`]).
 //! - *slot*: one branch's instance of an object; an inode's slots, topmost first,
-//!   are its stack ([`crate::fs::stack`]). A non-directory has one slot.
-//! - *whiteout*: a file `.wh.NAME`, hides NAME on the branches below ([`whiteout`]).
+//!   are its stack ([`crate::fs::objects::stack`]). A non-directory has one slot.
+//! - *whiteout*: a file `.wh.NAME`, hides NAME on the branches below
+//!   ([`whiteout`](crate::union::branches::whiteout)).
 //! - *opaque*: a directory that hides what its namesakes below hold.
 //! - *copy-up*, *promotion*: giving an object an instance on a writable branch
 //!   ([`copyup`]).
 //! - *guard*: a negative dentry of a writable branch, which tells that nobody put
-//!   the name there behind our back ([`revalidate`]).
+//!   the name there behind our back ([`revalidate`](crate::union::names::revalidate)).
 //!
 //! # Locking
 //!
 //! Outermost first: `i_rwsem` of our inodes (the VFS) - the gate of the super block
-//! ([`crate::fs::gate`]) - [`inode::InodeInfo::lock`], one at a time - [`sb::SbInfo::replace`] - write access to a branch's mount -
-//! `i_rwsem` of branch directories ([`crate::fs::dirop`]) - leaf locks
-//! ([`ino`], [`inode::InodeInfo::dir`], [`plink`]), under which nothing is
-//! called. `Documentation/ruaufs/locking.rst` has the whole table.
+//! ([`crate::fs::base::gate`]) -
+//! [`object::InodeInfo::lock`](crate::union::objects::object::InodeInfo::lock), one at a time -
+//! [`sb::SbInfo::replace`](crate::union::state::sb::SbInfo::replace) - write access to a branch's
+//! mount - `i_rwsem` of branch directories ([`crate::fs::access::dirop`]) - leaf locks
+//! ([`ino`](crate::union::branches::ino),
+//! [`object::InodeInfo::dir`](crate::union::objects::object::InodeInfo::dir), [`plink`]), under
+//! which nothing is called. `Documentation/ruaufs/locking.rst` has the whole table.
 
 #![forbid(unsafe_code)]
 
-mod askers;
-pub(crate) mod attr;
-pub(crate) mod branch;
-pub(crate) mod busy;
-pub(crate) mod claim;
+pub(crate) mod branches;
+pub(crate) mod change;
 pub(crate) mod copyup;
-pub(crate) mod create;
-mod debugfs;
-pub(crate) mod dirren;
-pub(crate) mod draft;
-mod durable;
-pub(crate) mod export;
-pub(crate) mod fhsm;
-pub(crate) mod global;
-pub(crate) mod index;
-pub(crate) mod ino;
-pub(crate) mod inode;
-pub(crate) mod io;
-pub(crate) mod ioctl;
-pub(crate) mod lookup;
-pub(crate) mod marks;
+pub(crate) mod files;
 pub(crate) mod mount;
-pub(crate) mod notify;
-pub(crate) mod on_open;
-mod patience;
+pub(crate) mod names;
+pub(crate) mod objects;
 pub(crate) mod plink;
-pub(crate) mod plink_maint;
-pub(crate) mod rdu;
-pub(crate) mod readdir;
-pub(crate) mod reconfigure;
-pub(crate) mod remove;
-pub(crate) mod rename;
-pub(crate) mod revalidate;
-pub(crate) mod sb;
-pub(crate) mod seal;
-pub(crate) mod show;
-mod shown;
-pub(crate) mod space;
-mod stats;
-pub(crate) mod sysfs;
-pub(crate) mod target;
-pub(crate) mod whiteout;
-pub(crate) mod xattr;
+pub(crate) mod state;
+pub(crate) mod user;
+pub(crate) mod views;
 
+use self::{
+    branches::branch,
+    change::{
+        create,
+        remove,
+        rename, //
+    },
+    files::{
+        attr,
+        xattr, //
+    },
+    names::{
+        lookup,
+        readdir, //
+    },
+    objects::object,
+    state::sb,
+    views::global, //
+};
 use crate::fs::{
     self,
-    acl,
-    attr as fs_attr,
-    file::File,
-    inode_ops::{
-        Entry,
-        Make,
-        MoveNames,
-        Tie,
-        Tied, //
+    access::{
+        acl,
+        attr as fs_attr,
+        xattr::Setting, //
     },
-    path::{
+    callbacks::{
+        file_ops::File,
+        inode_ops::{
+            Entry,
+            Make,
+            MoveNames,
+            Tie,
+            Tied, //
+        }, //
+    },
+    objects::path::{
         IdMap,
         PathRef,
         Writable, //
-    },
-    xattr::Setting, //
+    }, //
 };
 use kernel::{
     prelude::*,
@@ -96,17 +91,17 @@ use kernel::{
 pub(crate) struct Union;
 
 /// An inode of the union.
-pub(crate) type Inode = fs::inode::Inode<Union>;
+pub(crate) type Inode = fs::objects::inode::Inode<Union>;
 /// A dentry of the union.
-pub(crate) type Dentry = fs::dentry::Dentry<Union>;
+pub(crate) type Dentry = fs::objects::dentry::Dentry<Union>;
 /// A super block of the union.
-pub(crate) type SuperBlock = fs::sb::SuperBlock<Union>;
+pub(crate) type SuperBlock = fs::objects::sb::SuperBlock<Union>;
 /// A section of a super block of the union: what a callback works in.
-pub(crate) type Section<'r> = fs::section::Section<'r, Union>;
+pub(crate) type Section<'r> = fs::objects::section::Section<'r, Union>;
 /// A dentry of a branch.
-pub(crate) type LowerDentry = fs::dentry::Dentry;
+pub(crate) type LowerDentry = fs::objects::dentry::Dentry;
 /// An inode of a branch.
-pub(crate) type LowerInode = fs::inode::Inode;
+pub(crate) type LowerInode = fs::objects::inode::Inode;
 
 /// aufs's magic number, ASCII "aufs".
 pub(crate) const MAGIC: usize = 0x6175_6673;
@@ -115,7 +110,7 @@ impl fs::FileSystem for Union {
     type Global = global::Global;
     type Data = sb::SbInfo;
     type Shape = sb::Shape;
-    type Inode = inode::InodeInfo;
+    type Inode = object::InodeInfo;
     type Place = branch::Branch;
     type Dir = readdir::OpenDir;
 
@@ -124,7 +119,7 @@ impl fs::FileSystem for Union {
 
 impl fs::Mountable for Union {}
 
-impl fs::inode_ops::Operations for Union {
+impl fs::callbacks::inode_ops::Operations for Union {
     fn lookup(
         section: Section<'_>,
         dir: &Inode,
@@ -152,7 +147,7 @@ impl fs::inode_ops::Operations for Union {
         file: &File<Union>,
         mode: u16,
         idmap: IdMap<'_>,
-    ) -> Result<(ARef<Inode>, fs::backing::OpenFile)> {
+    ) -> Result<(ARef<Inode>, fs::access::backing::OpenFile)> {
         create::tmpfile(section, dir, entry, file, mode, idmap)
     }
 

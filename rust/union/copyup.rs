@@ -13,14 +13,14 @@
 //! |---|---|
 //! | [`data`] | the contents: shared, or copied with their holes |
 //! | [`meta`] | owner, mode, times, extended attributes, ACLs |
-//! | [`mvdown`] | the way back: to a lower writable branch |
-//! | [`running`] | who copies what, for a remount |
+//! | [`mvdown`](crate::union::user::mvdown::mvdown) | the way back: to a lower writable branch |
+//! | [`running`](crate::union::state::running) | who copies what, for a remount |
 //! | [`seen`] | what is counted and traced of it |
 //!
 //! # Locking
 //!
 //! The object's lock is held from staging to publication: the winner does the
-//! work, the others wait and find it done. [`super::sb::SbInfo::replace`] is held
+//! work, the others wait and find it done. [`crate::union::state::sb::SbInfo::replace`] is held
 //! for the publication. No directory of a branch is locked while data is copied.
 //!
 //! Data is copied, and brought to disk, outside the section of the gate that the callback is
@@ -38,65 +38,30 @@
 
 #![forbid(unsafe_code)]
 
-mod data;
-mod meta;
-mod mvdown;
-mod running;
-mod seen;
+pub(crate) mod data;
+pub(crate) mod meta;
+pub(crate) mod on_open;
+pub(crate) mod seen;
+pub(crate) mod target;
 
-pub(crate) use meta::{
-    share_inherited,
-    value as xattr_value,
-    DirTimes, //
-};
-pub(crate) use mvdown::mvdown;
-pub(crate) use running::Running;
-
-use super::{
-    branch::{
-        Branch,
-        Slot, //
-    },
-    busy,
-    draft::text,
-    durable::{
-        self,
-        OnDisk, //
-    },
-    export,
-    fhsm::{
-        self,
-        Event, //
-    },
-    ino::{
-        InoTable,
-        Reserved, //
-    },
-    inode,
-    notify,
-    plink,
-    shown::watched_time,
-    target,
-    whiteout,
-    Dentry,
-    Inode,
-    LowerDentry,
-    Section,
-    SuperBlock, //
-};
+use self::meta::DirTimes;
 use crate::fs::{
-    attr,
-    cred::Cred,
-    dirop::{
-        self,
-        Creating,
-        Renaming, //
+    access::{
+        attr,
+        dirop::{
+            self,
+            Creating,
+            Renaming, //
+        },
+        io::KernelFile, //
     },
-    gate::OVERTAKEN,
-    inode::Kind,
-    io::KernelFile,
-    path::WriteAccess,
-    writes::Copying, //
+    base::gate::OVERTAKEN,
+    objects::{
+        cred::Cred,
+        inode::Kind,
+        path::WriteAccess,
+        writes::Copying, //
+    }, //
 };
 use crate::logic::{
     branch_spec::{
@@ -104,6 +69,46 @@ use crate::logic::{
         OnOpen, //
     },
     whname, //
+};
+use crate::union::{
+    branches::{
+        branch::{
+            Branch,
+            Slot, //
+        },
+        durable::{
+            self,
+            OnDisk, //
+        },
+        ino::{
+            InoTable,
+            Reserved, //
+        },
+        whiteout, //
+    },
+    files::handle,
+    mount::{
+        busy,
+        draft::text, //
+    },
+    names::watch,
+    objects::{
+        object,
+        shown::watched_time, //
+    },
+    plink,
+    state::{
+        fhsm::{
+            self,
+            Event, //
+        },
+        running::Running, //
+    },
+    Dentry,
+    Inode,
+    LowerDentry,
+    Section,
+    SuperBlock, //
 };
 use crate::{
     inform_limited,
@@ -148,8 +153,8 @@ pub(crate) struct Resize {
     pub(crate) change: attr::Change,
     /// Whether it was made: not if there was no need of a copy.
     made: Cell<bool>,
-    /// Whether the file system of the copy took it for a change. If the size is what it was, not all
-    /// do, also where a set-id bit goes.
+    /// Whether the file system of the copy took it for a change. If the size is what it was, not
+    /// all do, also where a set-id bit goes.
     dated: Cell<bool>,
 }
 
@@ -174,9 +179,8 @@ impl Resize {
 ///
 /// # Errors
 ///
-/// `EROFS` if there is no writable branch above it; `EPERM` for a whiteout, which `shwh` shows; what
-/// the branches give. `EINTR` if the task
-/// was killed.
+/// `EROFS` if there is no writable branch above it; `EPERM` for a whiteout, which `shwh` shows;
+/// what the branches give. `EINTR` if the task was killed.
 pub(crate) fn promote(section: Section<'_>, dentry: &Dentry, wanted: Data<'_>) -> Result {
     if section.settings().shwh {
         // A whiteout is shown, not offered for change.
@@ -393,19 +397,19 @@ fn leave_original<'a>(section: Section<'_>, inode: &'a Inode) -> Result<Copying<
 }
 
 /// One promotion.
-struct CopyUp<'a> {
-    sb: &'a SuperBlock,
-    inode: &'a Inode,
-    dentry: &'a Dentry,
-    source: &'a Slot,
-    target: &'a Arc<Branch>,
-    wanted: Data<'a>,
+pub(crate) struct CopyUp<'a> {
+    pub(crate) sb: &'a SuperBlock,
+    pub(crate) inode: &'a Inode,
+    pub(crate) dentry: &'a Dentry,
+    pub(crate) source: &'a Slot,
+    pub(crate) target: &'a Arc<Branch>,
+    pub(crate) wanted: Data<'a>,
     /// The target is above the source.
-    upwards: bool,
+    pub(crate) upwards: bool,
     /// The shape changed meanwhile.
-    overtaken: Cell<bool>,
+    pub(crate) overtaken: Cell<bool>,
     /// How much data was copied.
-    bytes: Cell<u64>,
+    pub(crate) bytes: Cell<u64>,
 }
 
 /// What became of a staged instance.
@@ -425,17 +429,17 @@ enum Copied {
 }
 
 /// An instance in the making, which nobody sees.
-struct Staged {
-    dentry: ARef<LowerDentry>,
+pub(crate) struct Staged {
+    pub(crate) dentry: ARef<LowerDentry>,
     /// Its temporary name, if it has one.
-    temp: Option<Temporary>,
+    pub(crate) temp: Option<Temporary>,
 }
 
 /// A temporary name.
-struct Temporary {
-    name: whname::Name,
+pub(crate) struct Temporary {
+    pub(crate) name: whname::Name,
     /// The directory of the branch that it is in.
-    dir: ARef<LowerDentry>,
+    pub(crate) dir: ARef<LowerDentry>,
     /// The times that this directory had before, and what counted its changes then, unless it is
     /// that of the orphans.
     times: Option<(u64, meta::Times)>,
@@ -443,7 +447,7 @@ struct Temporary {
 
 /// Where an object gets its temporary name.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Nursery {
+pub(crate) enum Nursery {
     /// Among the orphans of the branch.
     Orphans,
     /// In the directory that it is for: what it inherits there (a project, a key, a subvolume) may
@@ -464,9 +468,9 @@ impl CopyUp<'_> {
         let moves = self.sb.data().moves.reserve(section, self.inode)?;
         let parted = InoTable::reserve()?;
         let room = if self.inode.is_dir() {
-            inode::Room::beside(self.inode.stack(section)?)?
+            object::Room::beside(self.inode.stack(section)?)?
         } else {
-            inode::Room::alone()?
+            object::Room::alone()?
         };
         let changes = self.inode.changes();
         let copied = match self.make(section, parent, dir.as_deref(), Nursery::Orphans) {
@@ -495,8 +499,8 @@ impl CopyUp<'_> {
         installed
     }
 
-    /// A directory on a branch that is written may have got and lost names while it was copied, when
-    /// the count of its changes was `changes`: its copy has the time of that.
+    /// A directory on a branch that is written may have got and lost names while it was copied,
+    /// when the count of its changes was `changes`: its copy has the time of that.
     fn follow(&self, section: Section<'_>, copy: &LowerDentry, changes: u64) {
         if !self.inode.is_dir() || self.goes_down(section) {
             return;
@@ -583,7 +587,7 @@ impl CopyUp<'_> {
     /// Makes the instance, complete. `dir` is the directory of the target that it is for.
     ///
     /// A file without a name lies where it will get one, so that what it inherits there lets it.
-    fn stage(
+    pub(crate) fn stage(
         &self,
         section: Section<'_>,
         dir: Option<&LowerDentry>,
@@ -669,7 +673,7 @@ impl CopyUp<'_> {
                 Kind::Dir => creating.mkdir(0o700),
                 Kind::Special => creating.mknod(source.mode() & !0o7777, source.rdev()),
                 Kind::Symlink => {
-                    let target = crate::fs::inode::link_text(self.source.dentry())?;
+                    let target = crate::fs::objects::inode::link_text(self.source.dentry())?;
                     creating.symlink(&target)
                 }
             }
@@ -728,7 +732,7 @@ impl CopyUp<'_> {
         Ok(same && there && table.is_above(target.id, source.id) == self.upwards)
     }
 
-    /// Gives the instance its name. [`super::sb::SbInfo::replace`] is held.
+    /// Gives the instance its name. [`crate::union::state::sb::SbInfo::replace`] is held.
     fn publish(
         &self,
         section: Section<'_>,
@@ -807,7 +811,8 @@ impl CopyUp<'_> {
                         pr_debug!("the link count of a directory is too large: {:?}\n", error);
                     }
                 }
-                // A lower instance of a directory has none: they would outlive those that are shown.
+                // A lower instance of a directory has none: they would outlive those that are
+                // shown.
                 if !self.goes_down(section) {
                     // Last of all, as an immutable object gets no name.
                     let to = self.target.at(&published)?;
@@ -857,13 +862,13 @@ impl CopyUp<'_> {
     }
 
     /// Makes the published instance the top slot.
-    fn install(
+    pub(crate) fn install(
         &self,
         section: Section<'_>,
         published: ARef<LowerDentry>,
-        room: inode::Room,
+        room: object::Room,
         number: Option<Reserved>,
-        moves: Option<export::Room>,
+        moves: Option<handle::Room>,
     ) -> Result {
         let info = self.sb.data();
         let lower = info.ino.lower(self.target, &published)?;
@@ -887,7 +892,7 @@ impl CopyUp<'_> {
         if let Some(copied) = copied.filter(|_| !self.wanted.is_dated()) {
             self.inode.show_in_place_of(copied, kept);
         }
-        notify::watch_or_log(section, self.inode);
+        watch::watch_or_log(section, self.inode);
         fhsm::tell(section, self.target, Event::Changed);
         fhsm::tell(section, self.source.branch(), Event::Changed);
         self.inode.count_anew();
@@ -948,7 +953,8 @@ impl CopyUp<'_> {
         }
     }
 
-    /// Whether a file is moved, to above as it is opened (`moo`) or to below ([`mvdown`]).
+    /// Whether a file is moved, to above as it is opened (`moo`) or to below
+    /// ([`mvdown`](crate::union::user::mvdown::mvdown)).
     fn moves(&self, section: Section<'_>) -> bool {
         let table = section.table();
         let source = self.source.branch();
@@ -965,7 +971,7 @@ impl CopyUp<'_> {
     }
 
     /// Removes what was staged.
-    fn discard(&self, section: Section<'_>, staged: Staged, write: &WriteAccess<'_>) {
+    pub(crate) fn discard(&self, section: Section<'_>, staged: Staged, write: &WriteAccess<'_>) {
         if let Some(temp) = staged.temp {
             whiteout::purge(self.target, &temp.dir, &staged.dentry, &temp.name, write);
             if let Some((changes, times)) = temp.times {

@@ -15,14 +15,15 @@
 //! |---|---|
 //! | [`origin`] | what tells a lower file from all others |
 //! | [`load`] | reading what an earlier mount left |
-//! | [`index`] | the notes of a branch, in memory |
+//! | [`index`](crate::union::branches::notes) | the notes of a branch, in memory |
 //! | [`part`] | `noplink`: names part when one of them is copied up |
 //!
 //! # Without a note
 //!
-//! Some file systems cannot be recognised at the next mount ([`identity`]), some take no
-//! `trusted.*` attributes. Then the union's inode is kept in memory until unmount instead, and
-//! the names part there, as in aufs.
+//! Some file systems cannot be recognised at the next mount
+//! ([`identity`](crate::union::branches::origin::identity)), some take no `trusted.*` attributes.
+//! Then the union's inode is kept in memory until unmount instead, and the names part there, as in
+//! aufs.
 //!
 //! # With `noplink`
 //!
@@ -36,63 +37,40 @@
 //! copied, since the union writes to it on its own branch then. The file that carries the note must
 //! be what the note says, too, each time it is looked for: a copy is of the type of the origin,
 //! what only counts is an empty regular file, and it is the one that was read at the mount
-//! ([`index::File`]). A note is asked for only on branches above the one where the file was found.
-//! If two branches are on file systems that look the same (clones of one image), nothing is
-//! believed of either.
+//! ([`notes::File`](crate::union::branches::notes::File)). A note is asked for only on branches
+//! above the one where the file was found. If two branches are on file systems that look the same
+//! (clones of one image), nothing is believed of either.
 //!
 //! # Locking
 //!
-//! Entries of an object are changed under its lock ([`super::inode::InodeInfo::lock`]). The lists
-//! are leaf locks; references are dropped after them.
+//! Entries of an object are changed under its lock
+//! ([`crate::union::objects::object::InodeInfo::lock`]). The lists are leaf locks; references are
+//! dropped after them.
 
 #![forbid(unsafe_code)]
 
-mod index;
-mod load;
-mod origin;
+pub(crate) mod load;
 pub(crate) mod part;
 
-pub(crate) use {
-    index::Index,
-    load::load,
-    origin::identity, //
-};
-
-use super::{
-    branch::{
-        Branch,
-        Slot, //
-    },
-    copyup,
-    draft::text,
-    ino::{
-        InoTable,
-        Lower, //
-    },
-    sb::SbInfo,
-    whiteout,
-    Dentry,
-    Inode,
-    LowerDentry,
-    LowerInode,
-    Section,
-    SuperBlock, //
-};
 use crate::fs::{
-    attr,
-    cred::Cred,
-    dirop::{
-        self,
-        Creating,
-        Removing,
-        Renaming, //
+    access::{
+        attr,
+        dirop::{
+            self,
+            Creating,
+            Removing,
+            Renaming, //
+        },
+        xattr, //
     },
-    once::load_acquire,
-    path::{
-        Writable,
-        WriteAccess, //
-    },
-    xattr, //
+    base::once::load_acquire,
+    objects::{
+        cred::Cred,
+        path::{
+            Writable,
+            WriteAccess, //
+        }, //
+    }, //
 };
 use crate::logic::{
     plink::{
@@ -103,12 +81,35 @@ use crate::logic::{
     },
     whname, //
 };
-use crate::warn_limited;
-use index::{
-    Entry,
-    File,
-    Room, //
+use crate::union::{
+    branches::{
+        branch::{
+            Branch,
+            Slot, //
+        },
+        ino::{
+            InoTable,
+            Lower, //
+        },
+        notes::{
+            Entry,
+            File,
+            Room, //
+        },
+        origin,
+        whiteout, //
+    },
+    copyup,
+    mount::draft::text,
+    state::sb::SbInfo,
+    Dentry,
+    Inode,
+    LowerDentry,
+    LowerInode,
+    Section,
+    SuperBlock, //
 };
+use crate::warn_limited;
 use kernel::{
     new_mutex,
     prelude::*,
@@ -260,9 +261,9 @@ pub(crate) fn adopt(section: Section<'_>) -> Result {
     Ok(())
 }
 
-/// The object that was found as `found` gets a number of its own, unless it is in memory, if the one
-/// that it would have belongs to a copy which, for what is noted of it, is none of this object: that
-/// was changed, or has the number of the original by now, or the note is forged.
+/// The object that was found as `found` gets a number of its own, unless it is in memory, if the
+/// one that it would have belongs to a copy which, for what is noted of it, is none of this object:
+/// that was changed, or has the number of the original by now, or the note is forged.
 pub(crate) fn part_numbers(section: Section<'_>, found: &Slot) -> Result {
     let (sb, info) = (section.sb(), section.data());
     if !load_acquire(&info.plinks.noted) {

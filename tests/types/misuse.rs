@@ -6,13 +6,44 @@
 
 #![allow(dead_code)]
 
-use super::{
-    branch::{
+use crate::fs::{
+    access::{
+        attr::Change,
+        dir::Whence,
+        dirop,
+        io::{
+            self,
+            KernelFile, //
+        }, //
+    },
+    callbacks::inode_ops::{
+        Entry,
+        MoveNames,
+        Tie,
+        Tied, //
+    },
+    objects::{
+        dentry::Walk,
+        inode::Dying,
+        path::{
+            Mount,
+            PathRef, //
+        },
+        section::{
+            Alone,
+            Closed,
+            Replaced, //
+        },
+        stack::RcuStack, //
+    }, //
+};
+use crate::union::{
+    branches::branch::{
         Branch,
         Slot,
         Stack, //
     },
-    sb::{
+    state::sb::{
         reshape,
         Shape, //
     },
@@ -23,33 +54,6 @@ use super::{
     Section,
     SuperBlock,
     Union, //
-};
-use crate::fs::{
-    attr::Change,
-    dentry::Walk,
-    dir::Whence,
-    dirop,
-    inode::Dying,
-    inode_ops::{
-        Entry,
-        MoveNames,
-        Tie,
-        Tied, //
-    },
-    io::{
-        self,
-        KernelFile, //
-    },
-    path::{
-        Mount,
-        PathRef, //
-    },
-    section::{
-        Alone,
-        Closed,
-        Replaced, //
-    },
-    stack::RcuStack, //
 };
 use kernel::{
     prelude::*,

@@ -5,8 +5,31 @@
 
 #![allow(dead_code)]
 
-use super::{
-    sb::{
+use crate::fs::{
+    access::{
+        attr::Change,
+        dirop,
+        io::KernelFile, //
+    },
+    callbacks::inode_ops::{
+        MoveNames,
+        Tie,
+        Tied, //
+    },
+    objects::{
+        dentry::Walk,
+        path::{
+            Path,
+            WriteAccess, //
+        },
+        section::{
+            Alone,
+            Closed, //
+        }, //
+    }, //
+};
+use crate::union::{
+    state::sb::{
         reshape,
         Shape, //
     },
@@ -17,32 +40,13 @@ use super::{
     SuperBlock,
     Union, //
 };
-use crate::fs::{
-    attr::Change,
-    dentry::Walk,
-    dirop,
-    inode_ops::{
-        MoveNames,
-        Tie,
-        Tied, //
-    },
-    io::KernelFile,
-    path::{
-        Path,
-        WriteAccess, //
-    },
-    section::{
-        Alone,
-        Closed, //
-    }, //
-};
 use kernel::{
     prelude::*,
     sync::{
         aref::ARef,
         Arc,
         Mutex, //
-    },
+    }, //
 };
 
 fn stack_in_its_section(inode: &Inode) -> Result<ARef<LowerInode>> {

@@ -8,24 +8,24 @@
 
 #![forbid(unsafe_code)]
 
-use super::{
-    super::{
-        branch::{
-            Branch,
-            Slot, //
-        },
-        LowerDentry, //
-    },
-    Data, //
-};
+use super::Data;
 use crate::fs::{
-    attr::Change,
-    cred::Cred,
-    io::{
-        self,
-        Extent,
-        KernelFile, //
-    }, //
+    access::{
+        attr::Change,
+        io::{
+            self,
+            Extent,
+            KernelFile, //
+        }, //
+    },
+    objects::cred::Cred, //
+};
+use crate::union::{
+    branches::branch::{
+        Branch,
+        Slot, //
+    },
+    LowerDentry, //
 };
 use core::cell::Cell;
 use kernel::prelude::*;

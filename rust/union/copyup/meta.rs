@@ -8,48 +8,54 @@
 
 #![forbid(unsafe_code)]
 
-use super::super::{
-    branch::{
-        Branch,
-        Slot, //
-    },
-    draft::text,
-    xattr::{
-        is_acl,
-        OWN, //
-    },
-    Inode,
-    LowerDentry, //
-};
 use crate::fs::{
-    acl::{
-        self,
-        Acl,
-        Which, //
+    access::{
+        acl::{
+            self,
+            Acl,
+            Which, //
+        },
+        attr::Change,
+        dirop::LockedDir,
+        xattr::{
+            self,
+            CopyUp, //
+        }, //
     },
-    attr::Change,
-    dirop::LockedDir,
-    inode::{
-        ChangeTime,
-        Kind, //
-    },
-    path::{
-        PathRef,
-        Writable,
-        WriteAccess, //
-    },
-    xattr::{
-        self,
-        CopyUp, //
+    objects::{
+        inode::{
+            ChangeTime,
+            Kind, //
+        },
+        path::{
+            PathRef,
+            Writable,
+            WriteAccess, //
+        }, //
     }, //
 };
-use crate::inform_limited;
 use crate::logic::{
     branch_spec::Attrs,
     copyup::mode_without_acl, //
 };
-use crate::union::Section;
-use crate::warn_limited;
+use crate::union::{
+    branches::branch::{
+        Branch,
+        Slot, //
+    },
+    files::xattr::{
+        is_acl,
+        OWN, //
+    },
+    mount::draft::text,
+    Inode,
+    LowerDentry,
+    Section, //
+};
+use crate::{
+    inform_limited,
+    warn_limited, //
+};
 use kernel::{
     prelude::*,
     sync::atomic::Full, //
@@ -259,9 +265,9 @@ impl Tolerance {
         }
     }
 
-    /// Ignores an error on a default ACL if it is to be ignored: no mode stands for one, and what is
-    /// made in the directory would be open to more users than the ACL lets in. The log tells of the
-    /// first on each branch.
+    /// Ignores an error on a default ACL if it is to be ignored: no mode stands for one, and what
+    /// is made in the directory would be open to more users than the ACL lets in. The log tells of
+    /// the first on each branch.
     fn forgive_default(&self, target: &Branch, result: Result) -> Result {
         if result == Err(EOPNOTSUPP) && !self.ignored.contains(Attrs::ICEX_SYS) {
             return Err(lacks_default_acl(target));
@@ -327,8 +333,8 @@ fn copy_inherited(shown: &Slot, slot: &Slot, write: &WriteAccess<'_>) -> Result 
     }
 }
 
-/// Access and modification time of a directory of a branch, to be restored after a name was put into
-/// it for its owner.
+/// Access and modification time of a directory of a branch, to be restored after a name was put
+/// into it for its owner.
 #[derive(Clone)]
 pub(crate) struct Times(Change);
 
@@ -410,8 +416,8 @@ impl<'a> DirTimes<'a> {
         }
     }
 
-    /// Restores them, unless a user changed the directory meanwhile: what has the time of that stays
-    /// as it is.
+    /// Restores them, unless a user changed the directory meanwhile: what has the time of that
+    /// stays as it is.
     pub(crate) fn restore(self, section: Section<'_>, slot: &Slot, write: &WriteAccess<'_>) {
         let overtaken = |(dir, changes, _): (&Inode, u64, _)| dir.changes() != changes;
         if self.shown.is_some_and(overtaken) {

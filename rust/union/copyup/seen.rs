@@ -4,20 +4,16 @@
 
 #![forbid(unsafe_code)]
 
-use super::{
-    super::{
-        stats::{
-            self,
-            Counter, //
-        },
-        Dentry,
-        Section, //
-    },
-    CopyUp, //
-};
-use crate::fs::trace::{
+use super::CopyUp;
+use crate::fs::base::trace::{
     self,
     Tracepoint, //
+};
+use crate::logic::stats::Counter;
+use crate::union::{
+    branches::stats,
+    Dentry,
+    Section, //
 };
 use kernel::{
     prelude::*,
@@ -43,7 +39,7 @@ impl CopyUp<'_> {
 
     #[cold]
     fn show(&self, parent: Option<&Dentry>, result: Result, nanoseconds: u64) {
-        let branch = |branch: &super::Branch| branch.id.number().into();
+        let branch = |branch: &crate::union::branches::branch::Branch| branch.id.number().into();
         let dir = stats::ino(parent);
         stats::show(trace::CopyUp::show, self.dentry, dir, &mut |event| {
             event.way(branch(self.source.branch()), branch(self.target));

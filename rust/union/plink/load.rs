@@ -7,28 +7,19 @@
 
 #![forbid(unsafe_code)]
 
-use super::{
-    super::{
-        whiteout,
-        LowerDentry, //
-    },
-    index::{
-        Entry,
-        Index,
-        Room, //
-    }, //
-};
 use crate::fs::{
-    dirop::{
-        self,
-        Removing, //
+    access::{
+        dirop::{
+            self,
+            Removing, //
+        },
+        xattr, //
     },
-    path::{
+    objects::path::{
         Path,
         PathRef,
         WriteAccess, //
-    },
-    xattr, //
+    }, //
 };
 use crate::logic::{
     branch_spec::Access,
@@ -40,15 +31,26 @@ use crate::logic::{
     },
     whname, //
 };
+use crate::union::{
+    branches::{
+        notes::{
+            Entry,
+            Index,
+            Room, //
+        },
+        whiteout, //
+    },
+    LowerDentry, //
+};
 use crate::warn_limited;
 use kernel::{
     prelude::*,
     sync::Arc, //
 };
 
-/// The notes of the branch with the root `root`. With `write`, access to the branch for who is alone
-/// on it and has its turn to change it, pseudo-links without a note, which an earlier mount or aufs
-/// left, are removed.
+/// The notes of the branch with the root `root`. With `write`, access to the branch for who is
+/// alone on it and has its turn to change it, pseudo-links without a note, which an earlier mount
+/// or aufs left, are removed.
 pub(crate) fn load(
     root: &Path,
     access: &Access,

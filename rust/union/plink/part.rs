@@ -23,11 +23,13 @@
 
 #![forbid(unsafe_code)]
 
-use super::super::{
-    branch::Slot,
-    ino::{
-        Lower,
-        Reserved, //
+use crate::union::{
+    branches::{
+        branch::Slot,
+        ino::{
+            Lower,
+            Reserved, //
+        }, //
     },
     Dentry,
     Inode, //

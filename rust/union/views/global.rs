@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The state of the loaded module, which all unions share.
+
+#![forbid(unsafe_code)]
+
+use super::{
+    plink_maint::Unions,
+    sysfs, //
+};
+use crate::fs::base::sysfs::{
+    Directory,
+    ModuleLink, //
+};
+use crate::union::branches::{
+    askers::Askers,
+    claim::Claims, //
+};
+use kernel::{
+    debugfs::Dir,
+    prelude::*,
+    sync::Arc, //
+};
+
+/// What the module was loaded with.
+pub(crate) struct Parameters {
+    /// The type `aufs` is registered, too.
+    pub(crate) aufs_alias: bool,
+    /// Branches are shown in sysfs, and not in `/proc/mounts`.
+    pub(crate) brs: bool,
+}
+
+/// The state of the loaded module.
+#[pin_data]
+pub(crate) struct Global {
+    /// What it was loaded with.
+    pub(crate) parameters: Parameters,
+    /// `/sys/fs/aufs`, unless somebody else has it.
+    pub(crate) sysfs: Option<Directory<sysfs::Constant>>,
+    /// The mounted unions, for `/proc/fs/aufs/plink_maint`.
+    #[pin]
+    pub(crate) unions: Unions,
+    /// Who uses which directory as a branch.
+    pub(crate) claims: Arc<Claims>,
+    /// Asks branches that may not answer.
+    pub(crate) askers: Arc<Askers>,
+    /// `aufs` in debugfs.
+    pub(crate) debugfs: Dir,
+    /// `/sys/module/aufs`.
+    alias: Option<ModuleLink>,
+    /// `/sys/module/ruaufs/parameters`.
+    shown: Option<Directory<sysfs::Constant>>,
+}
+
+impl Global {
+    /// The state of a module being loaded. What user space only looks at may be missing.
+    pub(crate) fn new(
+        module: &'static ThisModule,
+        parameters: Parameters,
+    ) -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            sysfs: optional("/sys/fs/aufs", sysfs::root()),
+            shown: optional(
+                "/sys/module/ruaufs/parameters",
+                sysfs::parameters(module, &parameters)
+            ),
+            alias: optional("/sys/module/aufs", ModuleLink::new(module, c"aufs")),
+            debugfs: Dir::new(c"aufs"),
+            unions <- Unions::new(),
+            claims: Arc::pin_init(Claims::new(), GFP_KERNEL)?,
+            askers: Askers::new()?,
+            parameters,
+        })
+    }
+}
+
+/// Says what is missing.
+pub(crate) fn optional<T>(what: &str, made: Result<T>) -> Option<T> {
+    made.inspect_err(|error| pr_warn!("{}: cannot be made: {:?}\n", what, error))
+        .ok()
+}
