@@ -36,24 +36,24 @@ use fs::{
         ControlDir,
         ControlFile, //
     },
-    objects::inode_cache::InodeCache,
-    Registration, //
+    callbacks::registered::Registration,
+    objects::inode_cache::InodeCache, //
 };
 use kernel::{
     prelude::*,
     sync::Arc, //
 };
 use union::{
-    branches::claim::ClaimFile,
+    types::Union,
     views::{
+        claim_file::ClaimFile,
+        constants::Parameters,
         global::{
             self,
-            Global,
-            Parameters, //
+            Global, //
         },
         plink_maint::PlinkMaint, //
-    },
-    Union, //
+    }, //
 };
 
 module! {

@@ -7,6 +7,7 @@
 pub(crate) mod acl;
 pub(crate) mod attr;
 pub(crate) mod backing;
+pub(crate) mod descriptor;
 pub(crate) mod dir;
 pub(crate) mod dirop;
 pub(crate) mod export;

@@ -10,11 +10,16 @@
 
 pub(crate) mod cred;
 pub(crate) mod dentry;
+pub(crate) mod entry;
+pub(crate) mod file;
 pub(crate) mod inode;
 pub(crate) mod inode_cache;
+pub(crate) mod ours;
 pub(crate) mod overlay;
 pub(crate) mod path;
 pub(crate) mod sb;
 pub(crate) mod section;
 pub(crate) mod stack;
+pub(crate) mod time;
+pub(crate) mod walk;
 pub(crate) mod writes;

@@ -6,6 +6,8 @@
 
 #![forbid(unsafe_code)]
 
+pub(crate) mod aside;
+pub(crate) mod changed;
 pub(crate) mod create;
 pub(crate) mod dirren;
 pub(crate) mod remove;

@@ -9,4 +9,5 @@
 pub(crate) mod attr;
 pub(crate) mod handle;
 pub(crate) mod io;
+pub(crate) mod search;
 pub(crate) mod xattr;

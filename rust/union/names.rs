@@ -7,8 +7,12 @@
 
 #![forbid(unsafe_code)]
 
+pub(crate) mod ask;
+pub(crate) mod find;
 pub(crate) mod index;
+pub(crate) mod look_again;
 pub(crate) mod lookup;
 pub(crate) mod readdir;
+pub(crate) mod records;
 pub(crate) mod revalidate;
 pub(crate) mod watch;

@@ -6,5 +6,8 @@
 
 #![forbid(unsafe_code)]
 
+pub(crate) mod cache;
+pub(crate) mod kept;
 pub(crate) mod object;
 pub(crate) mod shown;
+pub(crate) mod watches;

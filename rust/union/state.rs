@@ -6,6 +6,10 @@
 
 #![forbid(unsafe_code)]
 
+pub(crate) mod daemon;
+pub(crate) mod encode;
+pub(crate) mod events;
 pub(crate) mod fhsm;
+pub(crate) mod moves;
 pub(crate) mod running;
 pub(crate) mod sb;

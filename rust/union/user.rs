@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+pub(crate) mod argument;
 pub(crate) mod ioctl;
 pub(crate) mod mvdown;
 pub(crate) mod rdu;

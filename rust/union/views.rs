@@ -7,7 +7,10 @@
 
 #![forbid(unsafe_code)]
 
+pub(crate) mod claim_file;
+pub(crate) mod constants;
 pub(crate) mod debugfs;
 pub(crate) mod global;
+pub(crate) mod maintenance;
 pub(crate) mod plink_maint;
 pub(crate) mod sysfs;

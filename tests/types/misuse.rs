@@ -9,22 +9,16 @@
 use crate::fs::{
     access::{
         attr::Change,
-        dir::Whence,
         dirop,
         io::{
             self,
-            KernelFile, //
+            KernelFile,
+            Whence, //
         }, //
     },
-    callbacks::inode_ops::{
-        Entry,
-        MoveNames,
-        Tie,
-        Tied, //
-    },
     objects::{
-        dentry::Walk,
-        inode::Dying,
+        entry::Entry,
+        ours::Dying,
         path::{
             Mount,
             PathRef, //
@@ -34,7 +28,13 @@ use crate::fs::{
             Closed,
             Replaced, //
         },
-        stack::RcuStack, //
+        stack::RcuStack,
+        walk::Walk, //
+    },
+    operations::inode::{
+        MoveNames,
+        Tie,
+        Tied, //
     }, //
 };
 use crate::union::{
@@ -47,13 +47,15 @@ use crate::union::{
         reshape,
         Shape, //
     },
-    Dentry,
-    Inode,
-    LowerDentry,
-    LowerInode,
-    Section,
-    SuperBlock,
-    Union, //
+    types::{
+        Dentry,
+        Inode,
+        LowerDentry,
+        LowerInode,
+        Section,
+        SuperBlock,
+        Union, //
+    }, //
 };
 use kernel::{
     prelude::*,

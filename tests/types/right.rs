@@ -11,13 +11,7 @@ use crate::fs::{
         dirop,
         io::KernelFile, //
     },
-    callbacks::inode_ops::{
-        MoveNames,
-        Tie,
-        Tied, //
-    },
     objects::{
-        dentry::Walk,
         path::{
             Path,
             WriteAccess, //
@@ -25,7 +19,13 @@ use crate::fs::{
         section::{
             Alone,
             Closed, //
-        }, //
+        },
+        walk::Walk, //
+    },
+    operations::inode::{
+        MoveNames,
+        Tie,
+        Tied, //
     }, //
 };
 use crate::union::{
@@ -33,12 +33,14 @@ use crate::union::{
         reshape,
         Shape, //
     },
-    Inode,
-    LowerDentry,
-    LowerInode,
-    Section,
-    SuperBlock,
-    Union, //
+    types::{
+        Inode,
+        LowerDentry,
+        LowerInode,
+        Section,
+        SuperBlock,
+        Union, //
+    }, //
 };
 use kernel::{
     prelude::*,

@@ -17,7 +17,7 @@ use crate::fs::{
             Writable, //
         }, //
     },
-    FileSystem, //
+    types::FileSystem, //
 };
 use core::ptr::NonNull;
 use kernel::prelude::*;

@@ -9,7 +9,6 @@ use crate::fs::{
     objects::{
         dentry::Dentry,
         inode::{
-            ChangeTime,
             Inode,
             Lifted, //
         },
@@ -17,9 +16,10 @@ use crate::fs::{
             IdMap,
             PathRef,
             Writable, //
-        }, //
+        },
+        time::ChangeTime, //
     },
-    FileSystem, //
+    types::FileSystem, //
 };
 use core::{
     marker::PhantomData,

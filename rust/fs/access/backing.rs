@@ -15,20 +15,20 @@ use crate::fs::{
             to_result, //
         }, //
     },
-    callbacks::file_ops::File,
     objects::{
         cred::Cred,
+        file::File,
         inode::{
             Address,
-            Inode,
-            Stamp, //
+            Inode, //
         },
         path::{
             PathRef,
             Writable, //
-        }, //
+        },
+        time::Stamp, //
     },
-    FileSystem, //
+    types::FileSystem, //
 };
 use core::ptr::{
     self,
@@ -410,4 +410,15 @@ fn access_mode(flags: u32) -> c_int {
         mask |= bindings::MAY_APPEND;
     }
     mask as c_int
+}
+
+impl<T: FileSystem> File<T> {
+    /// # Safety
+    ///
+    /// The file must be open and no directory.
+    #[inline]
+    pub(in crate::fs) unsafe fn data(&self) -> &OpenFile {
+        // SAFETY: By the type invariant.
+        unsafe { &*(&raw const (*self.as_ptr()).private_data).cast() }
+    }
 }

@@ -1,106 +1,26 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Reading directories: foreign ones in the kernel, ours for user space.
+//! Handing entries of directories to user space.
 //!
 //! # Locking
 //!
 //! `iterate_dir()` takes the directory's `i_rwsem` shared; the callback runs
 //! under it, so it must not touch the directory, nor user memory of ours.
 
-use super::io::KernelFile;
+use super::io::{
+    self,
+    KernelFile, //
+};
 use crate::bindings;
-use crate::fs::{
-    base::{
-        gate::Doing,
-        ret::to_result, //
-    },
-    callbacks::{
-        file_ops::File,
-        ioctl, //
-    },
-    objects::section::Section,
-    Mountable, //
-};
-use core::{
-    marker::PhantomData,
-    pin::Pin, //
-};
-use kernel::{
-    error::from_result,
-    prelude::*,
-    types::ForeignOwnable, //
-};
-
-/// The name that a file system hands to an actor.
-///
-/// # Safety
-///
-/// `name` has `len` bytes, which stay as they are for `'a`.
-#[inline]
-unsafe fn name_of<'a>(name: *const c_char, len: c_int) -> &'a [u8] {
-    // SAFETY: By the contract.
-    unsafe { core::slice::from_raw_parts(name.cast::<u8>(), len.max(0) as usize) }
-}
-
-/// A `dir_context` with what our actor needs.
-#[repr(C)]
-struct Collector<'a> {
-    ctx: bindings::dir_context,
-    f: &'a mut dyn FnMut(&[u8], u64, u8) -> Result,
-    result: Result,
-    seen: bool,
-}
-
-/// See [`KernelFile::each_entry`].
-pub(in crate::fs) fn collect(
-    file: &mut KernelFile,
-    f: &mut dyn FnMut(&[u8], u64, u8) -> Result,
-) -> Result {
-    /// # Safety
-    ///
-    /// Called by a file system's `iterate_shared()` with the context given to `iterate_dir()`.
-    unsafe extern "C" fn actor(
-        ctx: *mut bindings::dir_context,
-        name: *const c_char,
-        len: c_int,
-        _pos: bindings::loff_t,
-        ino: bindings::u64_,
-        dtype: c_uint,
-    ) -> bool {
-        // SAFETY: `ctx` is the first field of the `Collector` (`repr(C)`); `name` has `len` bytes.
-        let (collector, name) = unsafe { (&mut *ctx.cast::<Collector<'_>>(), name_of(name, len)) };
-        collector.seen = true;
-        // The bits above the type are flags for the actor.
-        collector.result = (collector.f)(name, ino, (dtype & 0xff) as u8);
-        collector.result.is_ok()
-    }
-
-    let mut collector = Collector {
-        ctx: bindings::dir_context {
-            actor: Some(actor),
-            count: c_int::MAX,
-            ..pin_init::zeroed()
-        },
-        f,
-        result: Ok(()),
-        seen: true,
-    };
-    // A call may end before the directory does; it has ended when a call gives nothing.
-    while core::mem::replace(&mut collector.seen, false) {
-        // SAFETY: The file is open; its position is ours alone, as `file` is borrowed exclusively.
-        to_result(unsafe {
-            bindings::ruaufs_helper_iterate(file.as_ptr(), (&raw mut collector).cast())
-        })?;
-        core::mem::replace(&mut collector.result, Ok(()))?;
-    }
-    Ok(())
-}
+use crate::fs::base::ret::to_result;
+use core::marker::PhantomData;
+use kernel::prelude::*;
 
 /// Towards user space: takes entries until it is full.
 pub(crate) struct Emitter<'a> {
-    file: *mut bindings::file,
-    ctx: *mut bindings::dir_context,
-    _p: PhantomData<&'a mut ()>,
+    pub(in crate::fs) file: *mut bindings::file,
+    pub(in crate::fs) ctx: *mut bindings::dir_context,
+    pub(in crate::fs) _p: PhantomData<&'a mut ()>,
 }
 
 impl Emitter<'_> {
@@ -188,7 +108,7 @@ where
         // SAFETY: `ctx` is the first field of the `Filter` (`repr(C)`); `name` has `len` bytes.
         unsafe {
             let filter = &*ctx.cast::<Filter<P, M>>();
-            match (filter.plain)(name_of(name, len), ino) {
+            match (filter.plain)(io::name_of(name, len), ino) {
                 Some(ino) => pass::<P, M>(ctx, name, len, pos, ino, dtype),
                 None => actor_of_others::<P, M>(ctx, name, len, pos, ino, dtype),
             }
@@ -213,7 +133,7 @@ where
         // SAFETY: As in `actor`; nobody else has the filter.
         unsafe {
             let filter = &mut *ctx.cast::<Filter<P, M>>();
-            match (filter.map)(name_of(name, len), ino) {
+            match (filter.map)(io::name_of(name, len), ino) {
                 Some(ino) => pass::<P, M>(ctx, name, len, pos, ino, dtype),
                 None => true,
             }
@@ -267,179 +187,5 @@ where
         let ret = bindings::ruaufs_helper_iterate(real.as_ptr(), (&raw mut filter).cast());
         (*out.ctx).pos = filter.ctx.pos;
         to_result(ret)
-    }
-}
-
-/// Callbacks on open directories.
-pub(crate) trait Operations: crate::fs::callbacks::file_ops::Operations {
-    /// What entries are read from.
-    type Listing;
-
-    /// open(2).
-    fn open_dir(file: &File<Self>) -> Result<Pin<KBox<Self::Dir>>>;
-
-    /// getdents(2): what the entries from the position `pos` on are read from. The directory is
-    /// locked shared.
-    fn listing(
-        section: Section<'_, Self>,
-        file: &File<Self>,
-        dir: &Self::Dir,
-        pos: i64,
-    ) -> Result<Self::Listing>;
-
-    /// getdents(2): emits entries from the emitter's position on. The directory is locked shared.
-    /// Runs outside the gate, since it writes to memory of users.
-    fn emit(file: &File<Self>, listing: &Self::Listing, out: &mut Emitter<'_>) -> Result;
-
-    /// lseek(2): the new position for one that the VFS found valid, or an error. Runs outside the
-    /// gate.
-    fn seek_dir(file: &File<Self>, dir: &Self::Dir, offset: i64, whence: Whence) -> Result<i64>;
-
-    /// fsync(2): calls `f` with each foreign directory that is to be brought to disk.
-    fn to_sync(
-        section: Section<'_, Self>,
-        file: &File<Self>,
-        f: &mut dyn FnMut(KernelFile) -> Result,
-    ) -> Result;
-}
-
-/// From where lseek(2) counts in a directory.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Whence {
-    /// From the beginning.
-    Start,
-    /// From the current position.
-    Current,
-    /// From the end.
-    End,
-}
-
-/// `file_operations` of directories of `T`.
-pub(in crate::fs) struct Table<T>(PhantomData<T>);
-
-impl<T: Mountable> Table<T> {
-    pub(in crate::fs) const OPERATIONS: bindings::file_operations = bindings::file_operations {
-        open: Some(Self::open),
-        release: Some(Self::release),
-        iterate_shared: Some(Self::iterate_shared),
-        read: Some(bindings::generic_read_dir),
-        llseek: Some(Self::llseek),
-        fsync: Some(Self::fsync),
-        unlocked_ioctl: Some(ioctl::unlocked::<T>),
-        compat_ioctl: Some(ioctl::compat::<T>),
-        setlease: Some(bindings::generic_setlease),
-        ..pin_init::zeroed()
-    };
-
-    /// # Safety
-    ///
-    /// `file` must be an open directory of `T`.
-    unsafe fn dir<'a>(file: *mut bindings::file) -> &'a T::Dir {
-        // SAFETY: Set by `open`, taken back by `release` only.
-        unsafe { &*(*file).private_data.cast() }
-    }
-
-    /// # Safety
-    ///
-    /// Called by the VFS with a directory of ours and a file in the making.
-    unsafe extern "C" fn open(_inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
-        from_result(|| {
-            // SAFETY: Valid by the contract of the callback.
-            let this = unsafe { File::from_raw(file) };
-            crate::fs::callbacks::file_ops::prepare(this)?;
-            let dir = T::open_dir(this)?;
-            // SAFETY: As above.
-            unsafe { (*file).private_data = dir.into_foreign().cast() };
-            Ok(0)
-        })
-    }
-
-    /// # Safety
-    ///
-    /// Called by the VFS once, at the last close.
-    unsafe extern "C" fn release(_inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
-        // SAFETY: Set by `open`; nobody uses it any more.
-        drop(unsafe { Pin::<KBox<T::Dir>>::from_foreign((*file).private_data.cast()) });
-        0
-    }
-
-    /// # Safety
-    ///
-    /// Called by the VFS with the directory locked shared.
-    unsafe extern "C" fn iterate_shared(
-        file: *mut bindings::file,
-        ctx: *mut bindings::dir_context,
-    ) -> c_int {
-        from_result(|| {
-            let mut out = Emitter {
-                file,
-                ctx,
-                _p: PhantomData,
-            };
-            // SAFETY: Valid by the contract of the callback.
-            unsafe {
-                let this = File::<T>::from_raw(file);
-                let listing = {
-                    let entered = this.inode().sb().enter(Doing::List);
-                    T::listing(entered.section(), this, Self::dir(file), out.pos())?
-                };
-                T::emit(this, &listing, &mut out)?;
-            }
-            Ok(0)
-        })
-    }
-
-    /// # Safety
-    ///
-    /// Called by the VFS with the position locked.
-    unsafe extern "C" fn llseek(
-        file: *mut bindings::file,
-        offset: bindings::loff_t,
-        whence: c_int,
-    ) -> bindings::loff_t {
-        let whence = match whence as u32 {
-            bindings::SEEK_SET => Whence::Start,
-            bindings::SEEK_CUR => Whence::Current,
-            bindings::SEEK_END => Whence::End,
-            _ => return i64::from(EINVAL.to_errno()),
-        };
-        // SAFETY: Valid by the contract of the callback. Listings and seeks on one file exclude
-        // each other by the inode lock, as in `iterate_dir()`.
-        unsafe {
-            let this = File::<T>::from_raw(file);
-            bindings::ruaufs_helper_inode_lock((*file).f_inode);
-            let result = T::seek_dir(this, Self::dir(file), offset, whence);
-            if let Ok(pos) = result {
-                (*file).f_pos = pos;
-            }
-            bindings::ruaufs_helper_inode_unlock((*file).f_inode);
-            result.unwrap_or_else(|error| i64::from(error.to_errno()))
-        }
-    }
-
-    /// # Safety
-    ///
-    /// Called by the VFS with an open directory of ours.
-    unsafe extern "C" fn fsync(
-        file: *mut bindings::file,
-        _start: bindings::loff_t,
-        _end: bindings::loff_t,
-        _datasync: c_int,
-    ) -> c_int {
-        from_result(|| {
-            // SAFETY: Valid by the contract of the callback.
-            let file = unsafe { File::<T>::from_raw(file) };
-            let sb = file.inode().sb();
-            let mut dirs: KVec<KernelFile> = KVec::new();
-            {
-                let _sitting = sb.sit(Doing::Look);
-                let reading = sb.read();
-                T::to_sync(reading.section(), file, &mut |dir| {
-                    Ok(dirs.push(dir, GFP_KERNEL)?)
-                })?;
-            }
-            T::cred(sb).scope(|| dirs.iter().try_for_each(KernelFile::sync))?;
-            Ok(0)
-        })
     }
 }

@@ -1,12 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! File handles: of foreign objects, and the callbacks for those of ours.
-//!
-//! # Locking
-//!
-//! Handles are made with any lock of the VFS held (fanotify makes them in the
-//! middle of an operation), so [`Operations::encode`] takes leaf locks only.
-//! They are resolved with none; [`Operations::decode`] looks names up itself.
+//! File handles of foreign objects, and finding our objects that are in memory.
 
 use crate::bindings;
 use crate::fs::{
@@ -19,32 +13,26 @@ use crate::fs::{
     },
     objects::{
         dentry::Dentry,
-        inode::{
-            Candidate,
-            Inode, //
-        },
+        inode::Inode,
+        ours::Candidate,
         path::PathRef,
-        sb::SuperBlock,
-        section::Section, //
+        sb::SuperBlock, //
     },
-    FileSystem,
-    Foreign,
-    Mountable, //
+    types::{
+        FileSystem,
+        Foreign, //
+    }, //
 };
-use core::{
-    marker::PhantomData,
-    ptr::NonNull, //
-};
+use core::ptr::NonNull;
 use kernel::{
-    error::from_result,
     prelude::*,
     sync::aref::ARef, //
 };
 
 /// The type of a handle of ours: aufs's, though what is in it differs.
-const TYPE: u8 = 99;
+pub(in crate::fs) const TYPE: u8 = 99;
 /// The same with the handle of the directory behind it.
-const TYPE_WITH_PARENT: u8 = 100;
+pub(in crate::fs) const TYPE_WITH_PARENT: u8 = 100;
 
 /// The handle that a foreign file system gives `inode`, written to `words`: its type and length.
 ///
@@ -260,161 +248,5 @@ impl<T: FileSystem> Dentry<T> {
     pub(crate) fn is_nameless(&self) -> bool {
         self.is_unhashed()
             || (self.is_root() && !self.sb().root().is_some_and(|root| self.is(&*root)))
-    }
-}
-
-/// Callbacks for file handles.
-pub(crate) trait Operations: FileSystem {
-    /// Appends the handle of `inode` to `out`.
-    ///
-    /// # Errors
-    ///
-    /// `EOPNOTSUPP` if it can have none.
-    fn encode(section: Section<'_, Self>, inode: &Inode<Self>, out: &mut KVec<u32>) -> Result;
-
-    /// Finds the object that a handle stands for, and gives what was left of the words. Runs
-    /// outside the gate, since names are looked up.
-    ///
-    /// # Errors
-    ///
-    /// `ESTALE` if it is gone, or the handle is none of ours.
-    fn decode<'a>(
-        sb: &SuperBlock<Self>,
-        words: &'a [u32],
-    ) -> Result<(ARef<Dentry<Self>>, &'a [u32])>;
-
-    /// Skips the first handle of `words`.
-    fn skip(words: &[u32]) -> Option<&[u32]>;
-
-    /// Brings the attributes of `inode` to disk. Runs outside the gate, since that takes long.
-    fn commit_metadata(inode: &Inode<Self>) -> Result;
-}
-
-/// `export_operations` of `T`.
-pub(in crate::fs) struct Table<T>(PhantomData<T>);
-
-impl<T: Mountable> Table<T> {
-    /// Directories are always found with their path, so nobody asks for a parent. The names that
-    /// are asked for are found by a listing, whose numbers are those of stat(2).
-    pub(in crate::fs) const OPERATIONS: bindings::export_operations = bindings::export_operations {
-        encode_fh: Some(Self::encode_fh),
-        fh_to_dentry: Some(Self::fh_to_dentry),
-        fh_to_parent: Some(Self::fh_to_parent),
-        commit_metadata: Some(Self::commit_metadata),
-        ..pin_init::zeroed()
-    };
-
-    /// # Safety
-    ///
-    /// Called by exportfs with an inode of ours, a buffer of `*len` words, and the directory or
-    /// null.
-    unsafe extern "C" fn encode_fh(
-        inode: *mut bindings::inode,
-        words: *mut u32,
-        len: *mut c_int,
-        parent: *mut bindings::inode,
-    ) -> c_int {
-        let encode = || -> Result<(u8, KVec<u32>)> {
-            let mut out = KVec::new();
-            // SAFETY: Both are inodes of ours by the contract of the callback.
-            unsafe {
-                let inode = Inode::<T>::from_raw(inode);
-                let reading = inode.sb().read();
-                let section = reading.section();
-                T::encode(section, inode, &mut out)?;
-                if parent.is_null() {
-                    return Ok((TYPE, out));
-                }
-                T::encode(section, Inode::from_raw(parent), &mut out)?;
-            }
-            Ok((TYPE_WITH_PARENT, out))
-        };
-        match encode() {
-            // SAFETY: By the contract of the callback; `*len` is not negative.
-            Ok((kind, out)) => unsafe {
-                let room = usize::try_from(*len).unwrap_or(0);
-                // CAST: A handle is short.
-                *len = out.len() as c_int;
-                if out.len() > room {
-                    return c_int::from(bindings::RUAUFS_FILEID_INVALID);
-                }
-                core::ptr::copy_nonoverlapping(out.as_ptr(), words, out.len());
-                c_int::from(kind)
-            },
-            Err(error) => error.to_errno(),
-        }
-    }
-
-    /// The object that the words picked by `part` of a handle stand for.
-    ///
-    /// # Safety
-    ///
-    /// `sb` must be a super block of ours, and `fid` have `len` words.
-    unsafe fn decode(
-        sb: *mut bindings::super_block,
-        fid: *mut bindings::fid,
-        len: c_int,
-        kind: c_int,
-        part: impl FnOnce(&[u32]) -> Option<&[u32]>,
-    ) -> *mut bindings::dentry {
-        let decode = || -> Result<ARef<Dentry<T>>> {
-            if kind != c_int::from(TYPE) && kind != c_int::from(TYPE_WITH_PARENT) {
-                return Err(ESTALE);
-            }
-            let len = usize::try_from(len)?;
-            // SAFETY: By the caller's contract; a `fid` is made of words.
-            let words = unsafe { core::slice::from_raw_parts(fid.cast(), len) };
-            // SAFETY: By the caller's contract.
-            let sb = unsafe { SuperBlock::<T>::from_raw(sb) };
-            let (dentry, _) = T::decode(sb, part(words).ok_or(ESTALE)?)?;
-            // The caller shows it through a mount of this super block.
-            if !core::ptr::eq(dentry.sb_ptr(), sb.as_ptr()) || dentry.is_negative() {
-                return Err(ESTALE);
-            }
-            Ok(dentry)
-        };
-        match decode() {
-            Ok(dentry) => ARef::into_raw(dentry).as_ptr().cast(),
-            Err(error) => error.to_ptr(),
-        }
-    }
-
-    /// # Safety
-    ///
-    /// Called by exportfs with a super block of ours and a handle of `len` words.
-    unsafe extern "C" fn fh_to_dentry(
-        sb: *mut bindings::super_block,
-        fid: *mut bindings::fid,
-        len: c_int,
-        kind: c_int,
-    ) -> *mut bindings::dentry {
-        // SAFETY: Valid by the contract of the callback.
-        unsafe { Self::decode(sb, fid, len, kind, |words| Some(words)) }
-    }
-
-    /// # Safety
-    ///
-    /// Called by exportfs with a super block of ours and a handle of `len` words.
-    unsafe extern "C" fn fh_to_parent(
-        sb: *mut bindings::super_block,
-        fid: *mut bindings::fid,
-        len: c_int,
-        kind: c_int,
-    ) -> *mut bindings::dentry {
-        // SAFETY: Valid by the contract of the callback.
-        unsafe {
-            Self::decode(sb, fid, len, kind, |words| {
-                T::skip(words).filter(|rest| !rest.is_empty())
-            })
-        }
-    }
-
-    /// # Safety
-    ///
-    /// Called by nfsd with an inode of ours that was changed.
-    unsafe extern "C" fn commit_metadata(inode: *mut bindings::inode) -> c_int {
-        // SAFETY: Valid by the contract of the callback.
-        let inode = unsafe { Inode::<T>::from_raw(inode) };
-        from_result(|| T::commit_metadata(inode).map(|()| 0))
     }
 }

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Kernel-internal I/O on foreign files: what copy-up needs.
+//! Foreign files and directories that the kernel opens for itself: copy-up, listings.
 
-use super::dir::Whence;
 use crate::bindings;
 use crate::fs::{
     base::ret::{
@@ -279,7 +278,7 @@ impl KernelFile {
     /// Calls `f` with name, inode number and `DT_*` type of each entry, `.` and `..` included,
     /// until it gives an error, which is passed on.
     pub(crate) fn each_entry(&mut self, f: &mut dyn FnMut(&[u8], u64, u8) -> Result) -> Result {
-        super::dir::collect(self, f)
+        collect(self, f)
     }
 }
 
@@ -289,12 +288,6 @@ impl Drop for KernelFile {
         // which they open a file.
         unsafe { bindings::ruaufs_helper_put_file(self.as_ptr()) };
     }
-}
-
-/// Whether a fatal signal waits for the current task: long work stops with `EINTR`.
-pub(crate) fn killed() -> bool {
-    // SAFETY: `current` is always valid.
-    unsafe { bindings::ruaufs_helper_fatal_signal_pending() }
 }
 
 /// Whether an entry of the type `kind`, one of `DT_*`, may be a directory: some file systems do not
@@ -349,4 +342,80 @@ pub(crate) fn sync_fs(path: PathRef<'_>) -> Result {
     // SAFETY: The mount is valid; ours is the only `s_umount` that a caller may hold, and super
     // blocks of a union rank above those of its branches.
     unsafe { sb::sync_foreign(path.mount().sb_ptr()) }
+}
+
+/// The name that a file system hands to an actor.
+///
+/// # Safety
+///
+/// `name` has `len` bytes, which stay as they are for `'a`.
+#[inline]
+pub(super) unsafe fn name_of<'a>(name: *const c_char, len: c_int) -> &'a [u8] {
+    // SAFETY: By the contract.
+    unsafe { core::slice::from_raw_parts(name.cast::<u8>(), len.max(0) as usize) }
+}
+
+/// A `dir_context` with what our actor needs.
+#[repr(C)]
+struct Collector<'a> {
+    ctx: bindings::dir_context,
+    f: &'a mut dyn FnMut(&[u8], u64, u8) -> Result,
+    result: Result,
+    seen: bool,
+}
+
+/// See [`KernelFile::each_entry`].
+pub(in crate::fs) fn collect(
+    file: &mut KernelFile,
+    f: &mut dyn FnMut(&[u8], u64, u8) -> Result,
+) -> Result {
+    /// # Safety
+    ///
+    /// Called by a file system's `iterate_shared()` with the context given to `iterate_dir()`.
+    unsafe extern "C" fn actor(
+        ctx: *mut bindings::dir_context,
+        name: *const c_char,
+        len: c_int,
+        _pos: bindings::loff_t,
+        ino: bindings::u64_,
+        dtype: c_uint,
+    ) -> bool {
+        // SAFETY: `ctx` is the first field of the `Collector` (`repr(C)`); `name` has `len` bytes.
+        let (collector, name) = unsafe { (&mut *ctx.cast::<Collector<'_>>(), name_of(name, len)) };
+        collector.seen = true;
+        // The bits above the type are flags for the actor.
+        collector.result = (collector.f)(name, ino, (dtype & 0xff) as u8);
+        collector.result.is_ok()
+    }
+
+    let mut collector = Collector {
+        ctx: bindings::dir_context {
+            actor: Some(actor),
+            count: c_int::MAX,
+            ..pin_init::zeroed()
+        },
+        f,
+        result: Ok(()),
+        seen: true,
+    };
+    // A call may end before the directory does; it has ended when a call gives nothing.
+    while core::mem::replace(&mut collector.seen, false) {
+        // SAFETY: The file is open; its position is ours alone, as `file` is borrowed exclusively.
+        to_result(unsafe {
+            bindings::ruaufs_helper_iterate(file.as_ptr(), (&raw mut collector).cast())
+        })?;
+        core::mem::replace(&mut collector.result, Ok(()))?;
+    }
+    Ok(())
+}
+
+/// From where lseek(2) counts in a directory.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Whence {
+    /// From the beginning.
+    Start,
+    /// From the current position.
+    Current,
+    /// From the end.
+    End,
 }

@@ -5,7 +5,8 @@
 //! # Terms
 //!
 //! - *section*: a stretch of a callback of the VFS in which what it finds through a
-//!   [`Snapshot`] or a [`StackCell`](crate::fs::objects::stack::StackCell) stays.
+//!   [`Snapshot`](super::snapshot::Snapshot) or a
+//!   [`StackCell`](crate::fs::objects::stack::StackCell) stays.
 //! - *closed*: a change of the shape is about to be published. Callbacks that change names
 //!   or instances wait before they begin ([`Gate::enter`]); those that only look
 //!   ([`Gate::read`]) go on with what is published.
@@ -30,32 +31,34 @@
 //!
 //! # Invariants
 //!
-//! A *change* replaces the shape ([`Snapshot::replace`] counts it), and may take stacks out
-//! ([`StackCell`](crate::fs::objects::stack::StackCell)). Its *grace period* is over when three
-//! are, which begin after the change: a grace period of the gate's SRCU domain, for sections; the
-//! time until no seat is kept for an earlier change, for sections outside; a grace period of RCU,
-//! for path walks. What a change retires is freed when its grace period is over ([`Closed::free`]),
-//! by who is alone: the owner of the one [`Alone`](crate::fs::objects::section::Alone) of the super
-//! block, or for it a worker. Everybody else who looks shows a
-//! [`Section`](crate::fs::objects::section::Section), or is such a walk.
+//! A *change* replaces the shape ([`Snapshot::replace`](super::snapshot::Snapshot::replace) counts
+//! it), and may take stacks out ([`StackCell`](crate::fs::objects::stack::StackCell)). Its *grace
+//! period* is over when three are, which begin after the change: a grace period of the gate's SRCU
+//! domain, for sections; the time until no seat is kept for an earlier change, for sections
+//! outside; a grace period of RCU, for path walks. What a change retires is freed when its grace
+//! period is over ([`Closed::free`]), by who is alone: the owner of the one
+//! [`Alone`](crate::fs::objects::section::Alone) of the super block, or for it a worker. Everybody
+//! else who looks shows a [`Section`](crate::fs::objects::section::Section), or is such a walk.
 
 use super::{
     once::{
         load,
         load_acquire, //
     },
-    task::Label,
+    seats::{
+        self,
+        Doing,
+        Occupant,
+        Row,
+        Seat,
+        PID_MASK, //
+    },
     worker::Worker, //
 };
 use crate::bindings;
 use core::{
-    marker::PhantomData,
-    mem::ManuallyDrop,
     pin::Pin,
-    ptr::{
-        self,
-        NonNull, //
-    }, //
+    ptr::NonNull, //
 };
 use kernel::{
     prelude::*,
@@ -63,7 +66,6 @@ use kernel::{
     sync::{
         atomic::{
             Atomic,
-            Full,
             Relaxed,
             Release, //
         },
@@ -85,64 +87,6 @@ use kernel::{
     }, //
 };
 
-/// What a section does, for messages.
-#[derive(Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub(crate) enum Doing {
-    /// Looks a name up, or checks one that is cached.
-    LookUp = 1,
-    /// Opens a file.
-    Open,
-    /// Makes an object, or another name of one.
-    Make,
-    /// Removes a name.
-    Remove,
-    /// Renames.
-    Rename,
-    /// Changes attributes, of any kind.
-    Attributes,
-    /// Reads attributes, of any kind.
-    Look,
-    /// Reads a directory.
-    List,
-    /// Writes to a file.
-    Write,
-    /// Moves a file to another branch.
-    Move,
-}
-
-impl Doing {
-    /// All of them.
-    const ALL: [Doing; 10] = [
-        Doing::LookUp,
-        Doing::Open,
-        Doing::Make,
-        Doing::Remove,
-        Doing::Rename,
-        Doing::Attributes,
-        Doing::Look,
-        Doing::List,
-        Doing::Write,
-        Doing::Move,
-    ];
-
-    /// It, as a message tells it of a process.
-    pub(crate) const fn text(self) -> &'static str {
-        match self {
-            Doing::LookUp => "is looking a name up",
-            Doing::Open => "is opening a file",
-            Doing::Make => "is making a file",
-            Doing::Remove => "is removing a name",
-            Doing::Rename => "is renaming",
-            Doing::Attributes => "is changing attributes",
-            Doing::Look => "is reading attributes",
-            Doing::List => "is reading a directory",
-            Doing::Write => "is writing to a file",
-            Doing::Move => "is moving a file to another branch",
-        }
-    }
-}
-
 /// What a section ends with if the shape changed while it was outside, so that what it found before
 /// is of no use: the callback begins anew ([`anew`]). No file system gives this error.
 pub(crate) const OVERTAKEN: Error = ERESTART_RESTARTBLOCK;
@@ -159,88 +103,6 @@ pub(crate) fn anew<R>(mut section: impl FnMut() -> Result<R>) -> Result<R> {
     }
 }
 
-/// Who is inside, and what it does there.
-#[derive(Clone, Copy)]
-pub(crate) struct Occupant {
-    /// The task, if the caller may see it.
-    pub(crate) task: Option<Label>,
-    /// What it does, if that is known.
-    pub(crate) doing: Option<Doing>,
-}
-
-/// See the module documentation.
-#[repr(transparent)]
-struct Seat(Opaque<bindings::ruaufs_seat>);
-
-// SAFETY: Words that are read and written as atomics; see the methods.
-unsafe impl Send for Seat {}
-
-// SAFETY: As above.
-unsafe impl Sync for Seat {}
-
-impl Seat {
-    /// The task and what it does; 0 if the seat is free.
-    fn who(&self) -> &Atomic<usize> {
-        // SAFETY: A word, aligned, and only accessed as an atomic, here and in the helper.
-        unsafe { Atomic::from_ptr((&raw mut (*self.0.get()).who).cast()) }
-    }
-
-    /// 0, or 1 more than how many changes there had been when its section went outside first.
-    fn kept(&self) -> &Atomic<usize> {
-        // SAFETY: As above.
-        unsafe { Atomic::from_ptr((&raw mut (*self.0.get()).kept).cast()) }
-    }
-
-    /// The section, or 0 if there is none; the task alone touches it.
-    fn section(&self) -> *mut c_ulong {
-        // SAFETY: The seat is valid; this is an address.
-        unsafe { &raw mut (*self.0.get()).section }
-    }
-
-    /// Whether its section was begun by a task that is known as `pid`.
-    fn is_of(&self, pid: usize) -> bool {
-        load_acquire(self.who()) & PID_MASK == pid
-    }
-
-    fn occupant(&self) -> Option<Occupant> {
-        let who = load_acquire(self.who());
-        let doing = who >> bindings::RUAUFS_PID_BITS;
-        (who != 0).then(|| Occupant {
-            // CAST: Of the width of a task's number.
-            task: Label::of((who & PID_MASK) as i32),
-            doing: Doing::ALL
-                .into_iter()
-                .find(|known| *known as usize == doing),
-        })
-    }
-}
-
-const PID_MASK: usize = (1 << bindings::RUAUFS_PID_BITS) - 1;
-
-/// The seats of one CPU, or of several.
-#[repr(C, align(64))]
-struct Row([Seat; bindings::RUAUFS_ROW as usize]);
-
-/// More CPUs than that share rows.
-const MAX_ROWS: usize = 64;
-
-/// Rows without anybody, their number is a power of two.
-fn rows() -> Result<KVec<Row>> {
-    // SAFETY: Always callable.
-    let cpus = unsafe { bindings::ruaufs_helper_cpus() };
-    let count = cpus.clamp(1, MAX_ROWS).next_power_of_two();
-    let mut rows = KVec::with_capacity(count, GFP_KERNEL_ACCOUNT)?;
-    for _ in 0..count {
-        rows.push(
-            Row(core::array::from_fn(|_| {
-                Seat(Opaque::new(pin_init::zeroed()))
-            })),
-            GFP_KERNEL_ACCOUNT,
-        )?;
-    }
-    Ok(rows)
-}
-
 /// The gate of a super block.
 #[pin_data(PinnedDrop)]
 pub(in crate::fs) struct Gate {
@@ -251,7 +113,7 @@ pub(in crate::fs) struct Gate {
     /// A change is about to be published.
     closed: Atomic<bool>,
     /// How many were.
-    changes: Atomic<usize>,
+    pub(super) changes: Atomic<usize>,
     /// Held by who closed the gate.
     #[pin]
     closer: Mutex<()>,
@@ -333,7 +195,7 @@ impl Gate {
                 // SAFETY: `srcu` is valid for writes and stays pinned.
                 super::ret::to_result(unsafe { bindings::ruaufs_helper_srcu_init(srcu, depth) })
             }),
-            rows: rows()?,
+            rows: seats::rows()?,
             closed: Atomic::new(false),
             changes: Atomic::new(0),
             closer <- Mutex::new((), c"ruaufs_gate", closer_class(depth)),
@@ -644,7 +506,8 @@ pub(in crate::fs) fn own_mark(doing: Doing) -> usize {
     (doing as usize) << bindings::RUAUFS_PID_BITS | pid
 }
 
-/// The number of the task, for [`Label::of`], that an [`Entered::mark`] says, if any.
+/// The number of the task, for [`Label::of`](super::task::Label::of), that an [`Entered::mark`]
+/// says, if any.
 pub(in crate::fs) fn task_of_mark(mark: usize) -> Option<i32> {
     // CAST: Of the width of a task's number.
     Some((mark & PID_MASK) as i32).filter(|number| *number != 0)
@@ -700,7 +563,7 @@ pub(in crate::fs) enum Attempt<'a> {
 
 /// A closed gate. It opens when this is dropped.
 pub(in crate::fs) struct Closed<'a> {
-    gate: &'a Gate,
+    pub(super) gate: &'a Gate,
     _closer: MutexGuard<'a, ()>,
 }
 
@@ -719,8 +582,7 @@ impl Closed<'_> {
         drop(self);
         let begin = Instant::<Monotonic>::now();
         let mut pause = Delta::from_micros(50);
-        while !gate.is_over(period) && begin.elapsed() < FREEING && !crate::fs::access::io::killed()
-        {
+        while !gate.is_over(period) && begin.elapsed() < FREEING && !super::task::killed() {
             pause = rest(pause);
         }
         let left = Left::new(room, retired, period, change);
@@ -811,69 +673,5 @@ impl Drop for Left {
     fn drop(&mut self) {
         // SAFETY: As `new()` made it.
         unsafe { (self.free)(self.what) };
-    }
-}
-
-/// A value that is replaced as a whole.
-///
-/// # Invariants
-///
-/// `current` comes from [`Arc::into_raw`]; the cell owns that reference.
-pub(in crate::fs) struct Snapshot<X> {
-    current: Atomic<*mut X>,
-    _own: PhantomData<Arc<X>>,
-}
-
-// SAFETY: What is shared is the value; it is replaced atomically.
-unsafe impl<X: Send + Sync> Send for Snapshot<X> {}
-
-// SAFETY: As above.
-unsafe impl<X: Send + Sync> Sync for Snapshot<X> {}
-
-impl<X> Snapshot<X> {
-    /// A cell that holds `value`.
-    pub(in crate::fs) fn new(value: Arc<X>) -> Self {
-        // INVARIANT: The reference was the caller's.
-        Snapshot {
-            current: Atomic::new(Arc::into_raw(value).cast_mut()),
-            _own: PhantomData,
-        }
-    }
-
-    /// The value now.
-    ///
-    /// # Safety
-    ///
-    /// The caller must be in a section of the gate or in a walk under RCU, and use the value no
-    /// longer, or be who frees what is replaced, and use it before.
-    #[inline]
-    pub(in crate::fs) unsafe fn get(&self) -> &X {
-        // SAFETY: By the type invariant and the caller's contract: what a change replaces is freed
-        // after the grace period of that change, which such sections and walks hold up.
-        unsafe { &*load_acquire(&self.current) }
-    }
-
-    /// Replaces the value, which is a change, and gives the old one, which may still be in use.
-    pub(in crate::fs) fn replace(
-        &self,
-        closed: &Closed<'_>,
-        value: Arc<X>,
-    ) -> ManuallyDrop<Arc<X>> {
-        // Who is outside sees that something changed, once it is inside again.
-        closed.gate.changes.fetch_add(1, Full);
-        let old = self.current.xchg(Arc::into_raw(value).cast_mut(), Full);
-        // SAFETY: By the type invariant it is a reference, which is ours now.
-        ManuallyDrop::new(unsafe { Arc::from_raw(old) })
-    }
-}
-
-impl<X> Drop for Snapshot<X> {
-    fn drop(&mut self) {
-        let current = self.current.load(Relaxed);
-        if let Some(current) = NonNull::new(current) {
-            // SAFETY: By the type invariant; nobody reads any more.
-            drop(unsafe { Arc::from_raw(current.as_ptr()) });
-        }
-        self.current.store(ptr::null_mut(), Relaxed);
     }
 }

@@ -101,3 +101,15 @@ impl Drop for Process {
         unsafe { bindings::put_pid(self.0.as_ptr()) };
     }
 }
+
+/// Whether a fatal signal waits for the current task: long work stops with `EINTR`.
+pub(crate) fn killed() -> bool {
+    // SAFETY: `current` is always valid.
+    unsafe { bindings::ruaufs_helper_fatal_signal_pending() }
+}
+
+/// Whether the caller is an administrator of the machine.
+pub(crate) fn is_admin() -> bool {
+    // SAFETY: Always callable by a task.
+    unsafe { bindings::capable(bindings::CAP_SYS_ADMIN as c_int) }
+}

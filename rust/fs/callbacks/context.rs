@@ -13,144 +13,35 @@
 //! context is made, and for each option, as a context can be handed on. So nobody else
 //! makes us look a path up, keep anything or say anything.
 
-use super::ioctl;
+use super::super_ops;
 use crate::bindings;
 use crate::fs::{
-    base::log,
+    base::task,
     objects::{
-        sb::{
-            self,
-            Mounted,
-            SuperBlock, //
-        },
+        sb::SuperBlock,
         section::Alone, //
     },
-    FileSystem,
-    Mountable, //
+    operations::{
+        context::{
+            Context,
+            Param, //
+        },
+        mountable::Mountable, //
+    }, //
 };
 use core::marker::PhantomData;
 use kernel::{
     error::from_result,
-    prelude::*,
-    str::CString,
-    sync::Arc, //
+    prelude::*, //
 };
 
 /// `-ENOPARAM`: "not mine", which makes the VFS try generic options and then say
 /// "unknown parameter". It is no errno that user space sees.
 const ENOPARAM: c_int = 519;
 
-/// What became of an option.
-pub(crate) enum Param {
-    /// It was taken.
-    Taken,
-    /// The file system does not know it.
-    Unknown,
-}
-
-/// A mount, or change of a mount, in the making.
-pub(crate) struct Context<'a>(&'a core::cell::UnsafeCell<bindings::fs_context>);
-
-impl Context<'_> {
-    /// # Safety
-    ///
-    /// `fc` must be valid for the lifetime of the value.
-    unsafe fn from_raw(fc: *mut bindings::fs_context) -> Self {
-        // SAFETY: Valid by the caller's contract; `UnsafeCell` has the layout of what it wraps.
-        Context(unsafe { &*fc.cast() })
-    }
-
-    /// Whether a read-only super block is asked for.
-    pub(crate) fn read_only(&self) -> bool {
-        // SAFETY: The VFS serialises calls on a context.
-        let flags = unsafe { (*self.0.get()).sb_flags };
-        flags as usize & bindings::RUAUFS_SB_RDONLY != 0
-    }
-
-    /// The name of the file system type that is being mounted.
-    pub(crate) fn type_name(&self) -> &CStr {
-        // SAFETY: `fs_type` is set when the context is made, its name is static.
-        unsafe { CStr::from_char_ptr((*(*self.0.get()).fs_type).name) }
-    }
-
-    /// Says what is wrong.
-    pub(crate) fn error(&self, message: kernel::fmt::Arguments<'_>) {
-        self.say(b'e', message);
-    }
-
-    /// Says what may not be meant.
-    pub(crate) fn warn(&self, message: kernel::fmt::Arguments<'_>) {
-        self.say(b'w', message);
-    }
-
-    /// Says what is good to know.
-    pub(crate) fn inform(&self, message: kernel::fmt::Arguments<'_>) {
-        self.say(b'i', message);
-    }
-
-    /// Says something in the log of the context, which its owner reads, and in the kernel's log,
-    /// which has so much room for us only.
-    fn say(&self, level: u8, message: kernel::fmt::Arguments<'_>) {
-        if log::has_room(log::About::Mounts) {
-            match level {
-                b'e' => pr_err!("{}\n", message),
-                b'w' => pr_warn!("{}\n", message),
-                _ => pr_info!("{}\n", message),
-            }
-        }
-        // Without memory for the text the kernel log has to do.
-        if let Ok(text) = CString::try_from_fmt(message) {
-            // SAFETY: The context is valid, `text` is a string.
-            unsafe {
-                bindings::ruaufs_helper_fc_log(self.0.get(), level as c_char, text.as_char_ptr())
-            };
-        }
-    }
-}
-
-/// Says what is wrong with a mount and gives the error.
-#[macro_export]
-macro_rules! mount_error {
-    ($context:expr, $errno:expr, $($text:tt)*) => {{
-        $context.error(kernel::prelude::fmt!($($text)*));
-        $errno
-    }};
-}
-
-/// Callbacks of the mount API.
-pub(crate) trait Operations: FileSystem {
-    /// Options gathered so far.
-    type Options: Send;
-
-    /// No options yet.
-    fn options(context: &Context<'_>) -> Result<KBox<Self::Options>>;
-
-    /// Takes one option. `value` is absent for a flag.
-    fn parse(
-        context: &Context<'_>,
-        options: &mut Self::Options,
-        key: &[u8],
-        value: Option<&[u8]>,
-    ) -> Result<Param>;
-
-    /// Makes the state of a new super block from all options.
-    fn mount(
-        context: &Context<'_>,
-        global: &Arc<Self::Global>,
-        options: &mut Self::Options,
-    ) -> Result<Mounted<Self>>;
-
-    /// Changes a mounted super block. On error nothing has changed.
-    fn reconfigure(
-        context: &Context<'_>,
-        options: &mut Self::Options,
-        alone: &mut Alone<'_, Self>,
-    ) -> Result;
-}
-
 /// `EPERM` for who could not mount the file system (`mount_capable()` of the VFS).
 fn check_privilege() -> Result {
-    if ioctl::is_admin() {
+    if task::is_admin() {
         Ok(())
     } else {
         Err(EPERM)
@@ -259,7 +150,7 @@ impl<T: Mountable> Table<T> {
     ) -> c_int {
         // SAFETY: Valid by the contract of the callback.
         let (context, options) = unsafe { (Context::from_raw(fc), Self::options(fc)) };
-        match sb::Table::<T>::fill(&context, sb, options) {
+        match super_ops::Table::<T>::fill(&context, sb, options) {
             Ok(()) => 0,
             Err(error) => error.to_errno(),
         }

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Open files of ours that are no directories.
+//! What the VFS asks of open files of ours that are no directories.
 //!
 //! All of them stack: a file system only says which backing file carries the
-//! I/O ([`Operations::real`]); the rest is the same for all and lives here.
+//! I/O ([`Operations::real`](crate::fs::operations::file::Operations::real)); the rest is the same
+//! for all and lives here.
 //!
 //! # Locking
 //!
@@ -11,7 +12,7 @@
 //! inode, as `file_remove_privs()` demands, around the foreign one. It decides in a
 //! read section of the [`gate`](crate::fs::base::gate) which backing file is written, and
 //! writes after it, as memory of users is touched: until the write has ended,
-//! [`Writes`] says so to who closes the gate.
+//! [`Writes`](crate::fs::objects::writes::Writes) says so to who closes the gate.
 //!
 //! An instance that is not to be written is copied with `i_rwsem` held, too, by
 //! open(2) as by all others: so no write is under way on the original.
@@ -20,8 +21,10 @@
 //! file.
 
 use super::{
+    file_table::Table,
     ioctl,
-    map, //
+    map,
+    writing::Writing, //
 };
 use crate::bindings;
 use crate::fs::{
@@ -30,190 +33,23 @@ use crate::fs::{
         OpenFile, //
     },
     base::{
-        gate::{
-            anew,
-            Doing, //
-        },
-        ret::to_result, //
+        gate::anew,
+        ret::to_result,
+        seats::Doing, //
     },
     objects::{
-        cred::Cred,
-        dentry::Dentry,
-        inode::{
-            Inode,
-            Locked, //
+        file::{
+            File,
+            OPEN_ONLY, //
         },
-        sb::SuperBlock,
-        section::Section,
-        writes::{
-            Writes,
-            Writing, //
-        }, //
+        inode::Locked, //
     },
-    FileSystem,
-    Mountable, //
+    operations::mountable::Mountable, //
 };
-use core::marker::PhantomData;
 use kernel::{
     error::from_result,
-    prelude::*,
-    types::Opaque, //
+    prelude::*, //
 };
-
-/// `struct file` of a file system of ours.
-///
-/// # Invariants
-///
-/// Unless it is just being opened, `private_data` is an [`OpenFile`] or, for a directory, a `KBox`
-/// of `T::Dir`.
-#[repr(transparent)]
-pub(crate) struct File<T: FileSystem>(Opaque<bindings::file>, PhantomData<T>);
-
-impl<T: FileSystem> File<T> {
-    /// # Safety
-    ///
-    /// `ptr` must be a file of `T`, valid for `'a`.
-    pub(in crate::fs) unsafe fn from_raw<'a>(ptr: *mut bindings::file) -> &'a Self {
-        // SAFETY: `repr(transparent)`; valid by the caller's contract.
-        unsafe { &*ptr.cast() }
-    }
-
-    /// The C object.
-    pub(crate) fn as_ptr(&self) -> *mut bindings::file {
-        self.0.get()
-    }
-
-    /// The flags of open(2), as F_SETFL may have changed them.
-    pub(crate) fn flags(&self) -> u32 {
-        // SAFETY: A racy read of one word, as the VFS does it.
-        unsafe { (&raw const (*self.as_ptr()).f_flags).read_volatile() }
-    }
-
-    /// The flags for opening the backing file.
-    pub(crate) fn open_flags(&self) -> u32 {
-        self.flags() & !OPEN_ONLY
-    }
-
-    /// The position.
-    pub(crate) fn pos(&self) -> i64 {
-        // SAFETY: A racy read of one word, as the VFS does it.
-        unsafe { (&raw const (*self.as_ptr()).f_pos).read_volatile() }
-    }
-
-    /// Whether it was opened for writing.
-    pub(crate) fn writable(&self) -> bool {
-        self.flags() & bindings::O_ACCMODE != bindings::O_RDONLY
-    }
-
-    /// The name it was opened through.
-    pub(crate) fn dentry(&self) -> &Dentry<T> {
-        // SAFETY: An open file holds its dentry, which is of the same file system.
-        unsafe { Dentry::from_raw((*self.as_ptr()).__bindgen_anon_1.f_path.dentry) }
-    }
-
-    /// The inode.
-    pub(crate) fn inode(&self) -> &Inode<T> {
-        // SAFETY: An open file holds its inode, which is of the same file system.
-        unsafe { Inode::from_raw((*self.as_ptr()).f_inode) }
-    }
-
-    /// # Safety
-    ///
-    /// The file must be open and no directory.
-    #[inline]
-    pub(in crate::fs) unsafe fn data(&self) -> &OpenFile {
-        // SAFETY: By the type invariant.
-        unsafe { &*(&raw const (*self.as_ptr()).private_data).cast() }
-    }
-}
-
-/// Callbacks on open files that are no directories.
-pub(crate) trait Operations: FileSystem {
-    /// Whether objects of the super block want [`Operations::prepare`] before they are opened.
-    fn prepares(sb: &SuperBlock<Self>) -> bool;
-
-    /// Whether there is something to prepare for `file`, as far as can be told without its lock.
-    fn to_prepare(section: Section<'_, Self>, file: &File<Self>) -> Result<bool>;
-
-    /// A regular file or a directory is about to be opened. Its `i_rwsem` is held.
-    fn prepare(section: Section<'_, Self>, file: &File<Self>) -> Result;
-
-    /// open(2) of a regular file. `None` if instances must change, and `may_copy` does not say that
-    /// `i_rwsem` is held.
-    fn open(
-        section: Section<'_, Self>,
-        file: &File<Self>,
-        may_copy: bool,
-    ) -> Result<Option<OpenFile>>;
-
-    /// The backing file that carries reading now: of the foreign inode on top.
-    fn real<'a>(
-        section: Section<'_, Self>,
-        file: &File<Self>,
-        data: &'a OpenFile,
-    ) -> Result<&'a BackingFile>;
-
-    /// The backing file that carries changes of the data now: an instance that may be written, if
-    /// need be made for it. `i_rwsem` is held.
-    fn real_for_write<'a>(
-        section: Section<'_, Self>,
-        file: &File<Self>,
-        data: &'a OpenFile,
-    ) -> Result<&'a BackingFile>;
-
-    /// The same, if nothing has to be copied or opened for it.
-    fn real_at_hand<'a>(
-        section: Section<'_, Self>,
-        file: &File<Self>,
-        data: &'a OpenFile,
-    ) -> Option<&'a BackingFile>;
-
-    /// As [`Operations::real`], if that instance may be written now.
-    fn real_if_written<'a>(
-        section: Section<'_, Self>,
-        file: &File<Self>,
-        data: &'a OpenFile,
-    ) -> Result<Option<&'a BackingFile>>;
-
-    /// Makes sure that the data of `file` may be changed. `i_rwsem` is held.
-    fn make_writable(section: Section<'_, Self>, file: &File<Self>) -> Result;
-
-    /// The writes to an inode that are under way.
-    fn writes(inode: &Inode<Self>) -> &Writes;
-
-    /// The backing file that fsync(2) is to bring to disk, if any.
-    fn real_for_sync<'a>(
-        section: Section<'_, Self>,
-        file: &File<Self>,
-        data: &'a OpenFile,
-    ) -> Result<Option<&'a BackingFile>>;
-
-    /// The credentials that all I/O on branches uses.
-    fn cred(sb: &SuperBlock<Self>) -> &Cred;
-
-    /// Whether [`Operations::modified`] is for each write, not only for those that change
-    /// attributes.
-    fn counts_writes(sb: &SuperBlock<Self>) -> bool;
-
-    /// The data of the inode was changed through a backing file: refreshes its attributes.
-    fn modified(section: Section<'_, Self>, inode: &Inode<Self>);
-
-    /// A write to the inode found its file system full.
-    fn full(inode: &Inode<Self>);
-}
-
-/// Do not change the access time.
-pub(crate) const O_NOATIME: u32 = bindings::O_NOATIME;
-/// Which of reading and writing it is opened for.
-pub(crate) const O_ACCMODE: u32 = bindings::O_ACCMODE;
-/// Past the page cache.
-pub(crate) const O_DIRECT: u32 = bindings::O_DIRECT;
-/// Cut the file to nothing.
-pub(crate) const O_TRUNC: u32 = bindings::O_TRUNC;
-
-/// Flags that end with open(2).
-const OPEN_ONLY: u32 =
-    bindings::O_CREAT | bindings::O_EXCL | bindings::O_NOCTTY | bindings::O_TRUNC;
 
 /// Has an object prepared that is about to be opened. No lock of it is held.
 pub(in crate::fs) fn prepare<T: Mountable>(file: &File<T>) -> Result {
@@ -269,9 +105,6 @@ pub(in crate::fs) unsafe fn detach(file: *mut bindings::file) -> OpenFile {
     }
 }
 
-/// `file_operations` of regular files of `T`.
-pub(in crate::fs) struct Table<T>(PhantomData<T>);
-
 impl<T: Mountable> Table<T> {
     pub(in crate::fs) const OPERATIONS: bindings::file_operations = bindings::file_operations {
         open: Some(Self::open),
@@ -303,155 +136,18 @@ impl<T: Mountable> Table<T> {
             ..pin_init::zeroed()
         };
 
-    /// The backing file of `file` that carries reading now, with the user's flags.
-    ///
-    /// # Safety
-    ///
-    /// `file` must be an open file of `T`, no directory.
-    #[inline(always)] // Nearly always it is the one that is open.
-    pub(in crate::fs) unsafe fn real<'a>(file: *mut bindings::file) -> Result<&'a BackingFile> {
-        // SAFETY: By the caller's contract.
-        let real = unsafe {
-            match Self::opened(File::from_raw(file)) {
-                Some(real) => real,
-                None => Self::reopened(File::from_raw(file))?,
-            }
-        };
-        real.follow_flags(file)?;
-        Ok(real)
-    }
-
-    /// The same, without the flags, where another instance is on top than at the last use.
-    ///
-    /// # Safety
-    ///
-    /// As for [`Self::real`].
-    #[cold]
-    unsafe fn reopened(file: &File<T>) -> Result<&BackingFile> {
-        let reading = file.inode().sb().read();
-        // SAFETY: By the caller's contract.
-        T::real(reading.section(), file, unsafe { file.data() })
-    }
-
-    /// The same, if it is open already: that takes no read section, as nothing is looked at which
-    /// the file does not hold.
-    ///
-    /// # Safety
-    ///
-    /// As for [`Self::real`].
-    #[inline]
-    unsafe fn opened(file: &File<T>) -> Option<&BackingFile> {
-        // SAFETY: By the caller's contract.
-        unsafe { file.data() }.of(file.inode().top_address())
-    }
-
-    /// As [`Self::real`], for a request that must not wait: `EAGAIN` if it had to.
-    ///
-    /// # Safety
-    ///
-    /// As for [`Self::real`].
-    unsafe fn real_at_once<'a>(file: *mut bindings::file) -> Result<&'a BackingFile> {
-        // SAFETY: By the caller's contract.
-        let real = unsafe {
-            let file: &'a File<T> = File::from_raw(file);
-            Self::opened(file)
-        };
-        let real = real.filter(|real| real.may_not_wait()).ok_or(EAGAIN)?;
-        real.follow_flags(file)?;
-        Ok(real)
-    }
-
-    /// As [`Self::real`], for changes of the data, which are under way from now on.
-    ///
-    /// # Safety
-    ///
-    /// As for [`Self::real`]; `locked` must be its inode.
-    #[inline]
-    pub(in crate::fs) unsafe fn real_for_write<'a, 'b>(
-        file: *mut bindings::file,
-        locked: &'b Locked<'_, T>,
-    ) -> Result<(&'a BackingFile, Writing<'b>)> {
-        // SAFETY: By the caller's contract.
-        let (this, data): (&'a File<T>, &'a OpenFile) = unsafe {
-            let this: &'a File<T> = File::from_raw(file);
-            (this, this.data())
-        };
-        let passing = this.inode().sb().pass();
-        if let Some(real) = T::real_at_hand(passing.section(), this, data) {
-            let writing = Writing::pass(locked, &passing);
-            drop(passing);
-            real.follow_flags(file)?;
-            return Ok((real, writing));
-        }
-        drop(passing);
-        // SAFETY: By the caller's contract.
-        unsafe { Self::real_to_come(file, locked) }
-    }
-
     /// As [`Self::real_for_write`], where something may have to be copied.
     ///
     /// # Safety
     ///
     /// As for [`Self::real_for_write`].
     #[cold]
-    unsafe fn real_to_come<'a, 'b>(
+    pub(super) unsafe fn real_to_come<'a, 'b>(
         file: *mut bindings::file,
         locked: &'b Locked<'_, T>,
     ) -> Result<(&'a BackingFile, Writing<'b>)> {
         // SAFETY: By the caller's contract.
         unsafe { Self::real_to_change(file, locked, T::real_for_write) }
-    }
-
-    /// The same with the backing file that `find` finds.
-    ///
-    /// # Safety
-    ///
-    /// As for [`Self::real_for_write`].
-    #[inline(always)] // `find` is known where it is called.
-    pub(in crate::fs) unsafe fn real_to_change<'a, 'b>(
-        file: *mut bindings::file,
-        locked: &'b Locked<'_, T>,
-        find: for<'r> fn(Section<'r, T>, &File<T>, &'a OpenFile) -> Result<&'a BackingFile>,
-    ) -> Result<(&'a BackingFile, Writing<'b>)> {
-        // SAFETY: By the caller's contract.
-        let (this, data): (&'a File<T>, &'a OpenFile) = unsafe {
-            let this: &'a File<T> = File::from_raw(file);
-            (this, this.data())
-        };
-        let (real, writing) = anew(|| {
-            let entered = this.inode().sb().enter(Doing::Write);
-            Ok((
-                find(entered.section(), this, data)?,
-                Writing::new(locked, &entered),
-            ))
-        })?;
-        real.follow_flags(file)?;
-        Ok((real, writing))
-    }
-
-    /// The credentials for I/O on the backing file.
-    ///
-    /// # Safety
-    ///
-    /// `file` must be an open file of `T`.
-    unsafe fn cred<'a>(file: *mut bindings::file) -> &'a Cred {
-        // SAFETY: By the caller's contract; an open file holds its super block.
-        T::cred(unsafe { File::<T>::from_raw(file) }.inode().sb())
-    }
-
-    /// What `fs/backing-file.c` wants to know.
-    ///
-    /// # Safety
-    ///
-    /// `file` must be an open file of `T`.
-    pub(in crate::fs) unsafe fn ctx(file: *mut bindings::file) -> bindings::backing_file_ctx {
-        bindings::backing_file_ctx {
-            // SAFETY: By the caller's contract.
-            cred: unsafe { Self::cred(file) }.as_ptr(),
-            // The branch file itself keeps the access time.
-            accessed: None,
-            end_write: Some(Self::end_write),
-        }
     }
 
     /// The data of `file` was changed.
@@ -495,7 +191,7 @@ impl<T: Mountable> Table<T> {
     /// # Safety
     ///
     /// Called by `fs/backing-file.c` when a write is done, with the user's request.
-    unsafe extern "C" fn end_write(iocb: *mut bindings::kiocb, ret: isize) {
+    pub(super) unsafe extern "C" fn end_write(iocb: *mut bindings::kiocb, ret: isize) {
         // SAFETY: The request holds the user's file.
         let file = unsafe { File::<T>::from_raw((*iocb).ki_filp) };
         Self::ended(file, ret);

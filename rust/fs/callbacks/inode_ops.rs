@@ -9,41 +9,40 @@
 //! look-ups with it held at least shared, so names of the dentries they get are
 //! stable; attribute changes run with the inode's own held.
 
-use super::file_ops;
+use super::{
+    file_ops,
+    file_table, //
+};
 use crate::bindings;
 use crate::fs::{
-    access::{
-        acl,
-        attr,
-        backing::OpenFile,
-        xattr::Setting, //
-    },
     base::{
-        gate::{
-            anew,
-            Doing, //
-        },
-        ret::to_result, //
+        gate::anew,
+        ret::to_result,
+        seats::Doing, //
     },
     objects::{
         dentry::{
-            self,
             Dentry,
             Negative, //
         },
+        entry::Entry,
+        file,
         inode::{
             Inode,
             Kind, //
         },
-        path::{
-            IdMap,
-            PathRef,
-            Writable, //
-        },
-        section::Section,
+        ours::New,
+        path::IdMap,
         stack::Slot, //
     },
-    Mountable, //
+    operations::{
+        inode::{
+            Make,
+            MoveNames,
+            Tie, //
+        },
+        mountable::Mountable, //
+    }, //
 };
 use core::{
     cell::Cell,
@@ -55,285 +54,6 @@ use kernel::{
     prelude::*,
     sync::aref::ARef, //
 };
-
-/// A dentry of ours together with its stable place.
-///
-/// # Invariants
-///
-/// The dentry has this name and this parent for `'a`. Only callbacks are given one.
-pub(crate) struct Entry<'a, T> {
-    dentry: &'a Dentry<T>,
-    parent: &'a Dentry<T>,
-    name: &'a [u8],
-}
-
-impl<'a, T> Entry<'a, T> {
-    /// The dentry.
-    #[inline]
-    pub(crate) fn dentry(&self) -> &'a Dentry<T> {
-        self.dentry
-    }
-
-    /// The dentry of the directory.
-    #[inline]
-    pub(crate) fn parent(&self) -> &'a Dentry<T> {
-        self.parent
-    }
-
-    /// The name.
-    #[inline]
-    pub(crate) fn name(&self) -> &'a [u8] {
-        self.name
-    }
-}
-
-/// What to make.
-#[derive(Clone, Copy)]
-pub(crate) enum Make<'a> {
-    /// A regular file.
-    File,
-    /// A directory.
-    Dir,
-    /// A device node, named pipe or socket: type bits and device number.
-    Node(u16, u32),
-    /// A symbolic link.
-    Symlink(&'a CStr),
-}
-
-impl Make<'_> {
-    /// The kind of the object that is made.
-    fn kind(self) -> Kind {
-        match self {
-            Make::File => Kind::Regular,
-            Make::Dir => Kind::Dir,
-            Make::Node(..) => Kind::Special,
-            Make::Symlink(_) => Kind::Symlink,
-        }
-    }
-}
-
-/// The two names of a rename, to be moved once.
-///
-/// # Invariants
-///
-/// The callback that the value is for runs with both parents locked. `moved` is set once they were
-/// moved, and there is no other value for this rename then.
-pub(crate) struct MoveNames<'a, T> {
-    old: &'a Dentry<T>,
-    new: &'a Dentry<T>,
-    exchange: bool,
-    moved: &'a Cell<bool>,
-}
-
-impl<T: crate::fs::FileSystem> MoveNames<'_, T> {
-    /// Moves them.
-    pub(crate) fn commit(self) {
-        self.moved.set(true);
-        self.old.break_seal();
-        self.new.break_seal();
-        // SAFETY: By the type invariant both parents are locked, and the rename mutex is if they
-        // differ, as `d_move()` and `d_exchange()` demand.
-        unsafe {
-            if self.exchange {
-                bindings::d_exchange(self.old.as_ptr(), self.new.as_ptr());
-            } else {
-                bindings::d_move(self.old.as_ptr(), self.new.as_ptr());
-            }
-        }
-        if !self.old.sb().shows_real() {
-            self.settle_reals();
-        }
-    }
-
-    /// Files may have come below a directory that an overlayfs writes to, or from there.
-    #[cold]
-    fn settle_reals(&self) {
-        for moved in [self.old, self.new] {
-            if moved.inode().is_some_and(|inode| !inode.is_dir()) {
-                moved.settle_file();
-            }
-        }
-    }
-}
-
-/// A name in look-up that is to be tied to what it leads to, once.
-///
-/// # Invariants
-///
-/// The dentry is in look-up: unhashed and negative. What became of it is noted, and there is no
-/// other value for this look-up then.
-pub(crate) struct Tie<'a, T: crate::fs::FileSystem> {
-    dentry: &'a Dentry<T>,
-    /// What the VFS is to be told.
-    tied: &'a Cell<Option<*mut bindings::dentry>>,
-}
-
-/// Proof that the name of a look-up was tied.
-pub(crate) struct Tied(());
-
-impl<T: crate::fs::FileSystem> Tie<'_, T> {
-    /// Ties it to `inode`, or notes that it is absent. From here on others find it.
-    pub(crate) fn to(self, inode: Option<ARef<Inode<T>>>) -> Tied {
-        let is_foreign = |inode: &ARef<Inode<T>>| !ptr::eq(inode.sb_ptr(), self.dentry.sb_ptr());
-        if inode.as_ref().is_some_and(is_foreign) {
-            self.tied.set(Some(EIO.to_ptr()));
-            return Tied(());
-        }
-        if let Some(inode) = &inode {
-            self.dentry.settle_real(inode);
-        }
-        let inode = inode.map_or(ptr::null_mut(), |inode| {
-            ARef::into_raw(inode).as_ptr().cast()
-        });
-        // SAFETY: The call consumes the inode reference; by the type invariant the dentry is in
-        // look-up, as `d_splice_alias()` demands. What it gives is null, a dentry or an error.
-        unsafe {
-            let other = bindings::d_splice_alias(inode, self.dentry.as_ptr());
-            if !other.is_null() && crate::fs::base::ret::from_err_ptr(other).is_ok() {
-                Dentry::<T>::from_raw(other).take_guard(self.dentry);
-            }
-            self.tied.set(Some(other));
-        }
-        Tied(())
-    }
-}
-
-/// An inode just made, and its open file.
-pub(crate) type Opened<T> = (ARef<Inode<T>>, OpenFile);
-
-/// Callbacks on inodes.
-pub(crate) trait Operations: dentry::Operations {
-    /// Looks a name up and ties it to the inode, or to none if the name is absent.
-    fn lookup(
-        section: Section<'_, Self>,
-        dir: &Inode<Self>,
-        entry: Entry<'_, Self>,
-        tie: Tie<'_, Self>,
-    ) -> Result<Tied>;
-
-    /// Makes an object under a name that is absent and gives its inode.
-    fn make(
-        section: Section<'_, Self>,
-        dir: &Inode<Self>,
-        entry: Entry<'_, Self>,
-        make: Make<'_>,
-        mode: u16,
-        idmap: IdMap<'_>,
-    ) -> Result<ARef<Inode<Self>>>;
-
-    /// Makes an unnamed file and opens it. `entry` is its dentry, which bears no real name.
-    fn tmpfile(
-        section: Section<'_, Self>,
-        dir: &Inode<Self>,
-        entry: Entry<'_, Self>,
-        file: &file_ops::File<Self>,
-        mode: u16,
-        idmap: IdMap<'_>,
-    ) -> Result<Opened<Self>>;
-
-    /// Makes another name for the inode of `old`.
-    fn link(
-        section: Section<'_, Self>,
-        old: &Dentry<Self>,
-        dir: &Inode<Self>,
-        entry: Entry<'_, Self>,
-    ) -> Result;
-
-    /// Removes a name of a non-directory.
-    fn unlink(section: Section<'_, Self>, dir: &Inode<Self>, entry: Entry<'_, Self>) -> Result;
-
-    /// Removes an empty directory.
-    fn rmdir(section: Section<'_, Self>, dir: &Inode<Self>, entry: Entry<'_, Self>) -> Result;
-
-    /// Renames, with the flags of renameat2(2). `names` moves our dentries; it is called after
-    /// the foreign names have moved, and nothing fails after it.
-    fn rename(
-        section: Section<'_, Self>,
-        from: (&Inode<Self>, Entry<'_, Self>),
-        to: (&Inode<Self>, Entry<'_, Self>),
-        flags: u32,
-        names: MoveNames<'_, Self>,
-        idmap: IdMap<'_>,
-    ) -> Result;
-
-    /// stat(2) of what is no directory: the foreign object that
-    /// [`attr::Stat::fill_plain`](crate::fs::access::attr::Stat::fill_plain) may ask, if any; our
-    /// attributes are fresh then.
-    fn plain_source<'a>(
-        section: Section<'a, Self>,
-        inode: &'a Inode<Self>,
-    ) -> Result<Option<PathRef<'a>>>;
-
-    /// stat(2) of the rest.
-    fn getattr(
-        section: Section<'_, Self>,
-        inode: &Inode<Self>,
-        stat: attr::Stat<'_>,
-        idmap: IdMap<'_>,
-    ) -> Result;
-
-    /// chmod(2), chown(2), truncate(2), utimensat(2).
-    fn setattr(
-        section: Section<'_, Self>,
-        dentry: &Dentry<Self>,
-        request: attr::Request<'_>,
-        idmap: IdMap<'_>,
-    ) -> Result;
-
-    /// Reads an extended attribute; with an empty buffer gives its size.
-    fn get_xattr(
-        section: Section<'_, Self>,
-        dentry: &Dentry<Self>,
-        name: &CStr,
-        value: &mut [u8],
-    ) -> Result<usize>;
-
-    /// Sets or removes an extended attribute.
-    fn set_xattr(
-        section: Section<'_, Self>,
-        dentry: &Dentry<Self>,
-        name: &CStr,
-        setting: Setting<'_>,
-    ) -> Result;
-
-    /// Lists extended attributes; with an empty buffer gives the size that is needed.
-    fn list_xattrs(
-        section: Section<'_, Self>,
-        dentry: &Dentry<Self>,
-        names: &mut [u8],
-    ) -> Result<usize>;
-
-    /// The ACL of an inode; the VFS caches it.
-    fn get_acl(
-        section: Section<'_, Self>,
-        inode: &Inode<Self>,
-        which: acl::Which,
-    ) -> Result<Option<acl::Acl>>;
-
-    /// Changes an ACL.
-    fn set_acl(
-        section: Section<'_, Self>,
-        dentry: &Dentry<Self>,
-        request: acl::Request,
-        idmap: IdMap<'_>,
-    ) -> Result;
-
-    /// Runs `f` on the foreign path whose file flags (chattr) an inode shows.
-    fn show_flags(
-        section: Section<'_, Self>,
-        dentry: &Dentry<Self>,
-        f: &mut dyn FnMut(PathRef<'_>) -> Result,
-    ) -> Result;
-
-    /// Runs `f`, which changes file flags, on one that may be changed, unless that can be spared as
-    /// `has` says of a path that has them already.
-    fn change_flags(
-        section: Section<'_, Self>,
-        dentry: &Dentry<Self>,
-        has: &mut dyn FnMut(PathRef<'_>) -> bool,
-        f: &mut dyn FnMut(Writable<'_>) -> Result,
-    ) -> Result;
-}
 
 /// Installs the operations for `mode` on a new inode.
 ///
@@ -351,12 +71,12 @@ pub(in crate::fs) unsafe fn install<T: Mountable>(
         match Kind::of(mode) {
             Kind::Dir => {
                 (*inode).i_op = &Table::<T>::DIR;
-                (*inode).__bindgen_anon_3.i_fop = &crate::fs::access::dir::Table::<T>::OPERATIONS;
+                (*inode).__bindgen_anon_3.i_fop = &super::dir_ops::Table::<T>::OPERATIONS;
             }
             Kind::Regular => {
                 (*inode).i_op = &Table::<T>::FILE;
-                (*inode).__bindgen_anon_3.i_fop = &file_ops::Table::<T>::OPERATIONS;
-                (*(*inode).i_mapping).a_ops = &file_ops::Table::<T>::ADDRESS_SPACE;
+                (*inode).__bindgen_anon_3.i_fop = &file_table::Table::<T>::OPERATIONS;
+                (*(*inode).i_mapping).a_ops = &file_table::Table::<T>::ADDRESS_SPACE;
             }
             Kind::Symlink => (*inode).i_op = &Table::<T>::SYMLINK,
             Kind::Special => {
@@ -367,7 +87,7 @@ pub(in crate::fs) unsafe fn install<T: Mountable>(
     }
 }
 
-struct Table<T>(PhantomData<T>);
+pub(super) struct Table<T>(PhantomData<T>);
 
 impl<T: Mountable> Table<T> {
     /// What all inodes have.
@@ -378,21 +98,25 @@ impl<T: Mountable> Table<T> {
         update_time: Some(bindings::ruaufs_helper_update_time),
         ..pin_init::zeroed()
     };
+
     const SYMLINK: bindings::inode_operations = bindings::inode_operations {
         get_link: Some(Self::get_link),
         ..Self::COMMON
     };
+
     const SPECIAL: bindings::inode_operations = bindings::inode_operations {
         get_inode_acl: Some(Self::get_inode_acl),
         set_acl: Some(Self::set_acl),
         ..Self::COMMON
     };
+
     const FILE: bindings::inode_operations = bindings::inode_operations {
         fiemap: Some(Self::fiemap),
         fileattr_get: Some(Self::fileattr_get),
         fileattr_set: Some(Self::fileattr_set),
         ..Self::SPECIAL
     };
+
     const DIR: bindings::inode_operations = bindings::inode_operations {
         getattr: Some(Self::getattr),
         lookup: Some(Self::lookup),
@@ -700,7 +424,7 @@ impl<T: Mountable> Table<T> {
         from_result(|| {
             // SAFETY: Valid by the contract of the callback.
             unsafe {
-                let this = file_ops::File::<T>::from_raw(file);
+                let this = file::File::<T>::from_raw(file);
                 let dir = Inode::<T>::from_raw(dir);
                 let entered = dir.sb().enter(Doing::Make);
                 // Nobody else knows the dentry, so it stays where it is.
@@ -734,252 +458,40 @@ impl<T: Mountable> Table<T> {
         })
     }
 
-    /// # Safety
-    ///
-    /// Called by the VFS with a path of ours and a buffer to fill.
-    unsafe extern "C" fn getattr(
-        idmap: *mut bindings::mnt_idmap,
-        path: *const bindings::path,
-        stat: *mut bindings::kstat,
-        request: u32,
-        flags: c_uint,
-    ) -> c_int {
-        // SAFETY: Valid by the contract of the callback; a looked-up path is positive.
-        from_result(|| unsafe {
-            let inode = Inode::<T>::from_raw((*(*path).dentry).d_inode);
-            let reading = inode.sb().read();
-            let stat = attr::Stat::from_raw(stat, request, flags);
-            T::getattr(reading.section(), inode, stat, IdMap::from_raw(idmap))?;
-            Ok(0)
-        })
-    }
-
-    /// As `getattr`, for what is no directory.
-    ///
-    /// # Safety
-    ///
-    /// As for `getattr`.
-    unsafe extern "C" fn getattr_file(
-        idmap: *mut bindings::mnt_idmap,
-        path: *const bindings::path,
-        stat: *mut bindings::kstat,
-        request: u32,
-        flags: c_uint,
-    ) -> c_int {
-        // SAFETY: Valid by the contract of the callback; a looked-up path is positive.
-        from_result(|| unsafe {
-            let inode = Inode::<T>::from_raw((*(*path).dentry).d_inode);
-            let reading = inode.sb().read();
-            let section = reading.section();
-            let idmap = IdMap::from_raw(idmap);
-            // What is hot keeps its arguments in registers.
-            match T::plain_source(section, inode)? {
-                Some(source) => {
-                    attr::Stat::from_raw(stat, request, flags).fill_plain(source, inode, idmap)?
-                }
-                None => T::getattr(
-                    section,
-                    inode,
-                    attr::Stat::from_raw(stat, request, flags),
-                    idmap,
-                )?,
-            }
-            Ok(0)
-        })
-    }
-
-    /// # Safety
-    ///
-    /// Called by the VFS with the inode locked.
-    unsafe extern "C" fn setattr(
-        idmap: *mut bindings::mnt_idmap,
-        dentry: *mut bindings::dentry,
-        attr: *mut bindings::iattr,
-    ) -> c_int {
-        // SAFETY: Valid by the contract of the callback.
-        let change = || unsafe {
-            let dentry = Dentry::<T>::from_raw(dentry);
-            let entered = dentry.sb().enter(Doing::Attributes);
-            T::setattr(
-                entered.section(),
-                dentry,
-                attr::Request::from_raw(attr),
-                IdMap::from_raw(idmap),
-            )
-        };
-        from_result(|| anew(change).map(|()| 0))
-    }
-
     /// The topmost foreign dentry of `inode`, for use outside a section.
-    fn top(inode: &Inode<T>) -> Result<Slot<T::Place>> {
+    pub(super) fn top(inode: &Inode<T>) -> Result<Slot<T::Place>> {
         let reading = inode.sb().read();
         Ok(inode.stack(reading.section())?.top().clone())
     }
+}
 
-    /// # Safety
-    ///
-    /// Called by the VFS with a symbolic link of ours; `dentry` is null in RCU walk.
-    unsafe extern "C" fn get_link(
-        dentry: *mut bindings::dentry,
-        inode: *mut bindings::inode,
-        done: *mut bindings::delayed_call,
-    ) -> *const c_char {
-        if dentry.is_null() {
-            return ECHILD.to_ptr::<c_char>().cast_const();
-        }
-        // SAFETY: Valid by the contract of the callback. The text stays with the page cache of the
-        // branch, to which `done` holds a reference, or with the foreign inode, which is lent: the
-        // walk refers to our dentry until it needs the text no more.
+impl<T: crate::fs::operations::mountable::Mountable> New<T> {
+    /// Copies all attributes of `from`, installs the operations of its type and publishes the
+    /// inode.
+    pub(crate) fn finish(self, from: &Inode, idmap: IdMap<'_>, nlink: u32) -> ARef<Inode<T>> {
+        let inode = self.0.clone();
+        let ptr = inode.as_ptr();
+        // The change time is not marked as seen: the first write to what was just created would
+        // have to note times once more. Whoever looks next refreshes.
+        inode.copy_attr(from, idmap);
+        inode.copy_flags(from);
+        // SAFETY: By the type invariant nobody else uses the inode, so plain writes are fine.
         unsafe {
-            let inode = Inode::<T>::from_raw(inode);
-            let source = {
-                let reading = inode.sb().read();
-                inode.lend(reading.section())
-            };
-            match source {
-                Some(source) => T::cred(inode.sb()).scope(|| bindings::vfs_get_link(source, done)),
-                None => EIO.to_ptr::<c_char>().cast_const(),
+            install::<T>(ptr, from.mode(), from.rdev());
+            bindings::set_nlink(ptr, nlink);
+            (*ptr).i_generation = (*from.as_ptr()).i_generation;
+            (*ptr).i_blkbits = (*from.as_ptr()).i_blkbits;
+            bindings::ruaufs_helper_inode_lockdep(ptr);
+            if !from.has_acls() {
+                bindings::ruaufs_helper_cache_no_acl(ptr);
             }
+            inode.copy_no_acl(from);
+            bindings::unlock_new_inode(ptr);
         }
-    }
-
-    /// # Safety
-    ///
-    /// Called by the VFS with a dentry of ours and a buffer of `size` bytes.
-    unsafe extern "C" fn listxattr(
-        dentry: *mut bindings::dentry,
-        list: *mut c_char,
-        size: usize,
-    ) -> isize {
-        // SAFETY: Valid by the contract of the callback; the buffer may be null for size 0.
-        let result = unsafe {
-            let names: &mut [u8] = if size == 0 {
-                &mut []
-            } else {
-                core::slice::from_raw_parts_mut(list.cast(), size)
-            };
-            let dentry = Dentry::<T>::from_raw(dentry);
-            let _sitting = dentry.sb().sit(Doing::Look);
-            let reading = dentry.sb().read();
-            T::list_xattrs(reading.section(), dentry, names)
-        };
-        match result {
-            // The VFS copies as much out of the buffer.
-            Ok(len) if size != 0 && len > size => ERANGE.to_errno() as isize,
-            Ok(len) => isize::try_from(len).unwrap_or(isize::MAX),
-            Err(error) => error.to_errno() as isize,
-        }
-    }
-
-    /// # Safety
-    ///
-    /// Called by the VFS when no ACL is cached.
-    unsafe extern "C" fn get_inode_acl(
-        inode: *mut bindings::inode,
-        which: c_int,
-        rcu: bool,
-    ) -> *mut bindings::posix_acl {
-        if rcu {
-            return ECHILD.to_ptr();
-        }
-        // SAFETY: Valid by the contract of the callback.
-        let inode = unsafe { Inode::<T>::from_raw(inode) };
-        let _sitting = inode.sb().sit(Doing::Look);
-        let reading = inode.sb().read();
-        match T::get_acl(reading.section(), inode, acl::Which::from_raw(which)) {
-            Ok(acl) => acl.map_or(ptr::null_mut(), acl::Acl::into_raw),
-            Err(error) => error.to_ptr(),
-        }
-    }
-
-    /// # Safety
-    ///
-    /// Called by the VFS with the inode locked.
-    unsafe extern "C" fn set_acl(
-        idmap: *mut bindings::mnt_idmap,
-        dentry: *mut bindings::dentry,
-        acl: *mut bindings::posix_acl,
-        which: c_int,
-    ) -> c_int {
-        // SAFETY: Valid by the contract of the callback.
-        let change = || unsafe {
-            let dentry = Dentry::<T>::from_raw(dentry);
-            let entered = dentry.sb().enter(Doing::Attributes);
-            T::set_acl(
-                entered.section(),
-                dentry,
-                acl::Request::from_raw(acl, which),
-                IdMap::from_raw(idmap),
-            )
-        };
-        from_result(|| anew(change).map(|()| 0))
-    }
-
-    /// # Safety
-    ///
-    /// Called by the VFS with a regular file of ours.
-    unsafe extern "C" fn fiemap(
-        inode: *mut bindings::inode,
-        info: *mut bindings::fiemap_extent_info,
-        start: u64,
-        len: u64,
-    ) -> c_int {
-        // SAFETY: Valid by the contract of the callback.
-        from_result(|| unsafe {
-            let inode = Inode::<T>::from_raw(inode);
-            // It writes to memory of the user.
-            let source = Self::top(inode)?;
-            let lower = source.inode()?;
-            to_result(
-                T::cred(inode.sb())
-                    .scope(|| bindings::ruaufs_helper_fiemap(lower.as_ptr(), info, start, len)),
-            )?;
-            Ok(0)
-        })
-    }
-
-    /// # Safety
-    ///
-    /// Called by the VFS with a dentry of ours and a buffer to fill.
-    unsafe extern "C" fn fileattr_get(
-        dentry: *mut bindings::dentry,
-        fa: *mut kernel::bindings::file_kattr,
-    ) -> c_int {
-        // SAFETY: Valid by the contract of the callback.
-        from_result(|| unsafe {
-            let dentry = Dentry::<T>::from_raw(dentry);
-            let _sitting = dentry.sb().sit(Doing::Look);
-            let reading = dentry.sb().read();
-            T::show_flags(reading.section(), dentry, &mut |path| {
-                to_result(bindings::ruaufs_helper_fileattr_get(&path.raw(), fa.cast()))
-            })?;
-            Ok(0)
-        })
-    }
-
-    /// # Safety
-    ///
-    /// Called by the VFS with the inode locked.
-    unsafe extern "C" fn fileattr_set(
-        _idmap: *mut bindings::mnt_idmap,
-        dentry: *mut bindings::dentry,
-        fa: *mut kernel::bindings::file_kattr,
-    ) -> c_int {
-        // SAFETY: Valid by the contract of the callback.
-        let change = || unsafe {
-            if bindings::ruaufs_helper_sets_casefold(fa.cast()) {
-                // Names of ours are compared byte by byte.
-                return Err(EOPNOTSUPP);
-            }
-            let dentry = Dentry::<T>::from_raw(dentry);
-            let entered = dentry.sb().enter(Doing::Attributes);
-            T::change_flags(
-                entered.section(),
-                dentry,
-                &mut |path| bindings::ruaufs_helper_has_fileattr(&path.raw(), fa.cast()),
-                &mut |path| to_result(bindings::ruaufs_helper_fileattr_set(&path.raw(), fa.cast())),
-            )
-        };
-        from_result(|| anew(change).map(|()| 0))
+        let this = core::mem::ManuallyDrop::new(self);
+        // The inode is not new any more, so `Drop` of `self` must not fail it.
+        // SAFETY: `this` is not used again; its only field is moved out.
+        drop(unsafe { core::ptr::read(&this.0) });
+        inode
     }
 }

@@ -35,21 +35,17 @@
 //! What must wait does so on the task's way out of the kernel, with no lock held; then
 //! the system call begins anew ([`Later`]).
 
-use super::file_ops::{
-    File,
-    Table, //
-};
+use super::file_table::Table;
 use crate::bindings;
 use crate::fs::{
     access::backing::BackingFile,
     base::{
-        gate::{
-            anew,
-            Doing, //
-        },
-        ret::to_result, //
+        gate::anew,
+        ret::to_result,
+        seats::Doing, //
     },
-    Mountable, //
+    objects::file::File,
+    operations::mountable::Mountable, //
 };
 use kernel::{
     error::from_result,

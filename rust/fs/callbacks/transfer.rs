@@ -2,12 +2,12 @@
 
 //! Moving data from one open file of ours to another.
 
-use super::file_ops::{
-    File,
-    Table, //
-};
+use super::file_table::Table;
 use crate::bindings;
-use crate::fs::Mountable;
+use crate::fs::{
+    objects::file::File,
+    operations::mountable::Mountable, //
+};
 use kernel::prelude::*;
 
 /// Which way data goes from file to file.

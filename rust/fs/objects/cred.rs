@@ -7,14 +7,14 @@
 
 use super::{
     dentry::Dentry,
+    entry::Entry,
     inode::Inode,
     path::IdMap, //
 };
 use crate::bindings;
 use crate::fs::{
     base::ret::to_result,
-    callbacks::inode_ops::Entry,
-    FileSystem, //
+    types::FileSystem, //
 };
 use core::ptr::NonNull;
 use kernel::prelude::*;

@@ -15,32 +15,30 @@
 //! # Locking
 //!
 //! Names are read under the parent's `i_rwsem` (callbacks that get an unhashed
-//! dentry or a locked parent), or through [`NameSnapshot`].
+//! dentry or a locked parent), or through [`Dentry::name`], which copies them.
 
 use super::{
     inode::{
         Inode,
-        Kind,
         SeenInode, //
     },
     sb::SuperBlock,
-    section::{
-        Entered,
-        Section, //
-    },
-    stack::RcuStack, //
+    walk::{
+        Seal,
+        SeenDentry, //
+    }, //
 };
 use crate::bindings;
 use crate::fs::{
     base::{
-        gate::Doing,
         name,
         once::load_acquire,
         ret::from_err_ptr, //
     },
-    FileSystem,
-    Foreign,
-    Mountable, //
+    types::{
+        FileSystem,
+        Foreign, //
+    }, //
 };
 use core::{
     marker::PhantomData,
@@ -65,8 +63,7 @@ use kernel::{
             Atomic,
             Full,
             Relaxed, //
-        },
-        rcu, //
+        }, //
     },
     types::Opaque, //
 };
@@ -184,7 +181,7 @@ impl<T> Dentry<T> {
 
     /// A number that moves when the name or the inode changes, and is odd while they do.
     #[inline]
-    fn sequence(&self) -> u32 {
+    pub(super) fn sequence(&self) -> u32 {
         // SAFETY: The dentry is valid; a racy read of one word, as `raw_read_seqcount()` does it.
         let sequence =
             unsafe { (&raw const (*self.as_ptr()).d_seq.seqcount.sequence).read_volatile() };
@@ -361,7 +358,7 @@ impl<T: FileSystem> Dentry<T> {
 
     /// `d_fsdata` as an atomic.
     #[inline]
-    fn guard_slot(&self) -> &Atomic<*mut c_void> {
+    pub(super) fn guard_slot(&self) -> &Atomic<*mut c_void> {
         // SAFETY: The field is pointer-sized, aligned, and only accessed atomically by us; the VFS
         // does not touch it.
         unsafe { Atomic::from_ptr(&raw mut (*self.as_ptr()).d_fsdata) }
@@ -369,7 +366,7 @@ impl<T: FileSystem> Dentry<T> {
 
     /// Whether the guard, if there is one, is still absent, or is what leads to `top`. Under RCU.
     #[inline]
-    fn guard_holds(&self, top: Option<SeenInode<'_>>) -> bool {
+    pub(in crate::fs) fn guard_holds(&self, top: Option<SeenInode<'_>>) -> bool {
         let guard = load_acquire(self.guard_slot());
         if guard.is_null() {
             return true;
@@ -418,7 +415,7 @@ impl<T: FileSystem> Dentry<T> {
 
     /// `d_time` as an atomic: a seal, or what [`Dentry::set_seen`] left, which is no seal.
     #[inline]
-    fn seal_slot(&self) -> &Atomic<usize> {
+    pub(in crate::fs) fn seal_slot(&self) -> &Atomic<usize> {
         // SAFETY: The field is word-sized, aligned, and only accessed by us, a word at a time; the
         // VFS does not touch it.
         unsafe { Atomic::from_ptr((&raw mut (*self.as_ptr()).d_time).cast()) }
@@ -503,55 +500,6 @@ impl<T: FileSystem> Dentry<T> {
     }
 }
 
-/// A dentry that a walk looks at without a reference. It may be about to go, so it offers
-/// comparison and plain reads only.
-///
-/// # Invariants
-///
-/// The memory of the dentry stays for `'a`.
-pub(crate) struct SeenDentry<'a, T = Foreign>(&'a Dentry<T>);
-
-impl<'a, T> SeenDentry<'a, T> {
-    /// # Safety
-    ///
-    /// `ptr` must be a dentry of the file system that `T` says, whose memory stays for `'a`, as
-    /// does that of its inode.
-    #[inline]
-    pub(in crate::fs) unsafe fn from_raw(ptr: *mut bindings::dentry) -> Self {
-        // INVARIANT: By the caller's contract.
-        // SAFETY: As above. The reference stays in here, so that nobody counts it.
-        SeenDentry(unsafe { Dentry::from_raw(ptr) })
-    }
-
-    /// The C object.
-    #[inline]
-    pub(in crate::fs) fn as_ptr(&self) -> *mut bindings::dentry {
-        self.0.as_ptr()
-    }
-
-    /// As [`Dentry::is_unhashed`].
-    #[inline]
-    pub(crate) fn is_unhashed(&self) -> bool {
-        self.0.is_unhashed()
-    }
-
-    /// The inode, if it has one at the moment.
-    #[inline]
-    pub(in crate::fs) fn inode(&self) -> Option<SeenInode<'a, T>> {
-        // SAFETY: A single word; the inode is freed after a grace period, as the dentry is.
-        unsafe {
-            let inode = (&raw const (*self.as_ptr()).d_inode).read_volatile();
-            (!inode.is_null()).then(|| SeenInode::from_raw(inode))
-        }
-    }
-
-    /// As [`Dentry::sequence`].
-    #[inline]
-    fn sequence(&self) -> u32 {
-        self.0.sequence()
-    }
-}
-
 /// A name that a creating callback is for, while the object has not got it.
 ///
 /// # Invariants
@@ -589,406 +537,5 @@ impl<'a, T: FileSystem> Negative<'a, T> {
         // demands (`BUG_ON()`). The call consumes the inode reference.
         unsafe { bindings::d_instantiate(dentry.as_ptr(), ARef::into_raw(inode).as_ptr().cast()) };
         Ok(())
-    }
-}
-
-/// One of our dentries inside a walk, possibly under RCU.
-///
-/// Only comparisons are offered; none of them takes a reference. A walk that holds references has
-/// more to offer ([`Walk::held`]).
-///
-/// # Invariants
-///
-/// The walk is in a section of the gate, with references to all three objects, or else under RCU.
-pub(crate) struct Walk<'a, T: FileSystem> {
-    dir: &'a Inode<T>,
-    dentry: &'a Dentry<T>,
-    inode: Option<&'a Inode<T>>,
-    name: &'a bindings::qstr,
-    section: Option<Section<'a, T>>,
-    /// `d_time` before all checks.
-    left: usize,
-}
-
-/// The dentry and inodes that a walk outside RCU holds references to.
-pub(crate) struct Held<'a, T: FileSystem> {
-    /// The section that it is in.
-    pub(crate) section: Section<'a, T>,
-    /// The directory that the name is in.
-    pub(crate) dir: &'a Inode<T>,
-    /// The dentry.
-    pub(crate) dentry: &'a Dentry<T>,
-    /// The inode that the name leads to.
-    pub(crate) inode: Option<&'a Inode<T>>,
-}
-
-/// A seal, see the module documentation.
-///
-/// Not 0, and larger than any count of what was seen: the upper half is a `d_seq`, which is not 0
-/// for a positive dentry; then come the numbers of the stacks, which are not 0 either.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Seal(usize);
-
-impl Seal {
-    const SEQ_SHIFT: u32 = 32;
-
-    /// The seal of a name that is absent: nothing but its guard tells.
-    // CAST: Where a word is too small for it, it is none.
-    pub(crate) const ABSENT: Self = Seal((2u64 << Self::SEQ_SHIFT) as usize);
-
-    /// The seal for the top dentry of `stack` in the directory `dirs`, as they are now.
-    #[inline]
-    fn now<P>(stack: &RcuStack<'_, P>, dirs: &RcuStack<'_, P>) -> Self {
-        let sequence = stack.top().sequence();
-        let seal = u64::from(sequence) << Self::SEQ_SHIFT
-            | u64::from(stack.serial())
-            | u64::from(dirs.serial() >> u16::BITS);
-        // Where a word is too small for it, there are none: each check is a full one.
-        Seal(usize::try_from(seal).unwrap_or(0))
-    }
-
-    /// The `d_seq` in it.
-    const fn sequence(self) -> u64 {
-        self.0 as u64 >> Self::SEQ_SHIFT
-    }
-
-    /// Whether it is one, and no count; and not of a dentry that was being changed.
-    const fn is_one(self) -> bool {
-        self.sequence() != 0 && self.may_go()
-    }
-
-    /// Whether a seal may take the place of what is left there. All bits set are a mark of the file
-    /// system's that stays.
-    const fn may_go(self) -> bool {
-        self.sequence() & 1 == 0
-    }
-}
-
-impl<T: Operations> Walk<'_, T> {
-    /// Gives what `d_revalidate()` gives for a name that does not hold.
-    #[cold]
-    #[inline(never)]
-    fn is_stale(&self) -> c_int {
-        if let Some(held) = self.held() {
-            T::found_stale(&held, self.name());
-        }
-        0
-    }
-}
-
-impl<T: FileSystem> Walk<'_, T> {
-    /// The stack of the inode that the name leads to.
-    #[inline]
-    pub(crate) fn stack(&self) -> Option<RcuStack<'_, T::Place>> {
-        // SAFETY: By the type invariant the caller is in a walk, which lasts as long as `self`.
-        unsafe { self.inode?.cell().rcu() }
-    }
-
-    /// The stack of the directory that the name is in.
-    #[inline]
-    pub(crate) fn dir_stack(&self) -> Option<RcuStack<'_, T::Place>> {
-        // SAFETY: As above.
-        unsafe { self.dir.cell().rcu() }
-    }
-}
-
-impl<T: FileSystem> Walk<'_, T> {
-    /// Returns the objects that the walk holds. `None` under RCU, where nothing may sleep.
-    pub(crate) fn held(&self) -> Option<Held<'_, T>> {
-        Some(Held {
-            section: self.section?,
-            dir: self.dir,
-            dentry: self.dentry,
-            inode: self.inode,
-        })
-    }
-
-    /// The shape.
-    pub(crate) fn shape(&self) -> &T::Shape {
-        // SAFETY: By the type invariant; the walk lasts as long as `self`.
-        unsafe { self.dir.sb().state().shape.get() }
-    }
-
-    /// As [`Dentry::seen`].
-    pub(crate) fn seen(&self) -> u64 {
-        self.dentry.seen()
-    }
-
-    /// The name that is walked.
-    pub(crate) fn name(&self) -> &[u8] {
-        // SAFETY: By the contract of `d_revalidate()` the name is valid during the call.
-        unsafe { name::bytes(self.name) }
-    }
-
-    /// The inode that the name leads to.
-    #[inline]
-    pub(crate) fn inode(&self) -> Option<SeenInode<'_, T>> {
-        self.inode.map(|inode| {
-            // SAFETY: By the type invariant its memory stays as long as the walk.
-            unsafe { SeenInode::from_raw(inode.as_ptr()) }
-        })
-    }
-
-    /// Whether the name begins with `prefix`.
-    pub(crate) fn begins_with(&self, prefix: &[u8]) -> bool {
-        // SAFETY: The walk keeps the name, which is a copy of its own or the user's.
-        unsafe { name::bytes(self.name) }.starts_with(prefix)
-    }
-
-    /// Whether the guard, if there is one, is still absent, or is what leads to `top`.
-    pub(crate) fn guard_holds(&self, top: Option<SeenInode<'_>>) -> bool {
-        if load_acquire(self.dentry.guard_slot()).is_null() {
-            return true;
-        }
-        // Outside RCU walk only our dentry is referenced: a promotion may drop its guard.
-        let _rcu = self.section.map(|_| rcu::read_lock());
-        self.dentry.guard_holds(top)
-    }
-
-    /// What a full check that begins now is good for.
-    pub(crate) fn seal<P>(&self, stack: &RcuStack<'_, P>, dirs: &RcuStack<'_, P>) -> Seal {
-        Seal::now(stack, dirs)
-    }
-
-    /// The check is done and the name holds. Not for a name that file systems below, or anything
-    /// but [`Walk::still_named`], the guard and the attributes, have a say in.
-    pub(crate) fn leave(&self, seal: Seal) {
-        if seal.is_one() && self.left != seal.0 && Seal(self.left).may_go() {
-            // What others left there meanwhile stays.
-            let _ = self.dentry.seal_slot().cmpxchg(self.left, seal.0, Full);
-        }
-    }
-
-    /// The directory that the name is in.
-    pub(crate) fn dir(&self) -> SeenInode<'_, T> {
-        // SAFETY: By the type invariant its memory stays as long as the walk.
-        unsafe { SeenInode::from_raw(self.dir.as_ptr()) }
-    }
-
-    /// Whether the top of `stack` still leads to its inode, and, if it is the only name of it,
-    /// still has this name in that of the directories `dirs` which is in the same place.
-    pub(crate) fn still_named<P>(
-        &self,
-        stack: &RcuStack<'_, P>,
-        dirs: &RcuStack<'_, P>,
-        alone: bool,
-    ) -> bool {
-        let (lower, inode) = (stack.top(), stack.top_inode());
-        if !lower.inode().is_some_and(|found| found.is_same(inode)) {
-            return false;
-        }
-        if !alone {
-            return true;
-        }
-        if lower.is_unhashed() {
-            // The name it was found by is gone. A look-up finds the one that is left.
-            return false;
-        }
-        let _rcu = self.section.map(|_| rcu::read_lock());
-        // SAFETY: The dentry is alive; the helper reads name and parent consistently under RCU.
-        let parent = unsafe { bindings::ruaufs_helper_d_named(lower.as_ptr(), self.name) };
-        !parent.is_null() && dirs.has(parent, stack)
-    }
-}
-
-/// How [`Operations::revalidate`] answers.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Validity {
-    /// What is cached still holds.
-    Valid,
-    /// The name must be looked up again.
-    Stale,
-    /// Ask again outside RCU walk.
-    NeedRef,
-}
-
-/// Callbacks on our dentries.
-pub(crate) trait Operations: FileSystem {
-    /// Whether a cached name still holds; may run inside RCU walk.
-    fn revalidate(walk: &Walk<'_, Self>) -> Validity;
-
-    /// A cached name does not hold, and is about to go. Not in RCU walk.
-    fn found_stale(held: &Held<'_, Self>, name: &[u8]);
-}
-
-/// `dentry_operations` of `T`.
-pub(in crate::fs) struct Table<T>(PhantomData<T>);
-
-impl<T: Mountable> Table<T> {
-    /// Whether walks ask `d_revalidate()` is said by a flag of each dentry
-    /// ([`SuperBlock::set_checked`], [`Dentry::set_checked`]).
-    pub(in crate::fs) const OPERATIONS: bindings::dentry_operations = bindings::dentry_operations {
-        d_revalidate: Some(Self::d_revalidate),
-        d_release: Some(Self::d_release),
-        d_real: Some(Self::d_real),
-        ..pin_init::zeroed()
-    };
-
-    /// # Safety
-    ///
-    /// Called by the path walk with a dentry of ours, its name and `LOOKUP_*` flags; under
-    /// `LOOKUP_RCU` nothing is referenced and nothing may sleep.
-    unsafe extern "C" fn d_revalidate(
-        dir: *mut bindings::inode,
-        name: *const bindings::qstr,
-        dentry: *mut bindings::dentry,
-        flags: c_uint,
-    ) -> c_int {
-        // SAFETY: Valid by the contract of the callback.
-        unsafe {
-            if flags & bindings::RUAUFS_LOOKUP_RCU != 0
-                && Self::is_sealed(Inode::from_raw(dir), Dentry::from_raw(dentry))
-            {
-                return 1;
-            }
-            Self::check(dir, name, dentry, flags)
-        }
-    }
-
-    /// Whether a name holds by its seal, its guard and unchanged attributes. In RCU walk.
-    ///
-    /// # Safety
-    ///
-    /// The caller must be in a path walk under RCU.
-    #[inline]
-    unsafe fn is_sealed(dir: &Inode<T>, dentry: &Dentry<T>) -> bool {
-        let Some(inode) = dentry.inode() else {
-            let absent = Seal(load_acquire(dentry.seal_slot())) == Seal::ABSENT;
-            return absent && Seal::ABSENT.is_one() && dentry.guard_holds(None);
-        };
-        // SAFETY: By the caller's contract; nothing of it leaves this function.
-        let (inode, stacks) = unsafe {
-            let stacks = (inode.cell().rcu(), dir.cell().rcu());
-            (SeenInode::<T>::from_raw(inode.as_ptr()), stacks)
-        };
-        let (Some(stack), Some(dirs)) = stacks else {
-            return false;
-        };
-        let top = stack.top_inode();
-        Seal::now(&stack, &dirs).0 == load_acquire(dentry.seal_slot())
-            && !inode.attr_moved(top)
-            && dentry.guard_holds(Some(top))
-    }
-
-    /// Checks a name in full.
-    ///
-    /// # Safety
-    ///
-    /// As for `d_revalidate()`.
-    #[cold]
-    #[inline(never)]
-    unsafe fn check(
-        dir: *mut bindings::inode,
-        name: *const bindings::qstr,
-        dentry: *mut bindings::dentry,
-        flags: c_uint,
-    ) -> c_int {
-        // SAFETY: Valid by the contract of the callback.
-        let directory = unsafe { Inode::<T>::from_raw(dir) };
-        // A name that is looked at again may get other instances.
-        let entered =
-            (flags & bindings::RUAUFS_LOOKUP_RCU == 0).then(|| directory.sb().enter(Doing::LookUp));
-        // SAFETY: As above; `d_inode_rcu()` is a single read.
-        let walk = unsafe {
-            let inode = (&raw const (*dentry).d_inode).read_volatile();
-            Walk {
-                dir: directory,
-                dentry: Dentry::<T>::from_raw(dentry),
-                inode: (!inode.is_null()).then(|| Inode::from_raw(inode)),
-                name: &*name,
-                section: entered.as_ref().map(Entered::section),
-                left: load_acquire(Dentry::<T>::from_raw(dentry).seal_slot()),
-            }
-        };
-        match T::revalidate(&walk) {
-            Validity::Valid => {}
-            // What is seen while branches change may be half of it, and what is mounted on a stale
-            // name goes.
-            Validity::Stale if walk.section.is_some() => return walk.is_stale(),
-            Validity::Stale | Validity::NeedRef => return ECHILD.to_errno(),
-        }
-        let Some(stack) = walk.stack().filter(|stack| stack.is_remote()) else {
-            return 1;
-        };
-        for lower in stack.dentries() {
-            // SAFETY: `RcuStack` shows dentries that are alive at least until the end of this
-            // walk.
-            let ret = unsafe { revalidate_foreign(lower, flags) };
-            match ret {
-                0 => return walk.is_stale(),
-                ..0 => return ret,
-                _ => {}
-            }
-        }
-        1
-    }
-
-    /// The foreign dentry whose file has the contents that ours shows: what is mapped is that file,
-    /// so that is where uprobes are set. As for overlayfs, it may be another one after a promotion.
-    ///
-    /// # Safety
-    ///
-    /// Called with a reference to a dentry of ours; it may sleep.
-    unsafe extern "C" fn d_real(
-        dentry: *mut bindings::dentry,
-        wanted: bindings::d_real_type,
-    ) -> *mut bindings::dentry {
-        // SAFETY: A dentry of ours by the contract of the callback.
-        let ours = unsafe { Dentry::<T>::from_raw(dentry) };
-        let Some(inode) = ours.inode().filter(|inode| inode.kind() == Kind::Regular) else {
-            return dentry;
-        };
-        let reading = ours.sb().read();
-        match inode.lend(reading.section()) {
-            // SAFETY: The dentry is valid, as is what is given, as long as the caller refers to
-            // ours.
-            Some(real) => unsafe { bindings::ruaufs_helper_d_real(real, wanted) },
-            None => dentry,
-        }
-    }
-
-    /// # Safety
-    ///
-    /// Called once, when the dentry dies; it may sleep.
-    unsafe extern "C" fn d_release(dentry: *mut bindings::dentry) {
-        // SAFETY: A dentry of ours by the contract of the callback.
-        unsafe { Dentry::<T>::from_raw(dentry) }.set_guard(None);
-    }
-}
-
-/// Asks a foreign file system whether its dentry is still valid, if it wants to be asked.
-///
-/// # Safety
-///
-/// `dentry` must be valid for the call, by a reference or by RCU as `flags` say.
-unsafe fn revalidate_foreign(dentry: *mut bindings::dentry, flags: c_uint) -> c_int {
-    // SAFETY: Valid by the caller's contract; `d_op` never changes.
-    unsafe {
-        if (*dentry).d_flags & bindings::dentry_flags_DCACHE_OP_REVALIDATE == 0 {
-            return 1;
-        }
-        let Some(revalidate) = (*dentry).d_op.as_ref().and_then(|op| op.d_revalidate) else {
-            return 1;
-        };
-        if flags & bindings::RUAUFS_LOOKUP_RCU != 0 {
-            // The name snapshot below is RCU-safe, but network file systems leave RCU walk
-            // anyway; one rule for all keeps this simple.
-            return ECHILD.to_errno();
-        }
-        let parent = bindings::dget_parent(dentry);
-        let mut snapshot = MaybeUninit::<bindings::name_snapshot>::uninit();
-        bindings::take_dentry_name_snapshot(snapshot.as_mut_ptr(), dentry);
-        let ret = revalidate(
-            (*parent).d_inode,
-            &raw const (*snapshot.as_ptr()).name,
-            dentry,
-            flags,
-        );
-        bindings::release_dentry_name_snapshot(snapshot.as_mut_ptr());
-        bindings::dput(parent);
-        if ret == 0 {
-            bindings::d_invalidate(dentry);
-        }
-        ret
     }
 }

@@ -7,12 +7,12 @@
 //! survives in the slab between uses; the Rust half is initialised at each
 //! allocation and dropped at each free.
 
-use super::{
-    inode::Private,
-    stack::StackCell, //
-};
+use super::stack::StackCell;
 use crate::bindings;
-use crate::fs::FileSystem;
+use crate::fs::types::{
+    FileSystem,
+    Private, //
+};
 use core::{
     marker::PhantomData,
     ptr::NonNull, //

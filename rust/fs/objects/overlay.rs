@@ -8,21 +8,30 @@
 //!
 //! No callback says that an overlayfs begins to write. But before it looks a name up in a directory
 //! of its upper layer, it reads an attribute of its own of that directory. Then files of the
-//! directory that are cached lose their `d_real()`, once ([`Reals`]). Those that are looked up,
-//! made or moved later are judged by the directories above them, if there ever was an overlayfs.
+//! directory that are cached lose their `d_real()`, once
+//! ([`Reals`](crate::fs::base::reals::Reals)). Those that are looked up, made or moved later are
+//! judged by the directories above them, if there ever was an overlayfs.
 
 use super::{
     dentry::Dentry,
-    inode::Private,
     sb::SuperBlock, //
 };
 use crate::bindings;
-use crate::fs::FileSystem;
+use crate::fs::{
+    base::reals::{
+        GOING,
+        NONE,
+        SOME, //
+    },
+    types::{
+        FileSystem,
+        Private, //
+    }, //
+};
 use kernel::{
     prelude::*,
     sync::{
         atomic::{
-            Atomic,
             Full,
             Relaxed, //
         },
@@ -32,34 +41,6 @@ use kernel::{
 
 /// With these bytes begin the attributes of an overlayfs.
 const ATTRIBUTES: [&[u8]; 2] = [b"trusted.overlay.", b"user.overlay."];
-
-/// What is known of the cached files of a directory.
-///
-/// It leaves `NONE` before, and again after, a file of the directory gets a `d_real()`
-/// ([`Dentry::settle_file`]). So `NONE` is true whenever the directory is below one that an
-/// overlayfs writes to.
-pub(crate) struct Reals(Atomic<u32>);
-
-/// Some may have a `d_real()`.
-const SOME: u32 = 0;
-/// They are about to lose it.
-const GOING: u32 = 1;
-/// None has one.
-const NONE: u32 = 2;
-
-impl Reals {
-    /// Of a directory that was not looked at.
-    pub(crate) const fn unknown() -> Self {
-        Reals(Atomic::new(SOME))
-    }
-
-    /// A file is about to get a `d_real()`, or just got one.
-    fn forget(&self) {
-        if self.0.load(Relaxed) != SOME {
-            self.0.xchg(SOME, Full);
-        }
-    }
-}
 
 impl<T: FileSystem> SuperBlock<T> {
     /// Whether files are shown with what is behind them, all of them: no overlayfs ever wrote here.

@@ -23,13 +23,17 @@ use super::{
     }, //
 };
 use crate::fs::{
-    base::gate::{
-        self,
-        Doing,
-        Occupant,
-        Room, //
+    base::{
+        gate::{
+            self,
+            Room, //
+        },
+        seats::{
+            Doing,
+            Occupant, //
+        }, //
     },
-    FileSystem, //
+    types::FileSystem, //
 };
 use core::{
     mem::ManuallyDrop,

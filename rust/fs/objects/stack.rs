@@ -27,18 +27,18 @@
 //! takes out goes after the grace period of that change ([`gate`](crate::fs::base::gate)).
 
 use super::{
-    dentry::{
-        Dentry,
-        SeenDentry, //
-    },
+    dentry::Dentry,
     inode::{
         Address,
-        Candidate,
-        Dying,
         Inode,
         SeenInode, //
     },
-    section::Section, //
+    ours::{
+        Candidate,
+        Dying, //
+    },
+    section::Section,
+    walk::SeenDentry, //
 };
 use crate::bindings;
 use crate::fs::{
@@ -46,7 +46,7 @@ use crate::fs::{
         load_acquire,
         store_release, //
     },
-    FileSystem, //
+    types::FileSystem, //
 };
 use core::{
     marker::PhantomData,
@@ -82,7 +82,7 @@ pub(crate) struct Slot<P> {
     // Dropped first: what keeps its file system mounted may be the place.
     dentry: ARef<Dentry>,
     /// What most readers want, without a walk through the dentry.
-    inode: *mut bindings::inode,
+    pub(in crate::fs) inode: *mut bindings::inode,
     place: Arc<P>,
 }
 
@@ -226,7 +226,7 @@ pub(crate) struct Stack<P> {
     plain: bool,
     /// Counts the stacks of one cell, from 1, in the upper half: that is where a seal has it.
     serial: u32,
-    top: ManuallyDrop<Slot<P>>,
+    pub(in crate::fs) top: ManuallyDrop<Slot<P>>,
     rest: KVec<ManuallyDrop<Slot<P>>>,
     /// Changed under a closed gate only, but read by who may be inside all the same.
     previous: Atomic<*mut Stack<P>>,
@@ -385,7 +385,7 @@ impl<P> StackCell<P> {
     /// The caller must have a reference to the inode that the cell is part of, and be in a section
     /// of its super block; both must last for `'r`.
     #[inline]
-    unsafe fn get<'r>(&self) -> Option<&'r Stack<P>> {
+    pub(in crate::fs) unsafe fn get<'r>(&self) -> Option<&'r Stack<P>> {
         // SAFETY: By the type invariant; stacks are kept until the cell is released, and that
         // happens after the last reference to the inode is gone. One that a change takes out before
         // is freed after the grace period of that change, which the section holds up.
@@ -398,7 +398,7 @@ impl<P> StackCell<P> {
     /// # Safety
     ///
     /// As for [`StackCell::get`].
-    unsafe fn history<'r>(&self) -> impl Iterator<Item = &'r Stack<P>>
+    pub(in crate::fs) unsafe fn history<'r>(&self) -> impl Iterator<Item = &'r Stack<P>>
     where
         P: 'r,
     {
@@ -418,7 +418,11 @@ impl<P> StackCell<P> {
     ///
     /// Nobody else takes stacks out or frees them. What is retired is freed after a grace period of
     /// the gate that begins after the call.
-    unsafe fn prune(&self, unwanted: &mut dyn FnMut(&Stack<P>) -> bool, retired: &mut Chain<P>) {
+    pub(in crate::fs) unsafe fn prune(
+        &self,
+        unwanted: &mut dyn FnMut(&Stack<P>) -> bool,
+        retired: &mut Chain<P>,
+    ) {
         let current = load_acquire(&self.current);
         // SAFETY: By the type invariant and the caller's contract.
         unsafe {
@@ -442,7 +446,7 @@ impl<P> StackCell<P> {
     /// # Safety
     ///
     /// The caller must be in a section of the super block of the inode that the cell is part of.
-    unsafe fn publish(&self, new: KBox<Stack<P>>) {
+    pub(in crate::fs) unsafe fn publish(&self, new: KBox<Stack<P>>) {
         let top = new.top.inode;
         let new = KBox::into_raw(new);
         let mut current = self.current.load(Acquire);
@@ -649,7 +653,7 @@ impl<P> Drop for Chain<P> {
 }
 
 /// What RCU walk may see of a stack: pointers, whose references may have been given up. Made for
-/// a [`Walk`](super::dentry::Walk), and valid as long as that.
+/// a [`Walk`](super::walk::Walk), and valid as long as that.
 pub(crate) struct RcuStack<'a, P>(&'a Stack<P>);
 
 impl<'a, P> RcuStack<'a, P> {

@@ -2,29 +2,11 @@
 
 //! Writes to an inode that are under way.
 
-use super::{
-    inode::Locked,
-    section::{
-        Entered,
-        Reading, //
-    }, //
-};
 use crate::bindings;
-use crate::fs::{
-    base::{
-        gate::{
-            self,
-            own_mark,
-            Doing, //
-        },
-        once::{
-            load_acquire,
-            store,
-            store_release, //
-        },
-        ret::to_result, //
-    },
-    callbacks::file_ops::Operations, //
+use crate::fs::base::{
+    gate,
+    once::load_acquire,
+    ret::to_result, //
 };
 use kernel::{
     prelude::*,
@@ -42,9 +24,10 @@ use kernel::{
 /// Who closes the gate sees those that began before; the others wait. All that changes data is
 /// one, unless it stays in its read section.
 pub(crate) struct Writes {
-    /// One by who holds `i_rwsem`, which excludes all others: the [`Entered::mark`] of the section
-    /// that it began in; 0 if there is none.
-    locked: Atomic<usize>,
+    /// One by who holds `i_rwsem`, which excludes all others: the
+    /// [`Entered::mark`](super::section::Entered::mark) of the section that it began in; 0 if there
+    /// is none.
+    pub(in crate::fs) locked: Atomic<usize>,
     /// Those that go on without it: asynchronous ones on their way to the disk.
     queued: Atomic<u32>,
     /// A shared mapping that may store went past the instance, to an object of a file system
@@ -153,40 +136,5 @@ pub(crate) struct Copying<'a>(&'a Writes);
 impl Drop for Copying<'_> {
     fn drop(&mut self) {
         self.0.copying.store(false, Release);
-    }
-}
-
-/// A write that is under way by who holds `i_rwsem`.
-pub(in crate::fs) struct Writing<'a>(&'a Writes);
-
-impl<'a> Writing<'a> {
-    /// To be called in the read section in which the instance was found.
-    #[inline]
-    pub(in crate::fs) fn new<T: Operations>(
-        locked: &'a Locked<'_, T>,
-        entered: &Entered<'_, T>,
-    ) -> Self {
-        let writes = T::writes(locked.inode());
-        // The section makes it visible to who closes the gate.
-        store(&writes.locked, entered.mark());
-        Writing(writes)
-    }
-
-    /// As [`Writing::new`], in a section that nobody sees.
-    #[inline]
-    pub(in crate::fs) fn pass<T: Operations>(
-        locked: &'a Locked<'_, T>,
-        _: &Reading<'_, T>,
-    ) -> Self {
-        let writes = T::writes(locked.inode());
-        store(&writes.locked, own_mark(Doing::Write));
-        Writing(writes)
-    }
-}
-
-impl Drop for Writing<'_> {
-    #[inline]
-    fn drop(&mut self) {
-        store_release(&self.0.locked, 0);
     }
 }

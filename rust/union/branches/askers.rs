@@ -37,11 +37,11 @@
 
 use super::branch::Branch;
 use crate::fs::{
-    access::{
-        dirop,
-        io, //
+    access::dirop,
+    base::{
+        task,
+        worker::Worker, //
     },
-    base::worker::Worker,
     objects::{
         cred::Cred,
         path::{
@@ -439,7 +439,7 @@ fn wait<R>(
         if let Some(found) = f()? {
             return Ok(Some(found));
         }
-        if io::killed() {
+        if task::killed() {
             return Err(EINTR);
         }
         if is_over(begin.elapsed()) {

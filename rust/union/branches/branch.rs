@@ -10,6 +10,7 @@
 use super::{
     claim::Claim,
     notes,
+    renamed::Renamed,
     seal::BranchKey, //
 };
 use crate::fs::objects::{
@@ -26,8 +27,7 @@ use crate::logic::{
     branch_spec::Access,
     plink::FsId, //
 };
-use crate::union::{
-    change::dirren::Renamed,
+use crate::union::types::{
     LowerDentry,
     LowerInode,
     SuperBlock, //
@@ -337,4 +337,20 @@ impl Drop for BranchTable {
             PrivatePath::end_all(array::from_fn(|_| Some(self.order.pop()?.root.clone())));
         }
     }
+}
+
+/// The instances of the root: the roots of the branches of `table`, down to an opaque one, as
+/// `is_opaque` says.
+pub(crate) fn root_slots(
+    table: &BranchTable,
+    is_opaque: &mut dyn FnMut(&Arc<Branch>) -> Result<bool>,
+) -> Result<Slots> {
+    let mut slots = Slots::new();
+    for branch in table.order.iter() {
+        slots.push(Slot::new(branch.clone(), branch.root.dentry().clone()))?;
+        if is_opaque(branch)? {
+            break;
+        }
+    }
+    Ok(slots)
 }

@@ -31,7 +31,7 @@ use crate::fs::{
         path::PathRef, //
     }, //
 };
-use crate::union::LowerDentry;
+use crate::union::types::LowerDentry;
 use kernel::{
     prelude::*,
     sync::aref::ARef, //

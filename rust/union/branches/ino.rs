@@ -36,7 +36,7 @@ use crate::fs::{
     }, //
 };
 use crate::logic::ino;
-use crate::union::LowerDentry;
+use crate::union::types::LowerDentry;
 use kernel::{
     new_mutex,
     prelude::*,

@@ -23,8 +23,8 @@ use crate::fs::{
         store, //
     },
     objects::{
-        inode::Stamp,
-        sb::random_id, //
+        sb::random_id,
+        time::Stamp, //
     }, //
 };
 use crate::logic::{

@@ -23,7 +23,7 @@ use crate::logic::plink::{
     Origin,
     What, //
 };
-use crate::union::{
+use crate::union::types::{
     LowerDentry,
     LowerInode, //
 };
@@ -129,7 +129,7 @@ pub(crate) struct Index {
     used: Atomic<bool>,
     /// Whether there may be some that are not stored.
     unstored: Atomic<bool>,
-    /// Whether [`crate::union::plink::adopt`] has seen it.
+    /// Whether [`crate::union::plink::originals::adopt`] has seen it.
     pub(crate) adopted: Atomic<bool>,
     trees: Pin<KBox<Mutex<Trees>>>,
 }

@@ -12,13 +12,8 @@
 
 #![forbid(unsafe_code)]
 
-use super::branch::{
-    Branch,
-    BranchTable, //
-};
 use crate::fs::{
     access::xattr,
-    base::once::load_acquire,
     objects::{
         path::Path,
         sb::random_id, //
@@ -31,16 +26,13 @@ use crate::logic::{
 use kernel::{
     prelude::*,
     sync::{
-        atomic::{
-            Atomic,
-            Full, //
-        },
+        atomic::Atomic,
         Arc, //
     }, //
 };
 
 /// The attribute of a branch's root that holds its key.
-const XATTR: &CStr = c"trusted.ruaufs.key";
+pub(super) const XATTR: &CStr = c"trusted.ruaufs.key";
 
 /// A key that nobody knows.
 pub(crate) fn random() -> Key {
@@ -49,9 +41,9 @@ pub(crate) fn random() -> Key {
 
 /// The key of a branch.
 pub(crate) struct BranchKey {
-    key: Key,
+    pub(super) key: Key,
     /// It is on the branch, or that was tried.
-    stored: Atomic<bool>,
+    pub(super) stored: Atomic<bool>,
 }
 
 impl BranchKey {
@@ -81,36 +73,8 @@ impl BranchKey {
         Ok(Some(Arc::new(this, GFP_KERNEL)?))
     }
 
-    /// Writes it to `branch`, once. Without it handles are good as long as the union is mounted.
-    /// The mounter's credentials are in force.
-    pub(crate) fn store(&self, branch: &Branch) {
-        if load_acquire(&self.stored) || self.stored.xchg(true, Full) {
-            return;
-        }
-        let mut value = [0; 16];
-        let halves = [self.key.0.to_le_bytes(), self.key.1.to_le_bytes()];
-        for (to, from) in value.iter_mut().zip(halves.iter().flatten()) {
-            *to = *from;
-        }
-        let root = branch.root.here();
-        let stored = branch
-            .want_write()
-            .and_then(|write| xattr::set(write.to(root)?, XATTR, &value, 0));
-        if let Err(error) = stored {
-            pr_debug!("a branch keeps no key of file handles: {:?}\n", error);
-        }
-    }
-
     /// The key.
     pub(crate) fn key(&self) -> Key {
         self.key
     }
-}
-
-/// The topmost writable branch of `table` with its key: new handles are sealed with it.
-pub(crate) fn current(table: &BranchTable) -> Option<(&Arc<Branch>, &Arc<BranchKey>)> {
-    table.order.iter().find_map(|branch| {
-        let key = branch.key.as_ref()?;
-        branch.access.may_write().then_some((branch, key))
-    })
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Whiteouts and opaque marks, and what else a writable branch keeps at its root.
+//! Whiteouts and opaque marks of a branch, and other names that it reserves.
 //!
 //! On disk all of it is as aufs has it: `.wh.NAME` and `.wh..wh..opq` are hard
 //! links of `.wh..wh.aufs`, or empty files of their own where that cannot have
@@ -21,19 +21,17 @@ use crate::fs::{
         dirop::{
             self,
             Creating,
-            Removing,
-            Renaming, //
+            Removing, //
         },
-        io::{
-            self,
-            KernelFile, //
-        }, //
+        io::KernelFile, //
     },
-    base::trace::Mark,
+    base::{
+        task,
+        trace::Mark, //
+    },
     objects::{
         inode::Kind,
         path::{
-            Path,
             PathRef,
             WriteAccess, //
         }, //
@@ -43,19 +41,13 @@ use crate::logic::{
     branch_spec::Access,
     whname, //
 };
-use crate::union::{
-    state::sb::SbInfo,
-    LowerDentry,
-    LowerInode,
-    Section, //
-};
+use crate::union::types::LowerDentry;
 use crate::warn_limited;
 use kernel::{
     prelude::*,
     sync::{
         aref::ARef,
-        Arc,
-        UniqueArc, //
+        Arc, //
     }, //
 };
 
@@ -133,115 +125,8 @@ pub(crate) fn make_opaque(branch: &Branch, dir: &LowerDentry, write: &WriteAcces
     }
 }
 
-/// Moves the directory `name`, which is `object`, out of `dir` and removes it with the marks it
-/// holds, the only things in it.
-///
-/// When it is out of the way it is gone for the user: what fails after that is only logged, and
-/// removed at the next mount. If the orphans cannot take it (`EXDEV`: they have another project, or
-/// are in another subvolume) it gets a reserved name in `dir`, which goes with that at the latest.
-pub(crate) fn remove_dir(
-    section: Section<'_>,
-    info: &SbInfo,
-    branch: &Arc<Branch>,
-    dir: &LowerDentry,
-    (name, object): (&[u8], &LowerInode),
-    write: &WriteAccess<'_>,
-) -> Result {
-    let temp = info.temp_name(name)?;
-    let orphans = &branch.work()?.orphans;
-    let move_to = |home: &LowerDentry| {
-        Renaming::new((branch.at(dir)?, name), (branch.at(home)?, &temp), 0, write)?
-            .of(object)?
-            .commit()
-    };
-    let (moved, in_place) = match move_to(orphans) {
-        Err(error) if error == EXDEV => (move_to(dir)?, true),
-        other => (other?, false),
-    };
-    let home = if in_place { dir } else { orphans };
-    // The kernel thread opens no file: it would be closed some time after the work is done.
-    match names(branch.at(&moved)?) {
-        Ok(marks) if !marks.iter().all(|mark| whname::is_reserved(mark)) => {
-            // Somebody put a name there while it was still in its place.
-            const NOREPLACE: u32 = 1;
-            let (from, to) = ((branch.at(home)?, &*temp), (branch.at(dir)?, name));
-            Renaming::new(from, to, NOREPLACE, write)?
-                .of(object)?
-                .commit()?;
-            return Err(ENOTEMPTY);
-        }
-        Ok(marks) => {
-            let aside = Aside {
-                branch: branch.clone(),
-                home: home.into(),
-                dir: moved,
-                temp,
-                marks,
-            };
-            // Later the times of `dir` would change once more.
-            if in_place {
-                aside.remove_now(write);
-            } else {
-                aside.remove(section, info, write);
-            }
-        }
-        Err(error) => cannot_remove(&temp, error),
-    }
-    Ok(())
-}
-
-/// A directory that was moved out of the way, and what is in it.
-struct Aside {
-    branch: Arc<Branch>,
-    /// Where it is now.
-    home: ARef<LowerDentry>,
-    dir: ARef<LowerDentry>,
-    temp: whname::Name,
-    marks: KVVec<KVec<u8>>,
-}
-
-impl Aside {
-    /// Removes it: at once, or later if it holds more marks than `dirwh=` allows. File systems
-    /// of other machines are not left alone with it.
-    fn remove(self, section: Section<'_>, info: &SbInfo, write: &WriteAccess<'_>) {
-        let limit = section.settings().dirwh;
-        let many = limit <= 1 || u32::try_from(self.marks.len()).is_ok_and(|n| n > limit);
-        if !many || self.dir.is_remote() {
-            return self.remove_now(write);
-        }
-        let Ok(space) = UniqueArc::new_uninit(GFP_KERNEL) else {
-            return self.remove_now(write);
-        };
-        let this: Arc<Aside> = space.write(self).into();
-        let (job, cred) = (this.clone(), info.cred.clone());
-        let queued = info.worker.run(move || {
-            cred.scope(|| match job.branch.want_write() {
-                Ok(write) => job.remove_now(&write),
-                Err(error) => cannot_remove(&job.temp, error),
-            });
-        });
-        if queued.is_err() {
-            this.remove_now(write);
-        }
-    }
-
-    /// Removes it, in this task.
-    fn remove_now(&self, write: &WriteAccess<'_>) {
-        let result = || -> Result {
-            let at = self.branch.at(&self.dir)?;
-            for mark in self.marks.iter() {
-                remove_mark(at, mark, DEPTH, write)?;
-            }
-            Removing::new(self.branch.at(&self.home)?, &self.temp, write)?.rmdir()
-        };
-        if let Err(error) = result() {
-            cannot_remove(&self.temp, error);
-        }
-    }
-}
-
 /// What is among the orphans is out of sight; the next mount removes it.
-fn cannot_remove(name: &[u8], error: Error) {
+pub(crate) fn cannot_remove(name: &[u8], error: Error) {
     warn_limited!(
         "cannot remove {:?} from the directory of orphans, the next mount tries again: {:?}\n",
         kernel::str::BStr::from_bytes(name),
@@ -272,7 +157,7 @@ pub(crate) fn purge(
 }
 
 /// The names in `dir`. `EINTR` if the task was killed.
-fn names(dir: PathRef<'_>) -> Result<KVVec<KVec<u8>>> {
+pub(crate) fn names(dir: PathRef<'_>) -> Result<KVVec<KVec<u8>>> {
     let mut names = KVVec::new();
     more_names(&mut KernelFile::dir(dir, true)?, &mut names, usize::MAX)?;
     Ok(names)
@@ -282,7 +167,7 @@ fn names(dir: PathRef<'_>) -> Result<KVVec<KVec<u8>>> {
 fn more_names(dir: &mut KernelFile, names: &mut KVVec<KVec<u8>>, max: usize) -> Result<bool> {
     let mut full = false;
     let result = dir.each_entry(&mut |name, _, _| {
-        if io::killed() {
+        if task::killed() {
             return Err(EINTR);
         }
         if name == b"." || name == b".." {
@@ -332,11 +217,17 @@ pub(crate) fn remove_marks(dir: PathRef<'_>, write: &WriteAccess<'_>) -> Result 
 }
 
 /// How deep directories with reserved names are removed: each was left by a crash of its own.
-const DEPTH: usize = 4;
+pub(crate) const DEPTH: usize = 4;
 
 /// Removes what has the reserved name `name` in `dir`. A directory, which a crash has left there
-/// ([`crate::union::copyup`], [`remove_dir`]), goes with the reserved names that it holds.
-fn remove_mark(dir: PathRef<'_>, name: &[u8], depth: usize, write: &WriteAccess<'_>) -> Result {
+/// ([`crate::union::copyup`], [`remove_dir`](crate::union::change::aside::remove_dir)), goes with
+/// the reserved names that it holds.
+pub(crate) fn remove_mark(
+    dir: PathRef<'_>,
+    name: &[u8],
+    depth: usize,
+    write: &WriteAccess<'_>,
+) -> Result {
     let removing = Removing::new(dir, name, write)?;
     let child = removing.child();
     if !child.is_dir() {
@@ -355,63 +246,20 @@ fn remove_mark(dir: PathRef<'_>, name: &[u8], depth: usize, write: &WriteAccess<
     Removing::new(dir, name, write)?.rmdir()
 }
 
-/// Why a branch cannot be written.
-#[derive(Clone, Copy)]
-pub(crate) enum Refused {
-    /// Something of another type bears the name of a bookkeeping object.
-    Foreign(&'static [u8]),
-    /// The branch gave this error.
-    Error(Error),
-}
-
-impl From<Error> for Refused {
-    fn from(error: Error) -> Self {
-        Refused::Error(error)
-    }
-}
-
 /// What a writable branch has at its root.
-const OBJECTS: [(&[u8], Kind); 3] = [
+pub(super) const OBJECTS: [(&[u8], Kind); 3] = [
     (whname::BASE, Kind::Regular),
     (whname::PLINK_DIR, Kind::Dir),
     (whname::ORPHAN_DIR, Kind::Dir),
 ];
 
-/// Makes or finds what a writable branch has at its root, and removes what an interrupted
-/// operation left there. If that fails, nothing is left that was not there.
-pub(crate) fn prepare(
-    root: &Path,
+/// The objects at the root `at`, made where there are none.
+pub(super) fn work(
+    at: PathRef<'_>,
     access: &Access,
     alone: bool,
     write: &WriteAccess<'_>,
-) -> core::result::Result<Work, Refused> {
-    let at = root.here();
-    let mut there = [false; OBJECTS.len()];
-    // Before anything is made: the branch of a mount that fails for one of them stays as it is.
-    for ((name, kind), there) in OBJECTS.into_iter().zip(&mut there) {
-        let Some(found) = dirop::lookup_positive(root.dentry().dir()?, name)? else {
-            continue;
-        };
-        let inode = found.positive()?;
-        // Whiteouts become links of the base: it is nobody's file.
-        if inode.kind() != kind || (kind == Kind::Regular && inode.size() != 0) {
-            return Err(Refused::Foreign(name));
-        }
-        *there = true;
-    }
-    let work = work(at, access, alone, write);
-    if work.is_err() {
-        for ((name, kind), _) in OBJECTS.into_iter().zip(there).filter(|(_, there)| !there) {
-            if let Err(error) = remove_object(at, name, kind, write) {
-                cannot_give_up(error);
-            }
-        }
-    }
-    Ok(work?)
-}
-
-/// The objects at the root `at`, made where there are none.
-fn work(at: PathRef<'_>, access: &Access, alone: bool, write: &WriteAccess<'_>) -> Result<Work> {
+) -> Result<Work> {
     let work = Work {
         base: match access.makes_linked_whiteouts() {
             true => Some(own_object(at, whname::BASE, Kind::Regular, write)?),
@@ -430,7 +278,12 @@ fn work(at: PathRef<'_>, access: &Access, alone: bool, write: &WriteAccess<'_>) 
 }
 
 /// Removes an object at the root `at`. Fine if there is none, or if a directory is in use.
-fn remove_object(at: PathRef<'_>, name: &[u8], kind: Kind, write: &WriteAccess<'_>) -> Result {
+pub(super) fn remove_object(
+    at: PathRef<'_>,
+    name: &[u8],
+    kind: Kind,
+    write: &WriteAccess<'_>,
+) -> Result {
     let removed = Removing::new(at, name, write).and_then(|removing| match kind {
         Kind::Dir => removing.rmdir(),
         _ => removing.unlink(),
@@ -438,34 +291,6 @@ fn remove_object(at: PathRef<'_>, name: &[u8], kind: Kind, write: &WriteAccess<'
     match removed {
         Err(error) if [ENOENT, ENOTEMPTY, EEXIST].contains(&error) => Ok(()),
         other => other,
-    }
-}
-
-/// Whether the branch at `root` has any bookkeeping object. The mounter's credentials are in
-/// force.
-pub(crate) fn has_work(root: &Path) -> Result<bool> {
-    for (name, _) in OBJECTS {
-        if dirop::lookup_positive(root.dentry().dir()?, name)?.is_some() {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
-/// Removes the bookkeeping objects of a branch that is not written any more. What is in use stays:
-/// whiteouts are links of the base, but do not need it; pseudo-links that nobody flushed are kept.
-/// The mounter's credentials are in force.
-pub(crate) fn give_up(root: &Path) {
-    let at = root.here();
-    let result = || -> Result {
-        let write = root.mount().want_write()?;
-        for (name, kind) in OBJECTS {
-            remove_object(at, name, kind, &write)?;
-        }
-        Ok(())
-    };
-    if let Err(error) = result() {
-        cannot_give_up(error);
     }
 }
 
@@ -529,4 +354,9 @@ fn clean_one(dir: PathRef<'_>, name: &[u8], write: &WriteAccess<'_>) -> Result {
     }
     remove_marks(dir.at(&found)?, write)?;
     Removing::new(dir, name, write)?.rmdir()
+}
+
+/// Whether the root of `branch`, which answers, is opaque. The mounter's credentials are in force.
+pub(crate) fn is_opaque(branch: &Arc<Branch>) -> Result<bool> {
+    hides_below(branch, branch.root.dentry(), whname::OPAQUE)
 }

@@ -20,17 +20,15 @@ use crate::fs::{
             Removing, //
         }, //
     },
-    callbacks::{
-        file_ops::File,
-        inode_ops::{
-            Entry,
-            Make, //
+    objects::{
+        entry::Entry,
+        file::File,
+        path::{
+            IdMap,
+            WriteAccess, //
         }, //
     },
-    objects::path::{
-        IdMap,
-        WriteAccess, //
-    }, //
+    operations::inode::Make, //
 };
 use crate::logic::{
     options::Diropq,
@@ -48,24 +46,29 @@ use crate::union::{
     },
     copyup::{
         self,
+        promote,
         target::{
             self,
             NewEntry,
             NewName, //
         }, //
     },
-    names::index::{
-        self,
-        View, //
+    names::{
+        find,
+        index::{
+            self,
+            View, //
+        }, //
     },
-    objects::object,
     plink,
     state::sb::SbInfo,
-    Dentry,
-    Inode,
-    LowerDentry,
-    Section,
-    Union, //
+    types::{
+        Dentry,
+        Inode,
+        LowerDentry,
+        Section,
+        Union, //
+    }, //
 };
 use crate::warn_limited;
 use kernel::{
@@ -79,8 +82,8 @@ use kernel::{
 /// The branch on which `entry` of `dir` is made; the directory has an instance there after this.
 fn branch_for(section: Section<'_>, dir: &Dentry, entry: NewEntry<'_>) -> Result<Arc<Branch>> {
     let branch = target::for_new_entry(section, dir, entry)?;
-    copyup::promote_to(section, dir, &branch)?;
-    copyup::promote_shown(section, dir)?;
+    promote::promote_to(section, dir, &branch)?;
+    promote::promote_shown(section, dir)?;
     Ok(branch)
 }
 
@@ -137,7 +140,7 @@ pub(crate) fn make(
     drop(write);
     let (made, whiteouted) = made;
     let slots = Slots::one(Slot::new(branch, made));
-    let inode = object::get(section, slots).inspect_err(|_| {
+    let inode = find::get(section, slots).inspect_err(|_| {
         take_back(dir, slot, entry.name(), whiteouted);
         entry.dentry().unhash();
     })?;
@@ -258,9 +261,9 @@ pub(crate) fn link(
         stays: inode.slot_on(section, own.id)?.is_some(),
     };
     let branch = target::for_new_name(section, &new, &own)?;
-    copyup::promote_to(section, old, &branch)?;
-    copyup::promote_to(section, entry.parent(), &branch)?;
-    copyup::promote_shown(section, entry.parent())?;
+    promote::promote_to(section, old, &branch)?;
+    promote::promote_to(section, entry.parent(), &branch)?;
+    promote::promote_shown(section, entry.parent())?;
     let lock = inode.promotion_lock();
     plink::part::check(old)?;
     if inode.stack(section)?.top().branch().id != branch.id {
@@ -273,7 +276,7 @@ pub(crate) fn link(
     let top: ARef<LowerDentry> = inode.stack(section)?.top().dentry().clone();
     let made = with_name(section, dir, &entry, slot, &write, |_| {
         info.cred.scope(|| {
-            plink::count_beside(section, inode, &write)?;
+            plink::count::count_beside(section, inode, &write)?;
             Creating::new(slot.path()?, entry.name(), &write)?.link(&top)
         })
     })?;
@@ -319,6 +322,6 @@ pub(crate) fn tmpfile(
     })?;
     drop(write);
     let slot = Slot::new(branch, ARef::from(real.dentry()));
-    let inode = object::get(section, Slots::one(slot))?;
+    let inode = find::get(section, Slots::one(slot))?;
     Ok((inode, OpenFile::new(real)))
 }

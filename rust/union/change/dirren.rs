@@ -39,22 +39,14 @@ use crate::fs::{
             self,
             KernelFile, //
         },
-        statfs::Statfs,
         xattr, //
     },
     base::once::load_acquire,
-    objects::{
-        cred::Cred,
-        inode::Kind,
-        path::Path, //
-    }, //
+    objects::cred::Cred, //
 };
-use crate::logic::{
-    dirren::{
-        self as stored,
-        Record, //
-    },
-    whname, //
+use crate::logic::dirren::{
+    self as stored,
+    Record, //
 };
 use crate::union::{
     branches::{
@@ -66,6 +58,12 @@ use crate::union::{
         durable::{
             self,
             OnDisk, //
+        },
+        renamed::{
+            LIST_MAX,
+            MODE,
+            PARENT,
+            PATH_MAX, //
         }, //
     },
     copyup::meta::DirTimes,
@@ -73,245 +71,25 @@ use crate::union::{
         index::View,
         lookup::{
             self,
-            Ask,
             Depth, //
-        }, //
-    },
-    state::sb::Shape,
-    Inode,
-    LowerDentry,
-    LowerInode,
-    Section, //
-};
-use crate::warn_limited;
-use core::pin::Pin;
-use kernel::{
-    new_mutex,
-    prelude::*,
-    rbtree::{
-        RBTree,
-        RBTreeNode, //
-    },
-    sync::{
-        aref::ARef,
-        atomic::{
-            Atomic,
-            Release, //
         },
-        Mutex, //
+        records, //
+    },
+    types::{
+        Inode,
+        LowerDentry,
+        Section, //
     }, //
 };
-
-/// The attribute of a record with the path of the old parent, which begins with a slash.
-const PARENT: &CStr = c"trusted.ruaufs.parent";
-
-/// The longest such path.
-const PATH_MAX: usize = 4095;
-
-/// The mode of records and lists.
-const MODE: u16 = 0o600;
-
-/// Bytes of the longest list: 131,072 directories.
-const LIST_MAX: usize = 1 << 20;
-
-/// The renamed directories of a branch.
-pub(crate) struct Renamed {
-    /// The name of a record about this branch.
-    record_name: KVec<u8>,
-    /// Whether the list was read.
-    loaded: Atomic<bool>,
-    /// Whether there are any.
-    used: Atomic<bool>,
-    numbers: Pin<KBox<Mutex<Numbers>>>,
-}
-
-/// A list that was read.
-pub(crate) struct List(RBTree<u64, ()>);
-
-/// What is in the list.
-struct Numbers {
-    set: RBTree<u64, ()>,
-    /// The stored list has more.
-    stale: bool,
-}
-
-impl Renamed {
-    /// Those of the branch with the root `root`. The mounter's credentials are in force.
-    pub(crate) fn new(root: &Path) -> Result<Renamed> {
-        let ino = root.dentry().positive()?.ino();
-        let record_name =
-            stored::record_name(Statfs::of(root.here())?.fsid, root.mount().device(), ino)?;
-        let numbers = Numbers {
-            set: RBTree::new(),
-            stale: false,
-        };
-        Ok(Renamed {
-            record_name,
-            loaded: Atomic::new(false),
-            used: Atomic::new(false),
-            numbers: KBox::pin_init(new_mutex!(numbers, "ruaufs_renamed"), GFP_KERNEL)?,
-        })
-    }
-
-    /// Reads the list of the branch with the root `root`. The mounter's credentials are in force.
-    ///
-    /// # Errors
-    ///
-    /// `EIO` if it is no regular file, `EFBIG` if it is too long, `EINTR` if the task was killed;
-    /// what the branch gives.
-    pub(crate) fn read(root: &Path) -> Result<List> {
-        let mut set = RBTree::new();
-        let found = match dirop::lookup_positive(root.dentry().dir()?, stored::LIST) {
-            // A union has no such names.
-            Err(error) if error == EPERM => None,
-            other => other?,
-        };
-        if let Some(list) = &found {
-            for number in stored::numbers(&read(root, list, LIST_MAX)?) {
-                if io::killed() {
-                    return Err(EINTR);
-                }
-                set.try_create_and_insert(number, (), GFP_KERNEL_ACCOUNT)?;
-            }
-        }
-        Ok(List(set))
-    }
-
-    /// Whether the list was read.
-    pub(crate) fn is_loaded(&self) -> bool {
-        load_acquire(&self.loaded)
-    }
-
-    /// Begins with `list`, which was just read, unless there is one. The list on the branch only
-    /// changes after that.
-    pub(crate) fn load(&self, list: List) {
-        let List(mut set) = list;
-        let mut numbers = self.numbers.lock();
-        if !load_acquire(&self.loaded) {
-            self.used.store(!set.is_empty(), Release);
-            core::mem::swap(&mut numbers.set, &mut set);
-            self.loaded.store(true, Release);
-        }
-        drop(numbers);
-        drop(set);
-    }
-
-    /// Whether the directory with the number `ino` may have records.
-    fn has(&self, ino: u64) -> bool {
-        load_acquire(&self.used) && self.numbers.lock().set.get(&ino).is_some()
-    }
-
-    /// The directory with the number `ino` has no records any more.
-    pub(crate) fn forget(&self, ino: u64) {
-        if load_acquire(&self.used) {
-            let mut numbers = self.numbers.lock();
-            if numbers.set.remove(&ino).is_some() {
-                numbers.stale = true;
-            }
-        }
-    }
-}
-
-/// The contents of a small file. `EFBIG` if it has more than `max` bytes, `EIO` if it is no
-/// regular file.
-fn read(root: &Path, file: &LowerDentry, max: usize) -> Result<KVVec<u8>> {
-    let inode = file.positive()?;
-    if inode.kind() != Kind::Regular {
-        return Err(EIO);
-    }
-    let size = usize::try_from(inode.size())?;
-    if size > max {
-        return Err(EFBIG);
-    }
-    let mut bytes = KVVec::new();
-    bytes.resize(size, 0u8, GFP_KERNEL_ACCOUNT)?;
-    let len = KernelFile::read(root.at(file)?)?.read_start(&mut bytes)?;
-    bytes.truncate(len);
-    Ok(bytes)
-}
-
-/// The parts of the directory `found`, which is an entry of `parent`, on the branches below it,
-/// as its records say; `None` if it has none. The mounter's credentials are in force; branches are
-/// asked by `ask`.
-pub(crate) fn below<A: Ask>(
-    ask: &A,
-    shape: &Shape,
-    found: &Slot,
-    parent: &Stack,
-) -> Result<Option<KVec<Slot>>> {
-    let branch = found.branch();
-    if !shape.settings.dirren || !branch.renamed.has(found.inode()?.ino()) {
-        return Ok(None);
-    }
-    let table = &shape.table;
-    let at = table.index_of(branch.id).ok_or(ESTALE)?;
-    let mut slots = KVec::new();
-    let mut any = false;
-    for other in table.order.iter().skip(at.saturating_add(1)) {
-        let (dir, renamed) = (found.dentry().clone(), other.renamed.clone());
-        let record = move |root: &Path| stored_record(root, &dir, &renamed);
-        let Some(known) = ask.on(branch, record)? else {
-            continue;
-        };
-        any = true;
-        let start = parent.on(other.id).map(|slot| slot.dentry().clone());
-        if let Some(part) = ask.on(other, move |root| known.find(root, start))? {
-            other.check_case(&part)?;
-            slots.push(Slot::new(other.clone(), part), GFP_KERNEL)?;
-        }
-    }
-    Ok(any.then_some(slots))
-}
-
-/// A record that was read.
-struct Known {
-    record: KVVec<u8>,
-    /// The path of the old parent, if that is another directory.
-    parent: Option<KVec<u8>>,
-}
-
-impl Known {
-    /// The directory that the record speaks of, on the branch with the root `root`, where `parent`
-    /// is the directory that has the renamed one; `None` if it is not there any more.
-    fn find(
-        &self,
-        root: &Path,
-        parent: Option<ARef<LowerDentry>>,
-    ) -> Result<Option<ARef<LowerDentry>>> {
-        let Some(record) = Record::decode(&self.record) else {
-            return Ok(None);
-        };
-        let dir = match &self.parent {
-            None => parent,
-            Some(path) => walk(root.dentry(), path)?,
-        };
-        let Some(dir) = dir else {
-            return Ok(None);
-        };
-        let part = dirop::lookup_positive(dir.dir()?, record.name)?;
-        Ok(part.filter(|part| {
-            part.is_dir() && part.inode().is_some_and(|inode| inode.ino() == record.ino)
-        }))
-    }
-}
-
-/// The directory that `path` leads to from `root`.
-fn walk(root: &ARef<LowerDentry>, path: &[u8]) -> Result<Option<ARef<LowerDentry>>> {
-    let mut dir = root.clone();
-    for name in path
-        .split(|&byte| byte == b'/')
-        .filter(|name| !name.is_empty())
-    {
-        if name == b"." || name == b".." || whname::is_reserved(name) {
-            return Ok(None);
-        }
-        match dirop::lookup_positive(dir.dir()?, name)?.filter(|found| found.is_dir()) {
-            Some(found) => dir = found,
-            None => return Ok(None),
-        }
-    }
-    Ok(Some(dir))
-}
+use crate::warn_limited;
+use kernel::{
+    prelude::*,
+    rbtree::RBTreeNode,
+    sync::{
+        aref::ARef,
+        atomic::Release, //
+    }, //
+};
 
 /// The path of `dir` from `root`, beginning with a slash. `EXDEV` if it is too long to be noted.
 fn path_of(root: &LowerDentry, dir: &ARef<LowerDentry>) -> Result<KVec<u8>> {
@@ -336,52 +114,6 @@ fn path_of(root: &LowerDentry, dir: &ARef<LowerDentry>) -> Result<KVec<u8>> {
         return Err(EXDEV);
     }
     Ok(path)
-}
-
-/// What is recorded in `dir`, on the branch with the root `root`, of the part on the branch with
-/// the renamed directories `other`.
-fn stored_record(root: &Path, dir: &LowerDentry, other: &Renamed) -> Result<Option<Known>> {
-    let Some(file) = dirop::lookup_positive(dir.dir()?, &other.record_name)? else {
-        return Ok(None);
-    };
-    let record = match is_foreign(root, file.positive()?)? {
-        true => KVVec::new(),
-        false => read(root, &file, stored::RECORD_MAX)?,
-    };
-    if Record::decode(&record).is_none() {
-        warn_limited!(
-            "a record of a renamed directory is damaged: {:?} in {:?}\n",
-            kernel::str::BStr::from_bytes(&other.record_name),
-            kernel::str::BStr::from_bytes(&dir.name()?)
-        );
-        return Ok(None);
-    }
-    let mut path = KVec::new();
-    path.resize(PATH_MAX, 0u8, GFP_KERNEL)?;
-    let parent = match xattr::get(root.at(&file)?, PARENT, &mut path) {
-        Ok(len) => {
-            path.truncate(len);
-            Some(path)
-        }
-        Err(error) if error == ENODATA || error == EOPNOTSUPP => None,
-        Err(error) => return Err(error),
-    };
-    Ok(Some(Known { record, parent }))
-}
-
-/// Whether the file `record` was put there by somebody else than who owns the list, or comes from
-/// another directory, as another name of its record. A directory may belong to somebody who must
-/// not say what it shows.
-fn is_foreign(root: &Path, record: &LowerInode) -> Result<bool> {
-    if record.kind() != Kind::Regular {
-        return Ok(false);
-    }
-    let list = dirop::lookup_positive(root.dentry().dir()?, stored::LIST)?;
-    let own = match &list {
-        Some(list) => record.has_user_of(list.positive()?),
-        None => false,
-    };
-    Ok(!own || record.nlink() != 1)
 }
 
 /// Sees that the directory `object`, whose top instance is on `branch`, keeps its parts on the
@@ -473,7 +205,7 @@ fn record(cred: &Cred, dir: &Slot, part: &Slot, parent: &Stack) -> Result {
     }
     .encode()?;
     let record_name = &other.renamed.record_name;
-    let known = stored_record(&branch.root, dir.dentry(), &other.renamed)?;
+    let known = records::stored_record(&branch.root, dir.dentry(), &other.renamed)?;
     let file = match &known {
         Some(known) if *known.record == *bytes => {
             dirop::lookup_positive(dir.dentry().dir()?, record_name)?.ok_or(ESTALE)?

@@ -7,13 +7,16 @@
 
 #![forbid(unsafe_code)]
 
+use super::aside;
 use crate::fs::{
     access::dirop::{
         self,
         Removing, //
     },
-    callbacks::inode_ops::Entry,
-    objects::path::WriteAccess, //
+    objects::{
+        entry::Entry,
+        path::WriteAccess, //
+    }, //
 };
 use crate::logic::{
     remove::{
@@ -33,7 +36,7 @@ use crate::union::{
         whiteout, //
     },
     copyup::{
-        self,
+        promote,
         target, //
     },
     names::{
@@ -49,11 +52,13 @@ use crate::union::{
     },
     objects::object::PromotionLock,
     plink,
-    Dentry,
-    Inode,
-    LowerDentry,
-    Section,
-    Union, //
+    types::{
+        Dentry,
+        Inode,
+        LowerDentry,
+        Section,
+        Union, //
+    }, //
 };
 use crate::warn_limited;
 use kernel::{
@@ -119,14 +124,14 @@ fn hidden_at(dir: &Stack, at: usize, name: &[u8]) -> Result<bool> {
 pub(crate) fn unlink(section: Section<'_>, dir: &Inode, entry: Entry<'_, Union>) -> Result {
     whname::check(entry.name())?;
     let inode = entry.dentry().object()?;
-    plink::gather(section, entry.dentry(), inode);
+    promote::gather(section, entry.dentry(), inode);
     let may_go = || Ok(());
     let noticed = dir.notice_others(section)?;
     let (lock, removal) = with_whiteout(section, dir, &entry, may_go, |removal, slot, write| {
         let Some(instance) = &removal.instance else {
             return Ok(());
         };
-        plink::goes(section, inode, write);
+        plink::count::goes(section, inode, write);
         // One reference is the plan's.
         let_go(section, inode, slot.branch(), instance, 1);
         let removing = Removing::new(slot.path()?, entry.name(), write)?;
@@ -202,7 +207,7 @@ pub(crate) fn rmdir(section: Section<'_>, dir: &Inode, entry: Entry<'_, Union>) 
                 }
                 let object = instance.inode().ok_or(ESTALE)?;
                 let what = (entry.name(), object);
-                whiteout::remove_dir(section, info, &removal.branch, slot.dentry(), what, write)
+                aside::remove_dir(section, info, &removal.branch, slot.dentry(), what, write)
             }
             other => other,
         }
@@ -235,7 +240,7 @@ fn gone(section: Section<'_>, inode: &Inode, removal: &Removal) {
 pub(crate) fn name_gone(section: Section<'_>, inode: &Inode, hidden_on: Option<&Branch>) {
     if let Err(error) = inode
         .name_removed(section, hidden_on)
-        .and_then(|()| plink::settle(section, inode))
+        .and_then(|()| plink::count::settle(section, inode))
     {
         warn_limited!(
             "the link count of inode {} may be wrong at the next mount: {:?}\n",
@@ -274,7 +279,7 @@ where
     let cred = &dir.sb().data().cred;
     let inode = entry.dentry().object()?;
     let parent = entry.parent();
-    copyup::promote_shown(section, parent)?;
+    promote::promote_shown(section, parent)?;
     let (lock, removal) = loop {
         let lock = inode.promotion_lock();
         plink::part::check(entry.dentry())?;
@@ -284,7 +289,7 @@ where
         }
         // Promotions take locks of their own, one at a time.
         drop(lock);
-        copyup::promote_to(section, parent, &removal.branch)?;
+        promote::promote_to(section, parent, &removal.branch)?;
     };
     let branch = &removal.branch;
     let slot = dir.slot_on(section, branch.id)?.ok_or(ESTALE)?;
@@ -329,7 +334,7 @@ fn cleanup_last(section: Section<'_>, inode: &Inode) {
     info.moves.removed(section, inode);
     let top = stack.top();
     if inode.has_other_count() {
-        plink::remove(section, inode);
+        plink::count::remove(section, inode);
     }
     if top.branch().work.is_some() {
         match info.ino.lower(top.branch(), top.dentry()) {

@@ -27,14 +27,14 @@ use crate::fs::{
         self,
         Tracepoint, //
     },
-    callbacks::inode_ops::{
-        Entry,
-        MoveNames, //
+    objects::{
+        entry::Entry,
+        path::{
+            IdMap,
+            WriteAccess, //
+        }, //
     },
-    objects::path::{
-        IdMap,
-        WriteAccess, //
-    }, //
+    operations::inode::MoveNames, //
 };
 use crate::logic::{
     options::Diropq,
@@ -47,17 +47,18 @@ use crate::union::{
             Slot, //
         },
         durable,
+        stack,
         stats,
         whiteout, //
     },
     copyup::{
         self,
+        promote,
         target::{
             self,
             NewName, //
         }, //
     },
-    mount::draft::text,
     names::{
         index::{
             self,
@@ -67,12 +68,15 @@ use crate::union::{
         readdir,
         watch, //
     },
-    objects::object,
     plink,
-    Dentry,
-    Inode,
-    Section,
-    Union, //
+    state::events,
+    types::{
+        text,
+        Dentry,
+        Inode,
+        Section,
+        Union, //
+    }, //
 };
 use crate::warn_limited;
 use kernel::{
@@ -156,7 +160,7 @@ impl Seen<'_> {
     fn show(&self, flags: u32, result: Result) {
         let nanoseconds = stats::since(self.begin);
         // It has its new name.
-        stats::show(
+        events::show(
             trace::Rename::show,
             self.dentry,
             self.dir.ino(),
@@ -203,16 +207,16 @@ fn rename_unseen(
         Ok::<_, Error>((parts, victim_parts))
     })?;
     bring(section, &from, &branch)?;
-    copyup::promote_to(section, to.parent, &branch)?;
-    copyup::promote_shown(section, to.parent)?;
+    promote::promote_to(section, to.parent, &branch)?;
+    promote::promote_shown(section, to.parent)?;
     if !same_dir {
-        copyup::promote_shown(section, from.parent)?;
+        promote::promote_shown(section, from.parent)?;
     }
     match victim {
         Some(_) if exchange => bring(section, &to, &branch)?,
         // On another branch its name stays, hidden by the new one.
         Some(victim) if victim.stack(section)?.top().branch().id == branch.id => {
-            plink::gather(section, to.dentry, victim);
+            promote::gather(section, to.dentry, victim);
         }
         _ => {}
     }
@@ -264,7 +268,7 @@ fn rename_unseen(
             Ok(true)
         } else {
             if let Some(victim) = victim.filter(|_| victim_here) {
-                plink::goes(section, victim, &write);
+                plink::count::goes(section, victim, &write);
                 if let Some(instance) = victim
                     .slot_on(section, branch.id)?
                     .filter(|_| !victim.is_dir())
@@ -337,9 +341,9 @@ fn rename_unseen(
 }
 
 /// Memory for what [`settle`] makes of `object`.
-fn room_for(object: Option<&Inode>) -> Result<Option<object::Room>> {
+fn room_for(object: Option<&Inode>) -> Result<Option<stack::Room>> {
     match object {
-        Some(object) if object.is_dir() => object::Room::alone().map(Some),
+        Some(object) if object.is_dir() => stack::Room::alone().map(Some),
         _ => Ok(None),
     }
 }
@@ -419,12 +423,12 @@ fn common_branch(
 /// Gives the object at `end`, and its directory, an instance on `branch`, under its name.
 fn bring(section: Section<'_>, end: &End<'_>, branch: &Arc<Branch>) -> Result {
     let object = end.dentry.object()?;
-    copyup::promote_to(section, end.dentry, branch)?;
+    promote::promote_to(section, end.dentry, branch)?;
     if object.is_dir() {
         return Ok(());
     }
     // Of several names it may be one that is not there.
-    copyup::give_name(section, end.dentry, object.stack(section)?.top())
+    promote::give_name(section, end.dentry, object.stack(section)?.top())
 }
 
 /// The renamed object has no instance below the top one any more.
@@ -432,7 +436,7 @@ fn settle(
     section: Section<'_>,
     object: &Inode,
     branch: &Arc<Branch>,
-    room: &mut Option<object::Room>,
+    room: &mut Option<stack::Room>,
 ) {
     let mut publish = || -> Result {
         let stack = object.stack(section)?;
@@ -483,7 +487,7 @@ impl Job<'_> {
         section: Section<'_>,
         (object, parts): (&Inode, Parts),
         victim: Option<&Inode>,
-        victim_room: &mut Option<object::Room>,
+        victim_room: &mut Option<stack::Room>,
     ) -> Result<bool> {
         let branch = self.branch;
         let to = View::of(section, self.to.dir)?;
@@ -564,7 +568,7 @@ impl Job<'_> {
         section: Section<'_>,
         object: &Inode,
         victim: Option<&Inode>,
-        victim_room: &mut Option<object::Room>,
+        victim_room: &mut Option<stack::Room>,
     ) -> Result {
         let go = || -> Result {
             let renaming = Renaming::new(
@@ -595,7 +599,7 @@ impl Job<'_> {
         &self,
         section: Section<'_>,
         victim: &Inode,
-        room: &mut Option<object::Room>,
+        room: &mut Option<stack::Room>,
         go: impl FnOnce() -> Result,
     ) -> Result {
         let (branch, dir, name) = (self.branch, self.new.dentry(), self.to.name);

@@ -8,16 +8,19 @@
 
 #![forbid(unsafe_code)]
 
-use super::Data;
 use crate::fs::{
     access::{
-        attr::Change,
+        attr::{
+            self,
+            Change, //
+        },
         io::{
             self,
             Extent,
             KernelFile, //
         }, //
     },
+    base::task,
     objects::cred::Cred, //
 };
 use crate::union::{
@@ -25,7 +28,7 @@ use crate::union::{
         Branch,
         Slot, //
     },
-    LowerDentry, //
+    types::LowerDentry, //
 };
 use core::cell::Cell;
 use kernel::prelude::*;
@@ -94,14 +97,14 @@ pub(super) fn copy(
         };
         pos = start;
         while pos < end {
-            if io::killed() {
+            if task::killed() {
                 return Err(EINTR);
             }
             let len = usize::try_from((end - pos).min(CHUNK))?;
             let copy = |place: Place| place.run(cred, || from.copy_to(to, pos, len));
             let done = match copy(place) {
                 // Of a task with a pending signal nothing is taken.
-                Err(error) if error == ERESTARTSYS && !io::killed() => copy(Place::Worker)?,
+                Err(error) if error == ERESTARTSYS && !task::killed() => copy(Place::Worker)?,
                 Err(error) if error == ERESTARTSYS => return Err(EINTR),
                 done => done?,
             };
@@ -125,4 +128,54 @@ pub(super) fn copy(
         drop(write);
     }
     Ok(())
+}
+
+/// How much of a file's data is wanted in the copy.
+#[derive(Clone, Copy)]
+pub(crate) enum Data<'a> {
+    /// All of it.
+    All,
+    /// What is left after a change of size.
+    Resized(&'a Resize),
+}
+
+impl Data<'_> {
+    /// Whether the object was copied, and is changed by that.
+    pub(super) fn is_changed(self) -> bool {
+        matches!(self, Self::Resized(resize) if resize.made.get())
+    }
+
+    /// Whether the change time of the copy is that of a change.
+    pub(super) fn is_dated(self) -> bool {
+        matches!(self, Self::Resized(resize) if resize.dated.get())
+    }
+}
+
+/// A change of a file's size, with all that changes beside it. It is made to the staged copy: once
+/// others see that data is gone, nothing may fail any more.
+pub(crate) struct Resize {
+    pub(crate) size: i64,
+    pub(crate) change: attr::Change,
+    /// Whether it was made: not if there was no need of a copy.
+    pub(super) made: Cell<bool>,
+    /// Whether the file system of the copy took it for a change. If the size is what it was, not
+    /// all do, also where a set-id bit goes.
+    pub(super) dated: Cell<bool>,
+}
+
+impl Resize {
+    /// To be made.
+    pub(crate) fn new(size: i64, change: attr::Change) -> Self {
+        Resize {
+            size,
+            change,
+            made: Cell::new(false),
+            dated: Cell::new(false),
+        }
+    }
+
+    /// Whether it was made.
+    pub(crate) fn is_made(&self) -> bool {
+        self.made.get()
+    }
 }

@@ -23,15 +23,13 @@ use crate::fs::{
         }, //
     },
     objects::{
-        inode::{
-            ChangeTime,
-            Kind, //
-        },
+        inode::Kind,
         path::{
             PathRef,
             Writable,
             WriteAccess, //
-        }, //
+        },
+        time::ChangeTime, //
     }, //
 };
 use crate::logic::{
@@ -43,14 +41,12 @@ use crate::union::{
         Branch,
         Slot, //
     },
-    files::xattr::{
-        is_acl,
-        OWN, //
-    },
-    mount::draft::text,
-    Inode,
-    LowerDentry,
-    Section, //
+    types::{
+        text,
+        Inode,
+        LowerDentry,
+        Section, //
+    }, //
 };
 use crate::{
     inform_limited,
@@ -428,4 +424,15 @@ impl<'a> DirTimes<'a> {
             dir.keep_change_time_of(section, changes, time);
         }
     }
+}
+
+/// The beginning of our own names.
+pub(crate) const OWN: &[u8] = crate::logic::plink::OWN_XATTRS;
+
+/// Whether `name` stands for an ACL.
+pub(crate) fn is_acl(name: &[u8]) -> bool {
+    matches!(
+        name,
+        b"system.posix_acl_access" | b"system.posix_acl_default"
+    )
 }

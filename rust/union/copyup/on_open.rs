@@ -17,6 +17,7 @@
 
 use super::{
     meta::DirTimes,
+    promote,
     target, //
 };
 use crate::fs::{
@@ -26,8 +27,10 @@ use crate::fs::{
         Removing, //
     },
     base::gate::OVERTAKEN,
-    callbacks::file_ops::File,
-    objects::inode::Kind, //
+    objects::{
+        file::File,
+        inode::Kind, //
+    }, //
 };
 use crate::logic::{
     branch_spec::OnOpen,
@@ -39,12 +42,13 @@ use crate::union::{
         durable::OnDisk,
         ino::InoTable, //
     },
-    copyup,
-    Dentry,
-    Inode,
-    LowerDentry,
-    Section,
-    Union, //
+    types::{
+        Dentry,
+        Inode,
+        LowerDentry,
+        Section,
+        Union, //
+    }, //
 };
 use crate::warn_limited;
 use kernel::{
@@ -97,7 +101,7 @@ pub(crate) fn prepare(section: Section<'_>, file: &File<Union>) -> Result {
     };
     let source = inode.stack(section)?.top();
     let result = target::nearest_above(section, &dentry.parent(), source)
-        .and_then(|branch| copyup::promote_to(section, dentry, &branch));
+        .and_then(|branch| promote::promote_to(section, dentry, &branch));
     match result {
         Ok(()) => {}
         Err(error) if error == OVERTAKEN => {

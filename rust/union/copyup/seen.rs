@@ -4,7 +4,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::CopyUp;
+use super::copy::CopyUp;
 use crate::fs::base::trace::{
     self,
     Tracepoint, //
@@ -12,8 +12,11 @@ use crate::fs::base::trace::{
 use crate::logic::stats::Counter;
 use crate::union::{
     branches::stats,
-    Dentry,
-    Section, //
+    state::events,
+    types::{
+        Dentry,
+        Section, //
+    }, //
 };
 use kernel::{
     prelude::*,
@@ -40,8 +43,8 @@ impl CopyUp<'_> {
     #[cold]
     fn show(&self, parent: Option<&Dentry>, result: Result, nanoseconds: u64) {
         let branch = |branch: &crate::union::branches::branch::Branch| branch.id.number().into();
-        let dir = stats::ino(parent);
-        stats::show(trace::CopyUp::show, self.dentry, dir, &mut |event| {
+        let dir = events::ino(parent);
+        events::show(trace::CopyUp::show, self.dentry, dir, &mut |event| {
             event.way(branch(self.source.branch()), branch(self.target));
             event.bytes(self.bytes.get());
             event.ended(result, nanoseconds);

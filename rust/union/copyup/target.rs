@@ -26,9 +26,11 @@ use crate::union::{
         },
         whiteout, //
     },
-    Dentry,
-    Inode,
-    Section, //
+    types::{
+        Dentry,
+        Inode,
+        Section, //
+    }, //
 };
 use kernel::{
     prelude::*,

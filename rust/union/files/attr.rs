@@ -15,7 +15,7 @@ use crate::fs::{
         Request,
         Stat, //
     },
-    base::gate::Doing,
+    base::seats::Doing,
     objects::path::{
         IdMap,
         PathRef,
@@ -24,13 +24,17 @@ use crate::fs::{
 };
 use crate::union::{
     copyup::{
-        self,
-        Data,
-        Resize, //
+        data::{
+            Data,
+            Resize, //
+        },
+        promote, //
     },
-    Dentry,
-    Inode,
-    Section, //
+    types::{
+        Dentry,
+        Inode,
+        Section, //
+    }, //
 };
 use kernel::prelude::*;
 
@@ -107,12 +111,12 @@ pub(crate) fn setattr(
                 change = change.modified();
             }
             let resize = Resize::new(size, change.clone());
-            copyup::promote(section, dentry, Data::Resized(&resize))?;
+            promote::promote(section, dentry, Data::Resized(&resize))?;
             if resize.is_made() {
                 return settle(section, &request, inode);
             }
         }
-        None => copyup::promote(section, dentry, Data::All)?,
+        None => promote::promote(section, dentry, Data::All)?,
     }
     let access = match request.size() {
         Some(_) => Some(inode.stack(section)?.top_inode().write_access()?),
@@ -162,7 +166,7 @@ pub(crate) fn change_flags(
     if !stack.writable() && cred.scope(|| has(top)) {
         return Ok(());
     }
-    copyup::promote(section, dentry, Data::All)?;
+    promote::promote(section, dentry, Data::All)?;
     let result = inode.change_top(section, |top, write| f(write.to(top.path()?)?));
     inode.refresh(section)?;
     result

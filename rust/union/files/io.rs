@@ -16,18 +16,18 @@ use crate::fs::{
         BackingFile,
         OpenFile, //
     },
-    callbacks::file_ops::{
-        File,
-        Operations,
-        O_ACCMODE,
-        O_DIRECT,
-        O_NOATIME,
-        O_TRUNC, //
-    },
     objects::{
         cred::Cred,
+        file::{
+            File,
+            O_ACCMODE,
+            O_DIRECT,
+            O_NOATIME,
+            O_TRUNC, //
+        },
         writes::Writes, //
-    }, //
+    },
+    operations::file::Operations, //
 };
 use crate::logic::branch_spec::Perm;
 use crate::union::{
@@ -36,16 +36,18 @@ use crate::union::{
         Stack, //
     },
     copyup::{
-        self,
+        data::Data,
         on_open,
-        Data, //
+        promote, //
     },
     plink,
-    state::fhsm,
-    Inode,
-    Section,
-    SuperBlock,
-    Union, //
+    state::daemon,
+    types::{
+        Inode,
+        Section,
+        SuperBlock,
+        Union, //
+    }, //
 };
 use kernel::{
     prelude::*,
@@ -153,7 +155,7 @@ impl Operations for Union {
                     return Ok(None);
                 }
             }
-            copyup::promote(section, file.dentry(), Data::All)?;
+            promote::promote(section, file.dentry(), Data::All)?;
             plink::part::check_copied(inode, file.dentry())?;
         }
         open_slot(file, inode.stack(section)?.top()).map(|real| Some(OpenFile::new(real)))
@@ -211,7 +213,7 @@ impl Operations for Union {
         if file.inode().stack(section)?.writable() {
             return Ok(());
         }
-        copyup::promote(section, file.dentry(), Data::All)
+        promote::promote(section, file.dentry(), Data::All)
     }
 
     #[inline]
@@ -239,7 +241,7 @@ impl Operations for Union {
     }
 
     fn modified(section: Section<'_>, inode: &Inode) {
-        fhsm::written(section, inode);
+        daemon::written(section, inode);
         // An inode that was opened has a stack.
         if let Err(error) = inode.written(section) {
             pr_debug!("cannot refresh inode {}: {:?}\n", inode.ino(), error);

@@ -28,28 +28,22 @@ use crate::union::{
     branches::branch::Slot,
     copyup::{
         self,
-        Data, //
+        data::Data,
+        meta::OWN,
+        promote, //
     },
-    Dentry,
-    Inode,
-    Section, //
+    types::{
+        Dentry,
+        Inode,
+        Section, //
+    }, //
 };
 use kernel::prelude::*;
 
-/// The beginning of our own names.
-pub(crate) const OWN: &[u8] = crate::logic::plink::OWN_XATTRS;
 /// The beginning of names that belong to the LSM.
 const SECURITY: &[u8] = b"security.";
 /// The beginning of names that only the administrator sees.
 const TRUSTED: &[u8] = b"trusted.";
-
-/// Whether `name` stands for an ACL.
-pub(crate) fn is_acl(name: &[u8]) -> bool {
-    matches!(
-        name,
-        b"system.posix_acl_access" | b"system.posix_acl_default"
-    )
-}
 
 /// Reads an attribute; with an empty buffer gives its size.
 pub(crate) fn get(
@@ -86,7 +80,7 @@ pub(crate) fn set(
     if !stack.writable() && !cred.scope(|| changes(stack.top(), name, &setting))? {
         return Ok(());
     }
-    copyup::promote(section, dentry, Data::All)?;
+    promote::promote(section, dentry, Data::All)?;
     let result = inode.change_top(section, |top, write| match setting {
         Setting::Value(value, flags) => xattr::set(write.to(top.path()?)?, name, value, flags),
         Setting::Remove => xattr::remove(write.to(top.path()?)?, name),
@@ -169,7 +163,7 @@ pub(crate) fn set_acl(
         // Neither a copy nor a change is needed.
         return Ok(());
     }
-    copyup::promote(section, dentry, Data::All)?;
+    promote::promote(section, dentry, Data::All)?;
     let result = inode.change_top(section, |top, write| match strip {
         _ if !acl::supported(top.dentry()) => Err(EOPNOTSUPP),
         true => Cred::scope_outside_groups(|| request.apply(write.to(top.path()?)?)),

@@ -7,13 +7,10 @@
 
 #![forbid(unsafe_code)]
 
-use super::draft::{
-    text,
-    Outcome, //
-};
+use super::outcome::Outcome;
 use crate::fs::{
     base::task::Label,
-    callbacks::context::Context, //
+    operations::context::Context, //
 };
 use crate::mount_error;
 use crate::union::{
@@ -22,9 +19,13 @@ use crate::union::{
         Slot,
         Stack, //
     },
-    Inode,
-    LowerInode,
-    Section, //
+    copyup::promote,
+    types::{
+        text,
+        Inode,
+        LowerInode,
+        Section, //
+    }, //
 };
 use kernel::{
     prelude::*,
@@ -117,17 +118,8 @@ impl Busy {
         if !writes.have_ended() || inode.is_mapped_writably() {
             return Some(Busy::Written);
         }
-        is_mapped(inode, lower).then_some(Busy::Mapped)
+        promote::is_mapped(inode, lower).then_some(Busy::Mapped)
     }
-}
-
-/// Whether somebody may store to `lower`, the instance of the file `inode`, through a mapping. The
-/// caller has one reference to `inode`.
-pub(crate) fn is_mapped(inode: &Inode, lower: &LowerInode) -> bool {
-    let own = if inode.is_held() { 2 } else { 1 };
-    let beyond = inode.data().writes.may_be_mapped_beyond() && inode.references() > own;
-    // Our inode first: see [`crate::fs::callbacks::map`].
-    inode.is_mapped_writably() || lower.is_mapped_writably() || beyond
 }
 
 /// What is in the way of an outcome, and where.

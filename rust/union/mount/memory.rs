@@ -12,7 +12,7 @@ use crate::logic::hash::{
 use crate::union::{
     names::lookup::Answer,
     state::sb::SbInfo,
-    Inode, //
+    types::Inode, //
 };
 use kernel::{
     prelude::*,

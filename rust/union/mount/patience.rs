@@ -5,23 +5,19 @@
 
 #![forbid(unsafe_code)]
 
-use super::{
-    busy::Hindrance,
-    draft::text, //
-};
+use super::busy::Hindrance;
 use crate::fs::{
-    access::{
-        dirop,
-        io, //
-    },
+    access::dirop,
     base::{
-        gate::{
+        seats::{
             Doing,
             Occupant, //
         },
-        task::Label, //
+        task::{
+            self,
+            Label, //
+        }, //
     },
-    callbacks::context::Context,
     objects::{
         cred::Cred,
         path::{
@@ -33,7 +29,8 @@ use crate::fs::{
             Attempt,
             Closed, //
         }, //
-    }, //
+    },
+    operations::context::Context, //
 };
 use crate::mount_error;
 use crate::union::{
@@ -50,14 +47,17 @@ use crate::union::{
             Slot, //
         }, //
     },
-    names::lookup::{
+    names::ask::{
         Ask,
         AtOnce, //
     },
     state::sb::SbInfo,
-    Dentry,
-    LowerDentry,
-    Union, //
+    types::{
+        text,
+        Dentry,
+        LowerDentry,
+        Union, //
+    }, //
 };
 use kernel::{
     prelude::*,
@@ -180,7 +180,7 @@ impl<'c> Patience<'c> {
 
     /// `EINTR` if the task was killed.
     pub(crate) fn go_on(&self) -> Result {
-        if io::killed() {
+        if task::killed() {
             return Err(EINTR);
         }
         Ok(())

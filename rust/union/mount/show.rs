@@ -5,7 +5,7 @@
 #![forbid(unsafe_code)]
 
 use crate::fs::base::seq::Seq;
-use crate::union::Section;
+use crate::union::types::Section;
 use kernel::{
     prelude::*,
     str::CString, //

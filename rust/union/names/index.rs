@@ -27,25 +27,16 @@
 
 #![forbid(unsafe_code)]
 
-use super::readdir::Listing;
 use crate::fs::{
-    access::io::KernelFile,
     base::once::{
         load,
         store, //
     },
-    objects::{
-        cred::Cred,
-        inode::Stamp, //
-    }, //
+    objects::cred::Cred, //
 };
 use crate::logic::{
-    branch_spec::Perm,
     index::{
-        Builder,
-        Index,
         Sightings,
-        Wanted,
         What, //
     },
     options::Udba,
@@ -54,48 +45,27 @@ use crate::logic::{
 };
 use crate::union::{
     branches::{
-        branch::{
-            Slot,
-            Stack, //
-        },
+        branch::Stack,
         marks::Marks,
         whiteout, //
+    },
+    objects::cache::{
+        Cover,
+        DirIndex, //
     },
     state::sb::{
         SbInfo,
         Shape, //
     },
-    Inode,
-    Section, //
+    types::{
+        Inode,
+        Section, //
+    }, //
 };
 use kernel::{
     prelude::*,
-    sync::{
-        atomic::Atomic,
-        Arc, //
-    }, //
+    sync::Arc, //
 };
-
-/// What a directory keeps in memory.
-pub(crate) struct DirCache {
-    /// The merged listing, while it holds.
-    pub(crate) listing: Option<Arc<Listing>>,
-    /// The index, while it holds.
-    index: Option<Arc<DirIndex>>,
-    /// What look-ups without an index have cost since the last attempt to make one.
-    spent: u32,
-}
-
-impl DirCache {
-    /// Nothing yet.
-    pub(crate) fn new() -> Self {
-        DirCache {
-            listing: None,
-            index: None,
-            spent: 0,
-        }
-    }
-}
 
 /// What a probe costs, in the unit in which listings are priced: some thousand instructions.
 const PROBE: usize = 4;
@@ -105,124 +75,6 @@ const LIST: usize = 8;
 const SMALL: usize = 4096;
 /// How many bytes of a larger one are listed for the price of 1.
 const BYTES: usize = 64;
-
-/// What is known of an instance.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Cover {
-    /// Nothing.
-    Nothing,
-    /// Its whiteouts.
-    Whiteouts,
-    /// Its names, and its whiteouts if they count.
-    All,
-}
-
-/// One instance when it was listed.
-struct Instance {
-    cover: Cover,
-    /// The index holds only while the change stamp does.
-    checked: bool,
-    stamp: Option<Stamp>,
-}
-
-impl Instance {
-    /// Whether what is covered of `slot`, which it is, is as it was.
-    #[inline]
-    fn holds(&self, slot: &Slot) -> bool {
-        !self.checked || self.unchanged(slot)
-    }
-
-    /// Whether the change stamp is what it was.
-    #[inline]
-    fn unchanged(&self, slot: &Slot) -> bool {
-        match (&self.stamp, slot.inode()) {
-            (Some(stamp), Ok(inode)) => inode.has_stamp(stamp),
-            _ => false,
-        }
-    }
-}
-
-/// Where names are in the instances of a directory, which are those of one stack.
-pub(crate) struct DirIndex {
-    /// The stack ([`Stack::serial`]): with other instances, or another access to one of them, the
-    /// directory has another.
-    stack: u32,
-    /// Change stamps are compared.
-    check: bool,
-    instances: KVec<Instance>,
-    /// The instances that are asked for names: all but those covered.
-    open: KVec<u16>,
-    names: Index,
-    /// We made a whiteout since.
-    hidden: Atomic<bool>,
-}
-
-impl DirIndex {
-    /// Whether it may be used for `stack`.
-    fn holds(&self, stack: &Stack, check: bool) -> bool {
-        let Some((top, rest)) = self.instances.split_first() else {
-            return false;
-        };
-        // With many layers this loop is most of what a change of a name costs.
-        self.stack == stack.serial()
-            && self.check == check
-            && top.holds(stack.top())
-            && Iterator::zip(rest.iter(), stack.rest()).all(|(known, slot)| known.holds(slot))
-    }
-
-    /// Lists the instances of `stack`, those that can be covered.
-    fn make(stack: &Stack, check: bool) -> Result<Self> {
-        let mut instances = KVec::with_capacity(stack.len(), GFP_KERNEL_ACCOUNT)?;
-        let mut open = KVec::new();
-        let mut names = Builder::new();
-        for (i, slot) in (0u16..).zip(stack.iter()) {
-            let access = &slot.branch().access;
-            let inode = slot.inode()?;
-            // From before it is listed: a change meanwhile shows.
-            let stamp = inode.lasting_stamp();
-            let lasts = stamp.is_some() || access.perm == Perm::Rr || !check;
-            let dentry = slot.dentry();
-            let cover = if dentry.is_remote() || dentry.folds_case() || dentry.is_locked() || !lasts
-            {
-                Cover::Nothing
-            } else if access.may_write() {
-                Cover::Whiteouts
-            } else {
-                Cover::All
-            };
-            if cover != Cover::Nothing {
-                let wanted = Wanted {
-                    entries: cover == Cover::All,
-                    whiteouts: access.honours_whiteouts(),
-                };
-                KernelFile::dir(slot.path()?, true)?.each_entry(&mut |name, _, _| match name {
-                    b"." | b".." => Ok(()),
-                    _ => names.push(i, name, wanted),
-                })?;
-            }
-            if cover != Cover::All {
-                open.push(i, GFP_KERNEL)?;
-            }
-            let checked = check && cover == Cover::All && access.perm != Perm::Rr;
-            instances.push(
-                Instance {
-                    cover,
-                    checked,
-                    stamp,
-                },
-                GFP_KERNEL_ACCOUNT,
-            )?;
-        }
-        Ok(DirIndex {
-            stack: stack.serial(),
-            check,
-            instances,
-            open,
-            names: names.finish()?,
-            hidden: Atomic::new(false),
-        })
-    }
-}
 
 /// What it costs to list the instances of `stack`.
 fn price(stack: &Stack) -> usize {

@@ -9,20 +9,26 @@
 
 #![forbid(unsafe_code)]
 
-use super::index::{
-    Known,
-    View, //
+use super::{
+    ask::{
+        Ask,
+        AtOnce, //
+    },
+    find,
+    index::{
+        Known,
+        View, //
+    },
+    records, //
 };
 use crate::fs::{
-    access::dirop,
-    callbacks::inode_ops::{
-        Entry,
+    objects::{
+        entry::Entry,
+        inode::Kind, //
+    },
+    operations::inode::{
         Tie,
         Tied, //
-    },
-    objects::{
-        inode::Kind,
-        path::Path, //
     }, //
 };
 use crate::logic::{
@@ -38,18 +44,17 @@ use crate::logic::{
 use crate::union::{
     branches::{
         branch::{
-            Branch,
             Slot,
             Slots, //
         },
         ino::InoTable, //
     },
-    change::dirren,
-    objects::object,
-    Inode,
-    LowerDentry,
-    Section,
-    Union, //
+    types::{
+        Inode,
+        LowerDentry,
+        Section,
+        Union, //
+    }, //
 };
 use kernel::{
     prelude::*,
@@ -76,38 +81,6 @@ pub(crate) enum Depth {
     All,
     /// The first instance is enough.
     First,
-}
-
-/// How branches are asked.
-pub(crate) trait Ask {
-    /// What `dir` has under `name`, as [`dirop::lookup`](crate::fs::access::dirop::lookup) gives
-    /// it.
-    fn name(&self, dir: &Slot, name: &[u8]) -> Result<Option<ARef<LowerDentry>>>;
-
-    /// Does `f`, which asks `branch`.
-    fn on<R: Send + 'static>(
-        &self,
-        branch: &Branch,
-        f: impl FnOnce(&Path) -> Result<R> + Send + 'static,
-    ) -> Result<R>;
-}
-
-/// By the current task, however long that takes.
-pub(crate) struct AtOnce;
-
-impl Ask for AtOnce {
-    #[inline]
-    fn name(&self, dir: &Slot, name: &[u8]) -> Result<Option<ARef<LowerDentry>>> {
-        dirop::lookup(dir.dentry().dir()?, name)
-    }
-
-    fn on<R: Send + 'static>(
-        &self,
-        branch: &Branch,
-        f: impl FnOnce(&Path) -> Result<R> + Send + 'static,
-    ) -> Result<R> {
-        f(&branch.root)
-    }
 }
 
 /// Asks the branches of the directory `dir`, from its `skip`-th on, for `name`, as far as what is
@@ -242,7 +215,7 @@ pub(crate) fn probe_by<A: Ask>(
                     break;
                 }
                 let renamed = if slot.dentry().is_dir() {
-                    dirren::below(ask, dir.shape(), &slot, stack)?
+                    records::below(ask, dir.shape(), &slot, stack)?
                 } else {
                     None
                 };
@@ -335,7 +308,7 @@ pub(crate) fn lookup(
         if whname::is_reserved(entry.name()) && found.kind() != Kind::Regular {
             return Err(EIO);
         }
-        let inode = object::get(section, answer.slots)?;
+        let inode = find::get(section, answer.slots)?;
         // Names that part from it are those that it has then. It may be being copied, which takes
         // long, and who looks it up does not hold its `i_rwsem`.
         let may_part = !section.settings().plink && !inode.is_dir() && found.nlink() > 1;

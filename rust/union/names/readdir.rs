@@ -21,25 +21,26 @@ use crate::fs::{
     access::{
         dir::{
             pass_through,
-            Emitter,
-            Operations,
-            Whence, //
+            Emitter, //
         },
-        io::KernelFile, //
+        io::{
+            KernelFile,
+            Whence, //
+        }, //
     },
-    callbacks::file_ops::File,
-    objects::inode::{
-        Address,
-        Stamp, //
-    }, //
+    objects::{
+        file::File,
+        inode::Address,
+        time::Stamp, //
+    },
+    operations::dir::Operations, //
 };
 use crate::logic::{
     branch_spec::Perm,
     merge::{
         self,
         Layer,
-        Listing as Names,
-        Snapshot, //
+        Listing as Names, //
     },
     stats::Counter,
     whname, //
@@ -50,17 +51,20 @@ use crate::union::{
             Slot,
             Stack, //
         },
-        ino::Lower, //
+        ino::Lower,
+        stack::link_count, //
     },
     objects::{
-        object::link_count,
+        cache::Listing,
         shown::Print, //
     },
     state::sb::SbInfo,
-    Inode,
-    Section,
-    SuperBlock,
-    Union, //
+    types::{
+        Inode,
+        Section,
+        SuperBlock,
+        Union, //
+    }, //
 };
 use core::pin::Pin;
 use kernel::{
@@ -79,19 +83,6 @@ use kernel::{
         Monotonic, //
     }, //
 };
-
-/// A merged listing and what it was made from.
-pub(crate) struct Listing {
-    names: Snapshot,
-    /// The change stamps of the instances, topmost first.
-    stamps: KVec<Stamp>,
-    /// [`Inode::changes`].
-    changes: u64,
-    /// Whiteouts are among them (`shwh`).
-    shwh: bool,
-    /// When it was read.
-    read: Instant<Monotonic>,
-}
 
 /// What an open directory reads from.
 #[derive(Clone)]
@@ -403,7 +394,7 @@ impl Operations for Union {
             Source::One(one) => one,
         };
         let own = inode.ino();
-        let parent: ARef<crate::union::Dentry> = file.dentry().parent();
+        let parent: ARef<crate::union::types::Dentry> = file.dentry().parent();
         let parent = parent.object()?.ino();
         let mut failed = Ok(());
         let lower = |number| Lower {

@@ -12,19 +12,28 @@
 
 #![forbid(unsafe_code)]
 
-use super::watch;
-use crate::fs::objects::dentry::{
-    Held,
-    Operations,
-    Seal,
-    Validity,
-    Walk, //
+use super::{
+    look_again,
+    watch, //
+};
+use crate::fs::{
+    objects::walk::{
+        Held,
+        Seal,
+        Walk, //
+    },
+    operations::dentry::{
+        Operations,
+        Validity, //
+    }, //
 };
 use crate::logic::whname;
 use crate::union::{
-    branches::stats,
-    Inode,
-    Union, //
+    state::events,
+    types::{
+        Inode,
+        Union, //
+    }, //
 };
 
 impl Operations for Union {
@@ -40,7 +49,7 @@ impl Operations for Union {
             let Some(held) = walk.held() else {
                 return Validity::NeedRef;
             };
-            if watch::look_again(held.section, held.dir, held.dentry, walk.name())
+            if look_again::look_again(held.section, held.dir, held.dentry, walk.name())
                 == Validity::Stale
             {
                 return Validity::Stale;
@@ -93,6 +102,6 @@ impl Operations for Union {
     }
 
     fn found_stale(held: &Held<'_, Union>, name: &[u8]) {
-        stats::stale(held, name);
+        events::stale(held, name);
     }
 }

@@ -17,27 +17,18 @@
 //!
 //! # Locking
 //!
-//! [`Watches::list`] is a leaf lock but for the locks of the notification system.
+//! [`Watches::list`](crate::union::objects::watches::Watches::list) is a leaf lock but for the
+//! locks of the notification system.
 
 #![forbid(unsafe_code)]
 
-use super::{
-    index::View,
-    lookup::{
-        self,
-        Depth, //
-    }, //
-};
 use crate::fs::{
     access::notify::{
         Group,
         Pulse,
         Watch, //
     },
-    objects::dentry::{
-        Validity,
-        Walk, //
-    }, //
+    objects::walk::Walk, //
 };
 use crate::logic::{
     branch_spec::Perm,
@@ -45,83 +36,19 @@ use crate::logic::{
 };
 use crate::union::{
     branches::branch::Stack,
-    objects::object::{
-        self,
-        InodeInfo, //
-    },
-    plink,
+    objects::object::InodeInfo,
     state::sb::Shape,
-    Dentry,
-    Inode,
-    Section,
-    Union, //
-};
-use crate::warn_limited;
-use core::pin::Pin;
-use kernel::{
-    prelude::*,
-    static_lock_class,
-    sync::{
-        Arc,
-        LockClassKey,
-        Mutex,
-        SetOnce, //
+    types::{
+        Inode,
+        Section,
+        Union, //
     }, //
 };
-
-/// The watches of a directory.
-#[pin_data]
-pub(crate) struct Watches {
-    /// Set when the first is made.
-    pulse: SetOnce<Arc<Pulse>>,
-    #[pin]
-    list: Mutex<KVec<Watch>>,
-}
-
-/// A lock class for each depth of stacking: a union on a union takes both locks.
-fn list_class(depth: i32) -> Pin<&'static LockClassKey> {
-    if depth <= 1 {
-        static_lock_class!()
-    } else {
-        static_lock_class!()
-    }
-}
-
-impl Watches {
-    /// None.
-    pub(crate) fn new(depth: i32) -> impl PinInit<Self> {
-        pin_init!(Watches {
-            pulse: SetOnce::new(),
-            list <- Mutex::new(KVec::new(), c"ruaufs_watches", list_class(depth)),
-        })
-    }
-
-    /// Ends all.
-    pub(crate) fn end(&self) {
-        let list = core::mem::replace(&mut *self.list.lock(), KVec::new());
-        drop(list);
-    }
-
-    /// Ends all, of an inode that nobody has any more. That may be to win memory, for which who
-    /// has the lock of another inode's may wait: so this is no lock that is waited for.
-    pub(crate) fn end_last(&self) {
-        let free = self.list.try_lock();
-        let list = free.map(|mut list| core::mem::replace(&mut *list, KVec::new()));
-        drop(list);
-    }
-
-    /// Makes all names of the directory be looked at again.
-    fn disturb(&self) {
-        if let Some(pulse) = self.pulse.as_ref() {
-            pulse.beat();
-        }
-    }
-
-    /// The pulse now; 0 if nothing was ever watched.
-    pub(crate) fn count(&self) -> u64 {
-        self.pulse.as_ref().map_or(0, |pulse| pulse.count())
-    }
-}
+use crate::warn_limited;
+use kernel::{
+    prelude::*,
+    sync::Arc, //
+};
 
 /// Makes the watches of `inode` those of its instances. With another `udba=` it has none.
 pub(crate) fn watch(section: Section<'_>, inode: &Inode) -> Result {
@@ -189,7 +116,7 @@ pub(crate) fn is_on(shape: &Shape) -> bool {
 
 /// What a name of `dir` that leads to `inode` depends on. For a directory these are its own
 /// instances, too, since an opaque mark is inside one. Both only grow, so their sum tells.
-fn pulses(dir: &InodeInfo, inode: Option<&InodeInfo>) -> u64 {
+pub(super) fn pulses(dir: &InodeInfo, inode: Option<&InodeInfo>) -> u64 {
     let own = inode.map_or(0, |inode| inode.watches.count());
     dir.watches.count().wrapping_add(own)
 }
@@ -199,71 +126,4 @@ fn pulses(dir: &InodeInfo, inode: Option<&InodeInfo>) -> u64 {
 pub(crate) fn has_moved(walk: &Walk<'_, Union>) -> bool {
     let inode = walk.inode().map(|inode| inode.data());
     is_on(walk.shape()) && pulses(walk.dir().data(), inode) != walk.seen()
-}
-
-/// Looks at a cached name again: asks the branches, and compares.
-pub(crate) fn look_again(
-    section: Section<'_>,
-    dir: &Inode,
-    dentry: &Dentry,
-    name: &[u8],
-) -> Validity {
-    match same(section, dir, dentry, name) {
-        Ok(true) => Validity::Valid,
-        // The look-up that follows meets the same error and says so.
-        Ok(false) | Err(_) => Validity::Stale,
-    }
-}
-
-fn same(section: Section<'_>, dir: &Inode, dentry: &Dentry, name: &[u8]) -> Result<bool> {
-    let info = dir.sb().data();
-    let seen = pulses(dir.data(), dentry.inode().map(|inode| inode.data()));
-    let answer = info.cred.scope(|| {
-        lookup::probe(
-            &View::plain(info, section.shape(), dir.stack(section)?),
-            0,
-            name,
-            Depth::All,
-        )
-    })?;
-    let same = match (dentry.inode(), answer.slots.first()) {
-        (None, None) => true,
-        (Some(inode), Some(top)) if inode.is_dir() => {
-            let lower = top.inode()?;
-            let lock = inode.promotion_lock();
-            let known = inode.stack(section)?;
-            let mut all = true;
-            for (a, b) in Iterator::zip(known.iter(), answer.slots.iter()) {
-                all = all && a.dentry().is(b.dentry());
-            }
-            if core::ptr::eq(known.top_inode(), lower) {
-                if known.len() != answer.slots.len() || !all {
-                    // It gained or lost an instance below.
-                    let stack = object::stack_of(answer.slots)?;
-                    inode.publish(section, stack);
-                    inode.forget_names();
-                    drop(lock);
-                    watch(section, inode)?;
-                    // What its names were found by has changed, too.
-                    inode.data().watches.disturb();
-                }
-                true
-            } else {
-                false
-            }
-        }
-        (Some(inode), Some(top)) => {
-            inode.ever_led_to(section, top.inode()?)
-                || match plink::resolve(section, top)? {
-                    Some(known) => inode.ever_led_to(section, known.slot.inode()?),
-                    None => false,
-                }
-        }
-        _ => false,
-    };
-    if same {
-        dentry.set_guard(answer.guard);
-        dentry.set_seen(seen);
-    }
-    Ok(same)
 }

@@ -23,21 +23,25 @@
 
 #![forbid(unsafe_code)]
 
-use super::object::link_count;
 use crate::fs::{
     base::once::{
         load_acquire,
         store_release, //
     },
-    objects::inode::ChangeTime, //
+    objects::time::ChangeTime, //
 };
 use crate::union::{
-    branches::branch::{
-        BranchId,
-        Stack, //
+    branches::{
+        branch::{
+            BranchId,
+            Stack, //
+        },
+        stack::link_count, //
     },
-    Inode,
-    Section, //
+    types::{
+        Inode,
+        Section, //
+    }, //
 };
 use kernel::{
     prelude::*,

@@ -40,7 +40,7 @@ use crate::union::{
         },
         whiteout, //
     },
-    LowerDentry, //
+    types::LowerDentry, //
 };
 use crate::warn_limited;
 use kernel::{

@@ -31,8 +31,10 @@ use crate::union::{
             Reserved, //
         }, //
     },
-    Dentry,
-    Inode, //
+    types::{
+        Dentry,
+        Inode, //
+    }, //
 };
 use kernel::prelude::*;
 

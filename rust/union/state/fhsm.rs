@@ -22,6 +22,7 @@
 
 use crate::fs::{
     access::{
+        descriptor,
         feed::{
             self,
             Feed, //
@@ -29,10 +30,7 @@ use crate::fs::{
         statfs::Statfs, //
     },
     base::task::Process,
-    callbacks::{
-        file_ops::File,
-        ioctl, //
-    }, //
+    objects::file::File, //
 };
 use crate::logic::{
     branch_spec::Attrs,
@@ -44,9 +42,7 @@ use crate::union::{
         Branch,
         BranchTable, //
     },
-    Inode,
-    Section,
-    Union, //
+    types::Union, //
 };
 use crate::warn_limited;
 use kernel::{
@@ -312,7 +308,7 @@ pub(crate) fn open(file: &File<Union>, arg: usize) -> Result<isize> {
         return Err(ENOTTY);
     }
     let flags = u32::try_from(arg).map_err(|_| EINVAL)?;
-    if flags & !(ioctl::O_CLOEXEC | feed::O_NONBLOCK) != 0 {
+    if flags & !(descriptor::O_CLOEXEC | feed::O_NONBLOCK) != 0 {
         return Err(EINVAL);
     }
     let info = file.inode().sb().data();
@@ -337,7 +333,7 @@ pub(crate) fn open(file: &File<Union>, arg: usize) -> Result<isize> {
     drop(reading);
     // One that was made is closed by whoever fails after it.
     let mut made = false;
-    let given = ioctl::give(flags, || {
+    let given = descriptor::give(flags, || {
         let file = feed::open(c"[aufs-fhsm]", fhsm.clone(), flags)?;
         made = true;
         Ok(file)
@@ -346,26 +342,4 @@ pub(crate) fn open(file: &File<Union>, arg: usize) -> Result<isize> {
         fhsm.closed();
     }
     given
-}
-
-/// Something happened on `branch`, of the union `info`.
-#[inline]
-pub(crate) fn tell(section: Section<'_>, branch: &Branch, event: Event) {
-    let info = section.data();
-    if let Some(fhsm) = info.fhsm.get() {
-        if branch.access.attrs.contains(Attrs::FHSM) {
-            fhsm.tell(branch, event, section.settings().fhsm_sec);
-        }
-    }
-}
-
-/// The file `inode` was written.
-#[inline]
-pub(crate) fn written(section: Section<'_>, inode: &Inode) {
-    let info = inode.sb().data();
-    if info.fhsm.get().is_some() {
-        if let Ok(stack) = inode.stack(section) {
-            tell(section, stack.top().branch(), Event::Written);
-        }
-    }
 }

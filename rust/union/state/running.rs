@@ -10,14 +10,13 @@
 
 #![forbid(unsafe_code)]
 
-use super::sb::SbInfo;
 use crate::fs::base::task;
 use crate::union::{
     branches::branch::{
         Branch,
         BranchId, //
     },
-    Dentry, //
+    types::Dentry, //
 };
 use kernel::{
     new_mutex,
@@ -65,12 +64,8 @@ impl Running {
 
     /// Notes that the current task copies the object of `dentry` to `target`, until the value that
     /// it gives is dropped.
-    pub(crate) fn begin<'a>(
-        info: &'a SbInfo,
-        dentry: &Dentry,
-        target: &Branch,
-    ) -> Result<Noted<'a>> {
-        let mut all = info.running.all.lock();
+    pub(crate) fn begin<'a>(&'a self, dentry: &Dentry, target: &Branch) -> Result<Noted<'a>> {
+        let mut all = self.all.lock();
         let number = all.next;
         all.next = number.wrapping_add(1);
         all.copies.push(
@@ -83,7 +78,7 @@ impl Running {
             GFP_KERNEL,
         )?;
         Ok(Noted {
-            running: &info.running,
+            running: self,
             number,
         })
     }

@@ -6,30 +6,21 @@
 
 use super::{
     fhsm::Fhsm,
+    moves::Moves,
     running::Running, //
 };
 use crate::fs::{
-    access::{
-        io,
-        notify::Group,
-        statfs::Statfs, //
-    },
+    access::notify::Group,
     base::{
         once::{
             load_acquire,
             Late, //
         },
-        seq::Seq,
         worker::Worker, //
     },
-    callbacks::context::Context,
     objects::{
         cred::Cred,
-        inode::Dying,
-        path::PrivatePath,
-        sb::Operations,
         section::{
-            Alone,
             Closed,
             Replaced, //
         }, //
@@ -42,50 +33,28 @@ use crate::logic::{
 use crate::union::{
     branches::{
         askers::Askers,
-        branch::{
-            Branch,
-            BranchTable,
-            Slot,
-            Slots, //
-        },
-        claim::Claim,
+        branch::BranchTable,
         ino::InoTable,
         marks::Marks,
         space::Space,
-        stats::Stats,
-        whiteout, //
+        stats::Stats, //
     },
-    change::dirren,
-    files::handle::Moves,
-    mount::{
-        draft::text,
-        options::{
-            First,
-            Options, //
-        }, //
-    },
-    objects::object,
-    plink::{
-        self,
-        Plinks, //
+    objects::kept::Plinks,
+    types::{
+        Section,
+        Union, //
     },
     views::{
         debugfs,
         plink_maint::Registered,
         sysfs::Views, //
-    },
-    Inode,
-    Section,
-    SuperBlock,
-    Union, //
+    }, //
 };
-use crate::warn_limited;
 use core::pin::Pin;
 use kernel::{
     prelude::*,
     static_lock_class,
     sync::{
-        aref::ARef,
         atomic::{
             Atomic,
             Relaxed,
@@ -246,33 +215,6 @@ impl SbInfo {
         load_acquire(&self.copies_on_open)
     }
 
-    /// The union leaves `branch`, or writes it no more: brings to it what is only in memory; if it
-    /// `gives_up` what it has there, bookkeeping objects are removed. If the branch does not
-    /// answer, or is frozen, that goes on after this call, and keeps the branch in use. Ends
-    /// `claim` then.
-    pub(crate) fn leave(&self, branch: &Arc<Branch>, gives_up: bool, claim: Option<Arc<Claim>>) {
-        let end = move || claim.iter().for_each(|claim| claim.end());
-        if !gives_up && !dirren::is_stale(branch) && !branch.plinks.has_unstored() {
-            return end();
-        }
-        let (cred, left) = (self.cred.clone(), branch.clone());
-        let tidy = move |root: &PrivatePath| {
-            if gives_up {
-                whiteout::give_up(root);
-            }
-            dirren::flush_logged(&cred, &left);
-            plink::flush_logged(&cred, &left);
-            end();
-        };
-        if let Err(error) = self.askers.tidy(&self.cred, &branch.root, tidy) {
-            warn_limited!(
-                "branch {}: what was still to be written to it is lost: {:?}\n",
-                text(&branch.shown.to_bytes().unwrap_or_default()),
-                error
-            );
-        }
-    }
-
     /// What marks the inodes that an attempt to change branches looked at.
     pub(crate) fn next_round(&self) -> u32 {
         self.rounds.fetch_add(1, Relaxed).wrapping_add(1)
@@ -304,114 +246,4 @@ pub(crate) fn reshape(closed: Closed<'_, Union>, shape: Arc<Shape>) -> Replaced<
     let copies = &closed.sb().data().copies_on_open;
     copies.store(shape.copies_on_open(), Release);
     closed.replace(shape)
-}
-
-/// The instances of the root: the roots of the branches of `table`, down to an opaque one, as
-/// `is_opaque` says.
-pub(crate) fn root_slots(
-    table: &BranchTable,
-    is_opaque: &mut dyn FnMut(&Arc<Branch>) -> Result<bool>,
-) -> Result<Slots> {
-    let mut slots = Slots::new();
-    for branch in table.order.iter() {
-        slots.push(Slot::new(branch.clone(), branch.root.dentry().clone()))?;
-        if is_opaque(branch)? {
-            break;
-        }
-    }
-    Ok(slots)
-}
-
-/// Whether the root of `branch`, which answers, is opaque. The mounter's credentials are in force.
-pub(crate) fn is_opaque(branch: &Arc<Branch>) -> Result<bool> {
-    whiteout::hides_below(branch, branch.root.dentry(), whname::OPAQUE)
-}
-
-impl Operations for Union {
-    fn root(
-        context: &Context<'_>,
-        options: &mut Options,
-        alone: &Alone<'_, Union>,
-    ) -> Result<ARef<Inode>> {
-        let section = alone.section();
-        // Undone, unless all goes well.
-        let First { slots, made } = options.begin(context, section)?;
-        let root = object::get_root(section, slots)?;
-        made.keep();
-        Ok(root)
-    }
-
-    fn statfs(section: Section<'_>) -> Result<Statfs> {
-        let order = &section.table().order;
-        let top = order.first().ok_or(EIO)?;
-        let mut total = Statfs::of(top.root.here())?;
-        if section.settings().sum {
-            for (i, branch) in order.iter().enumerate() {
-                // Each file system counts once.
-                if !order
-                    .iter()
-                    .take(i.max(1))
-                    .any(|other| other.fs == branch.fs)
-                {
-                    total.add(&Statfs::of(branch.root.here())?);
-                }
-            }
-        }
-        total.magic = crate::union::MAGIC;
-        total.name_max = whname::NAME_MAX as u64;
-        total.id = section.sb().device();
-        Ok(total)
-    }
-
-    fn sync(sb: &SuperBlock) -> Result {
-        let mut written: KVec<Arc<Branch>> = KVec::new();
-        {
-            let reading = sb.read();
-            for branch in reading.section().table().order.iter() {
-                // Each file system once.
-                let known = written.iter().any(|other| other.fs == branch.fs);
-                if branch.was_written && !known {
-                    written.push(branch.clone(), GFP_KERNEL)?;
-                }
-            }
-        }
-        let mut result = Ok(());
-        for branch in written {
-            // One that fails does not keep the others from being written.
-            if let Err(error) = io::sync_fs(branch.root.here()) {
-                result = Err(error);
-            }
-        }
-        // Those of earlier on, too, and those of a branch that was writable once.
-        let reading = sb.read();
-        for branch in reading.section().table().order.iter() {
-            branch.tell_errors(sb);
-        }
-        result
-    }
-
-    fn unmount(alone: &Alone<'_, Union>) {
-        let section = alone.section();
-        let info = section.data();
-        info.views.remove();
-        if let Some(fhsm) = info.fhsm.get() {
-            fhsm.end();
-        }
-        info.worker.wait();
-        for branch in section.table().order.iter() {
-            info.leave(branch, false, None);
-        }
-        info.maintenance.end();
-    }
-
-    fn dies(dying: &Dying<'_, Union>) {
-        if dying.nlink() == 0 {
-            dying.state().moves.forget(dying.ino());
-        }
-        dying.data().release();
-    }
-
-    fn show_options(section: Section<'_>, out: &Seq<'_>) -> Result {
-        crate::union::mount::show::options(section, out)
-    }
 }

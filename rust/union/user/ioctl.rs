@@ -12,20 +12,26 @@
 #![forbid(unsafe_code)]
 
 use super::{
+    argument,
     mvdown,
     rdu, //
 };
 use crate::fs::{
-    access::io::KernelFile,
-    base::gate::Doing,
-    callbacks::{
-        file_ops::File,
-        ioctl::{
+    access::{
+        descriptor::{
             self,
-            Operations,
-            Request,
             WritableFile, //
-        }, //
+        },
+        io::KernelFile, //
+    },
+    base::{
+        seats::Doing,
+        task, //
+    },
+    objects::file::File,
+    operations::ioctl::{
+        Operations,
+        Request, //
     }, //
 };
 use crate::logic::{
@@ -41,38 +47,15 @@ use crate::logic::{
 use crate::union::{
     branches::branch::Branch,
     state::fhsm,
-    Inode,
-    Union, //
+    types::{
+        Inode,
+        Union, //
+    }, //
 };
 use kernel::{
     prelude::*,
-    sync::Arc,
-    uaccess::{
-        UserPtr,
-        UserSlice, //
-    }, //
+    sync::Arc, //
 };
-
-/// Reads a structure from user space.
-pub(crate) fn read<const N: usize>(arg: usize) -> Result<[u8; N]> {
-    let mut bytes = [0; N];
-    read_into(arg, &mut bytes)?;
-    Ok(bytes)
-}
-
-/// Reads bytes from user space.
-pub(crate) fn read_into(arg: usize, bytes: &mut [u8]) -> Result {
-    UserSlice::new(UserPtr::from_addr(arg), bytes.len())
-        .reader()
-        .read_slice(bytes)
-}
-
-/// Writes bytes to user space.
-pub(crate) fn write(arg: usize, bytes: &[u8]) -> Result {
-    UserSlice::new(UserPtr::from_addr(arg), bytes.len())
-        .writer()
-        .write_slice(bytes)
-}
 
 impl Operations for Union {
     fn ioctl(file: &File<Union>, request: Request) -> Result<isize> {
@@ -82,7 +65,7 @@ impl Operations for Union {
             command,
             uapi::WBR_FD | uapi::MVDOWN | uapi::IBUSY | uapi::FHSM_FD
         );
-        if for_admins && !ioctl::is_admin() {
+        if for_admins && !task::is_admin() {
             return Err(EPERM);
         }
         match (command, file.inode().is_dir()) {
@@ -112,7 +95,7 @@ fn branches(inode: &Inode, arg: usize) -> Result<isize> {
             describe(branch, &mut slots)?;
         }
     }
-    write(arg, &slots)?;
+    argument::write(arg, &slots)?;
     Ok(0)
 }
 
@@ -141,7 +124,7 @@ fn describe(branch: &Branch, slots: &mut KVVec<u8>) -> Result {
 /// [`uapi::IBUSY`]: the number which an inode has on a branch, if it keeps the branch busy.
 fn busy(inode: &Inode, arg: usize) -> Result<isize> {
     let sb = inode.sb();
-    let mut query = Ibusy::decode(&read(arg)?);
+    let mut query = Ibusy::decode(&argument::read(arg)?);
     // Not beside a remount, which takes stacks out of what inodes remember.
     let reading = sb.enter(Doing::Look);
     let section = reading.section();
@@ -164,7 +147,7 @@ fn busy(inode: &Inode, arg: usize) -> Result<isize> {
         }
     }
     drop(reading);
-    write(arg, &query.encode())?;
+    argument::write(arg, &query.encode())?;
     Ok(0)
 }
 
@@ -206,10 +189,10 @@ fn open_branch(file: &File<Union>, arg: usize) -> Result<isize> {
     let (flags, id) = if arg == 0 {
         (0, None)
     } else {
-        let wanted = WbrFd::decode(&read(arg)?);
+        let wanted = WbrFd::decode(&argument::read(arg)?);
         (wanted.flags, Some(wanted.id))
     };
-    if flags & !ioctl::DIR_FLAGS != 0 {
+    if flags & !descriptor::DIR_FLAGS != 0 {
         return Err(EINVAL);
     }
     let branch = writable_branch(file.inode(), id)?;
@@ -218,7 +201,7 @@ fn open_branch(file: &File<Union>, arg: usize) -> Result<isize> {
     }
     // The private mount ends at the branch's root: `..` leads nowhere, not even for somebody who
     // has nothing but this union.
-    ioctl::give(flags, || {
+    descriptor::give(flags, || {
         KernelFile::dir_for_user(branch.root.here(), flags)
     })
 }

@@ -25,13 +25,14 @@
 
 #![forbid(unsafe_code)]
 
-use super::ioctl::{
+use super::argument::{
     read,
     write, //
 };
 use crate::fs::{
     access::{
         attr,
+        descriptor::WritableFile,
         dirop::{
             self,
             Creating,
@@ -40,18 +41,15 @@ use crate::fs::{
         },
         statfs::Statfs, //
     },
-    base::gate::{
-        Doing,
-        OVERTAKEN, //
+    base::{
+        gate::OVERTAKEN,
+        seats::Doing,
+        task, //
     },
-    callbacks::{
-        file_ops::File,
-        ioctl::{
-            self,
-            WritableFile, //
-        }, //
-    },
-    objects::path::WriteAccess, //
+    objects::{
+        file::File,
+        path::WriteAccess, //
+    }, //
 };
 use crate::logic::{
     branch_spec::Attrs,
@@ -73,17 +71,19 @@ use crate::union::{
             Lower,
             Reserved, //
         },
+        stack,
         whiteout, //
     },
     copyup::{
+        copy::{
+            CopyUp,
+            Nursery,
+            Staged, //
+        },
+        data::Data,
         meta::DirTimes,
-        promote_to,
-        CopyUp,
-        Data,
-        Nursery,
-        Staged, //
+        promote::promote_to, //
     },
-    files::handle,
     names::{
         index::View,
         lookup::{
@@ -91,12 +91,14 @@ use crate::union::{
             Depth, //
         }, //
     },
-    objects::object,
-    Dentry,
-    Inode,
-    LowerDentry,
-    Section,
-    Union, //
+    state::moves,
+    types::{
+        Dentry,
+        Inode,
+        LowerDentry,
+        Section,
+        Union, //
+    }, //
 };
 use crate::{
     inform_limited,
@@ -143,7 +145,7 @@ type Outcome<T = ()> = core::result::Result<T, Refused>;
 /// below; `EXDEV` if its directory is not there and `dirren` is on; `EINVAL` with a [`Reason`];
 /// what the branches give.
 pub(crate) fn mvdown(file: &File<Union>, arg: usize) -> Result<isize> {
-    if !ioctl::is_admin() {
+    if !task::is_admin() {
         return Err(EPERM);
     }
     drop(WritableFile::new(file)?);
@@ -338,8 +340,8 @@ struct Reserve {
     number: Reserved,
     retired: Reserved,
     gone: Lower,
-    room: object::Room,
-    moves: Option<handle::Room>,
+    room: stack::Room,
+    moves: Option<moves::Room>,
 }
 
 /// One move. The object's lock is held, so that nobody removes or renames it.
@@ -355,7 +357,7 @@ impl Move<'_> {
             number: InoTable::reserve()?,
             retired: InoTable::reserve()?,
             gone: info.ino.lower(upper.branch(), upper.dentry())?,
-            room: object::Room::alone()?,
+            room: stack::Room::alone()?,
             moves: info.moves.reserve_again(section, copy.inode)?,
         };
         let name = copy.dentry.name()?;

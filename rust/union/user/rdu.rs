@@ -15,21 +15,21 @@
 
 #![forbid(unsafe_code)]
 
-use super::ioctl::{
+use super::argument::{
     read,
     read_into,
     write, //
 };
 use crate::fs::{
     access::{
-        dir::Whence,
         dirop,
         io::{
-            self,
-            KernelFile, //
+            KernelFile,
+            Whence, //
         }, //
     },
-    callbacks::file_ops::File, //
+    base::task,
+    objects::file::File, //
 };
 use crate::logic::{
     uapi::{
@@ -43,7 +43,7 @@ use crate::union::{
         branch::BranchTable,
         ino::Lower, //
     },
-    Union, //
+    types::Union, //
 };
 use kernel::prelude::*;
 
@@ -174,7 +174,7 @@ pub(crate) fn list(file: &File<Union>, arg: usize) -> Result<isize> {
             rdu.position = 0;
         }
         loop {
-            if io::killed() {
+            if task::killed() {
                 return Err(EINTR);
             }
             let left = room.saturating_sub(used);
@@ -220,7 +220,7 @@ pub(crate) fn numbers(file: &File<Union>, arg: usize) -> Result<isize> {
     let rdu = request(arg)?;
     let mut at = usize::try_from(rdu.entries).map_err(|_| EFAULT)?;
     for _ in 0..rdu.amount {
-        if io::killed() {
+        if task::killed() {
             return Err(EINTR);
         }
         let mut entry = RduEntry::decode(&read(at)?);

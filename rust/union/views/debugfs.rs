@@ -22,7 +22,7 @@ use crate::union::{
         notes,
         stats::Stats, //
     },
-    plink::Plinks, //
+    objects::kept::Plinks, //
 };
 use core::pin::Pin;
 use kernel::{

@@ -5,8 +5,11 @@
 #![forbid(unsafe_code)]
 
 use super::{
-    plink_maint::Unions,
-    sysfs, //
+    constants::{
+        self,
+        Parameters, //
+    },
+    maintenance::Unions, //
 };
 use crate::fs::base::sysfs::{
     Directory,
@@ -22,21 +25,13 @@ use kernel::{
     sync::Arc, //
 };
 
-/// What the module was loaded with.
-pub(crate) struct Parameters {
-    /// The type `aufs` is registered, too.
-    pub(crate) aufs_alias: bool,
-    /// Branches are shown in sysfs, and not in `/proc/mounts`.
-    pub(crate) brs: bool,
-}
-
 /// The state of the loaded module.
 #[pin_data]
 pub(crate) struct Global {
     /// What it was loaded with.
     pub(crate) parameters: Parameters,
     /// `/sys/fs/aufs`, unless somebody else has it.
-    pub(crate) sysfs: Option<Directory<sysfs::Constant>>,
+    pub(crate) sysfs: Option<Directory<constants::Constant>>,
     /// The mounted unions, for `/proc/fs/aufs/plink_maint`.
     #[pin]
     pub(crate) unions: Unions,
@@ -49,7 +44,7 @@ pub(crate) struct Global {
     /// `/sys/module/aufs`.
     alias: Option<ModuleLink>,
     /// `/sys/module/ruaufs/parameters`.
-    shown: Option<Directory<sysfs::Constant>>,
+    shown: Option<Directory<constants::Constant>>,
 }
 
 impl Global {
@@ -59,10 +54,10 @@ impl Global {
         parameters: Parameters,
     ) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
-            sysfs: optional("/sys/fs/aufs", sysfs::root()),
+            sysfs: optional("/sys/fs/aufs", constants::root()),
             shown: optional(
                 "/sys/module/ruaufs/parameters",
-                sysfs::parameters(module, &parameters)
+                constants::parameters(module, &parameters)
             ),
             alias: optional("/sys/module/aufs", ModuleLink::new(module, c"aufs")),
             debugfs: Dir::new(c"aufs"),

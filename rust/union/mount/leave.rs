@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What is still to be done on a branch that the union leaves, or writes no more.
+
+#![forbid(unsafe_code)]
+
+use crate::fs::objects::path::PrivatePath;
+use crate::union::{
+    branches::{
+        branch::Branch,
+        claim::Claim,
+        work, //
+    },
+    change::dirren,
+    plink,
+    state::sb::SbInfo,
+    types::text, //
+};
+use crate::warn_limited;
+use kernel::sync::Arc;
+
+impl SbInfo {
+    /// The union leaves `branch`, or writes it no more: brings to it what is only in memory; if it
+    /// `gives_up` what it has there, bookkeeping objects are removed. If the branch does not
+    /// answer, or is frozen, that goes on after this call, and keeps the branch in use. Ends
+    /// `claim` then.
+    pub(crate) fn leave(&self, branch: &Arc<Branch>, gives_up: bool, claim: Option<Arc<Claim>>) {
+        let end = move || claim.iter().for_each(|claim| claim.end());
+        if !gives_up && !dirren::is_stale(branch) && !branch.plinks.has_unstored() {
+            return end();
+        }
+        let (cred, left) = (self.cred.clone(), branch.clone());
+        let tidy = move |root: &PrivatePath| {
+            if gives_up {
+                work::give_up(root);
+            }
+            dirren::flush_logged(&cred, &left);
+            plink::count::flush_logged(&cred, &left);
+            end();
+        };
+        if let Err(error) = self.askers.tidy(&self.cred, &branch.root, tidy) {
+            warn_limited!(
+                "branch {}: what was still to be written to it is lost: {:?}\n",
+                text(&branch.shown.to_bytes().unwrap_or_default()),
+                error
+            );
+        }
+    }
+}
