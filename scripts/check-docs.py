@@ -100,14 +100,15 @@ def check_files():
     named = {}
     folder = None
     for number, line in enumerate(page.read_text().split("\n"), 1):
-        if match := re.match(r"rust/(\w*) +what it (?:does|decides)", line):
+        if match := re.match(r"rust/([\w/]*) +what it (?:does|decides)", line):
             folder = match[1]
         elif folder is not None and re.match(r"^[A-Z]", line):
             folder = None
         elif folder is not None:
             for name in re.findall(r"``([\w/]+\.rs)``", line):
-                path = rust / folder / name
-                named[path if path.exists() else rust / name] = number
+                places = (rust / folder, (rust / folder).parent, rust)
+                paths = [place / name for place in places]
+                named[next((p for p in paths if p.exists()), paths[0])] = number
     for path, number in named.items():
         if not path.exists():
             error(page, number, f"there is no {path.relative_to(TOP)}")

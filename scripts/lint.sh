@@ -1,12 +1,11 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# usage: lint.sh [layers|docs|version|types|copies|rustfmt|shell|kernel|cargo]
+# usage: lint.sh [layers|order|docs|version|types|copies|rustfmt|shell|kernel|cargo]
 #
-# All that is checked without running: layers, references of the documentation, versions, what
-# types forbid,
-# kernel clippy and C warnings, cargo clippy, rustfmt, shellcheck, our copies of kernel
-# settings.  A warning is an error.
+# All that is checked without running: layers, order of folders, references of the
+# documentation, versions, what types forbid, kernel clippy and C warnings, cargo clippy,
+# rustfmt, shellcheck, our copies of kernel settings.  A warning is an error.
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
 in_root=("$SRC/scripts/chroot.sh")
@@ -69,6 +68,7 @@ check() {
 
 only=${1:-all}
 check layers "layers" "$SRC/scripts/check-layers.sh"
+check order "order of the folders" "${in_root[@]}" "$SRC/scripts/check-order.py"
 check docs "references of the documentation" "${in_root[@]}" "$SRC/scripts/check-docs.py"
 check version "versions" "$SRC/scripts/check-version.sh"
 check types "what types forbid" "$SRC/scripts/check-types.sh"
