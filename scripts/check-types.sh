@@ -12,8 +12,8 @@
 command=$SRC/rust/.ruaufs_main.o.cmd
 work=$CACHE/types-$(key "$SRC")
 
-# The command that compiles the module, and what it reads, are those of the last build.
-[[ -e $command && -e $SRC/rust/bindings_generated.rs ]] || "$SRC/scripts/build.sh"
+# The command that compiles the module, and the bindings, are those of a build of these sources.
+"$SRC/scripts/build.sh"
 mkdir -p "$work"
 rustc=$(sed -nE 's/^savedcmd_[^ ]+ := //p' "$command" |
 	sed -E 's/--emit=dep-info[^ ]*//; s/--emit=obj[^ ]*/--emit=metadata/' |

@@ -6,6 +6,7 @@
 //! lets what a super block consists of change while it is in use. May use `bindings` only.
 
 pub(crate) mod counters;
+pub(crate) mod debugfs;
 pub(crate) mod gate;
 pub(crate) mod log;
 pub(crate) mod name;

@@ -363,6 +363,14 @@ impl Askers {
         })
     }
 
+    /// Whether somebody changes the branch with the root `root`, or wants to: maybe somebody whom
+    /// nobody waits for any more.
+    pub(crate) fn is_changed(&self, root: &Path) -> bool {
+        let all = self.all.lock();
+        let mut turns = all.turns.iter();
+        turns.any(|other| other.root.dentry().is(root.dentry()))
+    }
+
     /// Has another task do `f`, which tidies the branch with the root `root` up, with the
     /// credentials `cred`, when nobody else changes the branch. It goes on after this call if the
     /// branch does not answer or is frozen.

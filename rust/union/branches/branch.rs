@@ -232,6 +232,11 @@ impl Branch {
         self.root.mount().want_write()
     }
 
+    /// Whether its root is the directory `root`, and objects are made there.
+    pub(crate) fn is_written_at(&self, root: &Path) -> bool {
+        self.work.is_some() && self.root.dentry().is(root.dentry())
+    }
+
     /// As [`Branch::want_write`], but `None` while its file system is frozen.
     pub(crate) fn try_write(&self) -> Result<Option<WriteAccess<'_>>> {
         if !self.writable() {

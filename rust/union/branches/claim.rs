@@ -323,6 +323,11 @@ impl Claim {
         Ok((claim, near))
     }
 
+    /// Whether it is for the directory `root`.
+    pub(crate) fn is_for(&self, root: &Path) -> bool {
+        self.entry.path.dentry().is(root.dentry())
+    }
+
     /// The identity of the union that has it; 0 if a program does.
     pub(crate) fn union(&self) -> u64 {
         match self.entry.user {

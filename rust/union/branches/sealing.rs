@@ -30,7 +30,14 @@ impl BranchKey {
     /// Writes it to `branch`, once. Without it handles are good as long as the union is mounted.
     /// The mounter's credentials are in force.
     pub(crate) fn store(&self, branch: &Branch) {
-        if load_acquire(&self.stored) || self.stored.xchg(true, Full) {
+        if load_acquire(&self.stored) {
+            return;
+        }
+        // Who resolves a handle does not wait for a thaw: it is written with a later one.
+        let Ok(Some(write)) = branch.try_write() else {
+            return;
+        };
+        if self.stored.xchg(true, Full) {
             return;
         }
         let mut value = [0; 16];
@@ -39,9 +46,9 @@ impl BranchKey {
             *to = *from;
         }
         let root = branch.root.here();
-        let stored = branch
-            .want_write()
-            .and_then(|write| xattr::set(write.to(root)?, XATTR, &value, 0));
+        let stored = write
+            .to(root)
+            .and_then(|root| xattr::set(root, XATTR, &value, 0));
         if let Err(error) = stored {
             pr_debug!("a branch keeps no key of file handles: {:?}\n", error);
         }

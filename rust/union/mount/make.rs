@@ -69,6 +69,13 @@ impl<'a> Draft<'a> {
         old: &Arc<Branch>,
         access: Access,
     ) -> Result<Arc<Branch>> {
+        // What this call gave up before, and is to be written again, goes on as it was.
+        let given_up = self.given_up.iter().position(|other| other.id == old.id);
+        let again = match given_up.filter(|_| access.may_write()) {
+            Some(at) => Some(self.given_up.remove(at).map_err(|_| EIO)?),
+            None => None,
+        };
+        let old = again.as_ref().unwrap_or(old);
         if access == old.access {
             return Ok(old.clone());
         }
@@ -136,6 +143,12 @@ impl<'a> Draft<'a> {
         })
     }
 
+    /// Whether the union that is being changed writes to the directory `root` now.
+    fn is_written(&self, root: &Path) -> bool {
+        let before = Iterator::chain(self.removed.iter(), self.given_up.iter());
+        Iterator::chain(before, self.table.order.iter()).any(|branch| branch.is_written_at(root))
+    }
+
     /// Makes the bookkeeping objects that a branch with `access` needs. If the union is `alone` on
     /// it and has not used it before, left-overs are removed. Reads its pseudo-links, too, unless
     /// they are known.
@@ -151,6 +164,7 @@ impl<'a> Draft<'a> {
         if !access.may_write() {
             return Ok((None, plinks));
         }
+        let alone = alone && !self.is_written(root);
         self.made.0.reserve(1, GFP_KERNEL)?;
         let preparing = Preparing {
             undo: Undo {

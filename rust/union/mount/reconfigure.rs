@@ -415,14 +415,21 @@ pub(super) fn follow(
     }
     let left = || Iterator::chain(given_up.iter(), removed.iter());
     for claim in over {
-        if !left().any(|branch| Arc::ptr_eq(&branch.claim, claim)) {
-            claim.end();
+        if left().any(|branch| Arc::ptr_eq(&branch.claim, claim)) {
+            continue;
+        }
+        let mut stay = section.table().order.iter();
+        match stay.find(|branch| claim.is_for(&branch.root)) {
+            Some(branch) => info.end_claim(&branch.root, claim),
+            None => claim.end(),
         }
     }
     for branch in left() {
         // Who shares it still needs what is there.
         let alone = branch.claim.purpose() == Purpose::Write;
-        let gone = removed.iter().any(|other| other.id == branch.id);
+        let mut stay = section.table().order.iter();
+        let gone = removed.iter().any(|other| other.id == branch.id)
+            || stay.any(|other| other.is_written_at(&branch.root));
         let mut over = over.iter();
         let claim = over.find(|claim| Arc::ptr_eq(claim, &branch.claim));
         info.leave(branch, alone && !gone, claim.cloned());

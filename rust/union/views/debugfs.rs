@@ -15,6 +15,10 @@
 #![forbid(unsafe_code)]
 
 use super::global::Global;
+use crate::fs::base::debugfs::{
+    Dir,
+    File, //
+};
 use crate::logic::stats::Counter;
 use crate::union::{
     branches::{
@@ -24,13 +28,8 @@ use crate::union::{
     },
     objects::kept::Plinks, //
 };
-use core::pin::Pin;
 use kernel::{
-    debugfs::{
-        Dir,
-        File,
-        Writer, //
-    },
+    debugfs::Writer,
     fmt,
     new_mutex,
     prelude::*,
@@ -89,19 +88,16 @@ impl Content {
 
 /// The files of a union; dropping it removes them.
 pub(crate) struct Files {
-    _plink: Pin<KBox<File<Shown>>>,
-    _stats: Pin<KBox<File<Shown>>>,
+    _plink: File<Shown>,
+    _stats: File<Shown>,
     content: Arc<Content>,
-    // After its files.
-    _dir: Dir,
 }
 
 impl Files {
     /// Of the union `si`.
     pub(crate) fn new(global: &Global, si: u64, links: Arc<Plinks>) -> Result<Self> {
-        let dir = global
-            .debugfs
-            .subdir(&CString::try_from_fmt(fmt!("si_{:x}", si))?);
+        let name = CString::try_from_fmt(fmt!("si_{:x}", si))?;
+        let dir = Dir::new(Some(&global.debugfs), &name)?;
         let stats = Stats::new()?;
         let content = pin_init!(Content {
             links,
@@ -109,15 +105,14 @@ impl Files {
             stats,
         });
         let content = Arc::pin_init(content, GFP_KERNEL)?;
-        let file = |name, which| {
-            let shown = Shown(content.clone(), which);
-            KBox::pin_init(dir.read_only_file(name, shown), GFP_KERNEL)
+        let file = |name, which| -> Result<File<Shown>> {
+            let shown = Arc::new(Shown(content.clone(), which), GFP_KERNEL)?;
+            Ok(File::new(&dir, name, shown))
         };
         Ok(Files {
             _plink: file(c"plink", Which::Plink)?,
             _stats: file(c"stats", Which::Stats)?,
             content: content.clone(),
-            _dir: dir,
         })
     }
 

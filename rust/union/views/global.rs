@@ -11,16 +11,18 @@ use super::{
     },
     maintenance::Unions, //
 };
-use crate::fs::base::sysfs::{
-    Directory,
-    ModuleLink, //
+use crate::fs::base::{
+    debugfs::Dir,
+    sysfs::{
+        Directory,
+        ModuleLink, //
+    },
 };
 use crate::union::branches::{
     askers::Askers,
     claim::Claims, //
 };
 use kernel::{
-    debugfs::Dir,
     prelude::*,
     sync::Arc, //
 };
@@ -40,7 +42,7 @@ pub(crate) struct Global {
     /// Asks branches that may not answer.
     pub(crate) askers: Arc<Askers>,
     /// `aufs` in debugfs.
-    pub(crate) debugfs: Dir,
+    pub(crate) debugfs: Arc<Dir>,
     /// `/sys/module/aufs`.
     alias: Option<ModuleLink>,
     /// `/sys/module/ruaufs/parameters`.
@@ -60,7 +62,7 @@ impl Global {
                 constants::parameters(module, &parameters)
             ),
             alias: optional("/sys/module/aufs", ModuleLink::new(module, c"aufs")),
-            debugfs: Dir::new(c"aufs"),
+            debugfs: Dir::new(None, c"aufs")?,
             unions <- Unions::new(),
             claims: Arc::pin_init(Claims::new(), GFP_KERNEL)?,
             askers: Askers::new()?,

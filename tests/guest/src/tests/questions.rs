@@ -14,6 +14,7 @@ use std::{
 use super::held_up::{beside_others_in, busy, further, over_fuse, remounter};
 use crate::harness::{
     fuse::{self, Fuse, Request},
+    handle::Handle,
     hold::Frozen,
     nfs::Nfs,
     prelude::*,
@@ -24,8 +25,10 @@ use crate::harness::{
 
 cases! {
     BASIC: other_branches_are_free, branch_that_is_removed, list_of_renamed_directories,
-        asked_once_at_a_time, writable_branch_in_the_making_of_a_remount;
-    ONCE: left_over_pseudo_links, frozen_branch_of_a_mount, server_that_is_away;
+        asked_once_at_a_time, writable_branch_in_the_making_of_a_remount,
+        taken_and_given_back_by_a_remount;
+    ONCE: left_over_pseudo_links, frozen_branch_of_a_mount, server_that_is_away,
+        claim_of_a_change_that_was_given_up, handle_beside_a_frozen_branch;
 }
 
 /// How long something may take that is done by itself.
@@ -146,6 +149,107 @@ fn writable_branch_in_the_making_of_a_remount(cx: &Ctx) -> Result<()> {
     let u = cx.union().at(&rw, "rw").mount()?;
     assert!(!exists(&staged), "a left-over stays");
     u.umount()
+}
+
+/// A remount that takes the permission to write away and gives it back leaves the branch as it is.
+fn taken_and_given_back_by_a_remount(cx: &Ctx) -> Result<()> {
+    let low = || {
+        ["0", "1", "2", "3"].iter().fold(Tree::new(), |tree, n| {
+            tree.file(&format!("d{n}/f"), "f")
+                .file(&format!("f{n}"), "f")
+        })
+    };
+    let u = cx.union().rw(Tree::new()).ro(low()).mount()?;
+    let rw = u.br(0, "");
+    let staged = rw.join(".wh..wh.orph/.wh..wh.f.0001");
+    sys::write(&staged, "")?;
+    let a = rw.display();
+    let ways = [
+        format!("mod:{a}=ro,mod:{a}=rw"),
+        format!("del:{a},prepend:{a}=rw"),
+        format!("del:{a},prepend:{a}=ro,mod:{a}=rw"),
+        format!("mod:{a}=ro,del:{a},prepend:{a}=rw"),
+    ];
+    for (n, options) in ways.iter().enumerate() {
+        let each: Vec<&str> = options.split(',').collect();
+        reconfigure(u.root(), &each)?;
+        assert!(
+            exists(&staged),
+            "{options}: what is in the making is removed"
+        );
+        for object in [".wh..wh.aufs", ".wh..wh.plnk"] {
+            assert!(exists(rw.join(object)), "{options}: {object} is gone");
+        }
+        sys::mkdir(u.at(&format!("d{n}/new")))?;
+        sys::unlink(u.at(&format!("f{n}")))?;
+        sys::unlink(u.at(&format!("d{n}/f")))?;
+        assert!(!exists(u.at(&format!("f{n}"))), "{options}");
+    }
+    sys::unlink(&staged)?;
+    u.umount()
+}
+
+/// A change of a branch that was given up goes on when the branch is thawed: until then nobody may
+/// claim the branch for himself.
+fn claim_of_a_change_that_was_given_up(cx: &Ctx) -> Result<()> {
+    let fs = Private::disk(Kind::Ext4, &cx.name(), 64 << 20)?;
+    let branch = fs.path().join("b");
+    sys::mkdir(&branch)?;
+    let u = cx.union().rw(Tree::new()).at(&branch, "rw").mount()?;
+    let frozen = Frozen::new(fs.path())?;
+    let shown = branch.display();
+    let refused = reconfigure(u.root(), &[&format!("mod:{shown}=rw+nolwh")]);
+    busy(refused, &[&shown.to_string()]);
+    reconfigure(u.root(), &[&format!("del:{shown}")])?;
+    let alone = || -> Result<bool> {
+        let dir = sys::open(&branch, OFlags::PATH | OFlags::DIRECTORY)?;
+        let mut file = std::fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open("/proc/fs/aufs/claim")?;
+        let command = format!("{}\n", dir.as_raw_fd());
+        Ok(std::io::Write::write_all(&mut file, command.as_bytes()).is_ok())
+    };
+    assert!(!alone()?, "the change is still to come");
+    drop(frozen);
+    let begin = Instant::now();
+    while !alone()? {
+        assert!(begin.elapsed() < SOON, "the claim never ends");
+        thread::sleep(Duration::from_millis(50));
+    }
+    u.umount()?;
+    fs.umount()
+}
+
+/// Who resolves the handle of a file on another branch does not wait for a thaw.
+fn handle_beside_a_frozen_branch(cx: &Ctx) -> Result<()> {
+    let fs = Private::disk(Kind::Ext4, &cx.name(), 64 << 20)?;
+    let branch = fs.path().join("b");
+    sys::mkdir(&branch)?;
+    let u = cx
+        .union()
+        .at(&branch, "rw")
+        .ro(Tree::new().file("f", "f"))
+        .mount()?;
+    let handle = Handle::of(u.at("f"))?;
+    let mount = dir::open_dir(u.root())?;
+    let frozen = Frozen::new(fs.path())?;
+    let opened = thread::scope(|scope| {
+        let resolving = scope.spawn(|| handle.open(&mount, OFlags::RDONLY));
+        let begin = Instant::now();
+        while !resolving.is_finished() && begin.elapsed() < Duration::from_secs(20) {
+            thread::sleep(Duration::from_millis(20));
+        }
+        let in_time = resolving.is_finished();
+        drop(frozen);
+        let opened = resolving.join().expect("no panic");
+        assert!(in_time, "it waited for the thaw");
+        opened
+    })?;
+    assert_eq!(sys::pread_fd(&opened)?, b"f");
+    drop((opened, mount));
+    u.umount()?;
+    fs.umount()
 }
 
 /// What was begun for a mount that was given up does not remove pseudo-links of a union that is

@@ -20,7 +20,7 @@ use crate::harness::{
 cases! {
     BASIC: copy_ups, holes_are_not_copied, look_ups_in_one_branch, look_ups_with_an_index,
         listings, stale_names, remounts;
-    ONCE: waits_for_remounts, form_of_the_file, for_root_only, each_union_for_itself;
+    ONCE: waits_for_remounts, form_of_the_file, held_open, for_root_only, each_union_for_itself;
 }
 
 /// Counts as they are written here.
@@ -205,6 +205,28 @@ fn waits_for_remounts(cx: &Ctx) -> Result<()> {
 }
 
 /// A line for each counter, with a name that the documentation has.
+/// An open file keeps the module, whose code closes it, also when the union is gone.
+fn held_open(cx: &Ctx) -> Result<()> {
+    let uses = || -> Result<u32> {
+        Ok(read_to_string("/sys/module/ruaufs/refcnt")?
+            .trim()
+            .parse()?)
+    };
+    let u = cx.union().rw(Tree::new()).mount()?;
+    let path = stats_file(&u)?;
+    for file in [path.clone(), path.with_file_name("plink")] {
+        let before = uses()?;
+        let held = sys::open_ro(&file)?;
+        assert_eq!(uses()?, before + 1, "{}", file.display());
+        drop(held);
+    }
+    let held = sys::open_ro(&path)?;
+    u.umount()?;
+    assert_ne!(uses()?, 0, "the module could go before the file");
+    assert!(sys::pread_fd(&held).is_err(), "the union is gone");
+    Ok(())
+}
+
 fn form_of_the_file(cx: &Ctx) -> Result<()> {
     let page = include_str!("../../../../Documentation/filesystems/ruaufs-interfaces.rst");
     let u = cx.union().rw(Tree::new()).mount()?;
