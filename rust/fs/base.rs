@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the abstractions stand on: it knows no object of the VFS.
+//! The floor of the abstractions: no file in this folder knows an object of the VFS.
 //!
 //! Names and log, tasks and workers, files outside of a mount (sysfs, `/proc`), and the gate, which
 //! lets what a super block consists of change while it is in use. May use `bindings` only.

@@ -27,8 +27,8 @@ use kernel::{
 ///
 /// # Invariants
 ///
-/// It owns a reference to the file, and nobody else uses its position: what moves that borrows the
-/// value exclusively.
+/// The value owns a reference to the file, and no other task uses the position of the file: a
+/// method that moves the position borrows the value exclusively.
 pub(crate) struct KernelFile(NonNull<bindings::file>);
 
 // SAFETY: `struct file` is shared between threads by design.

@@ -39,7 +39,7 @@ impl<const N: usize> Counters<N> {
         }
     }
 
-    /// What all CPUs have counted.
+    /// Returns the sum of the counter `which` over all CPUs.
     pub(crate) fn get(&self, which: usize) -> u64 {
         if which >= N {
             return 0;

@@ -25,7 +25,8 @@ use kernel::{
 ///
 /// # Invariants
 ///
-/// It is what `debugfs_create_dir()` gave. It outlives what is in it, which holds a reference.
+/// `entry` is what `debugfs_create_dir()` gave. The directory outlives its files and directories,
+/// which hold a reference to it.
 pub(crate) struct Dir {
     #[cfg(CONFIG_DEBUG_FS)]
     entry: *mut bindings::dentry,

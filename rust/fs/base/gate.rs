@@ -188,7 +188,7 @@ const SWEEPING: Delta = Delta::from_millis(50);
 
 impl Gate {
     /// An open gate of a super block in which `depth` file systems are stacked.
-    /// Who waits for it is counted in `waits`.
+    /// Callbacks that wait for the gate are counted in `waits`.
     pub(in crate::fs) fn new(depth: i32, waits: Arc<Waits>) -> impl PinInit<Self, Error> {
         try_pin_init!(Gate {
             srcu <- Opaque::try_ffi_init(move |srcu| {
@@ -621,7 +621,7 @@ impl Drop for Closed<'_> {
     }
 }
 
-/// What a change retired, with the way to free it.
+/// An object that a change retired, with the function that frees it.
 struct Left {
     what: NonNull<c_void>,
     /// Frees `what`.

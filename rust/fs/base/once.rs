@@ -16,6 +16,12 @@ use kernel::sync::{
 /// Reads `atomic`, inline; ordered against nothing.
 #[inline]
 pub(crate) fn load<T: AtomicType + Copy>(atomic: &Atomic<T>) -> T {
+    const {
+        assert!(
+            size_of::<T>() <= size_of::<usize>(),
+            "it would be read in two parts"
+        )
+    };
     // SAFETY: The pointer is valid and aligned for the lifetime of the borrow. A volatile read of
     // a word is what `READ_ONCE()` is, so it does not race in the kernel's memory model.
     unsafe { atomic.as_ptr().read_volatile() }
@@ -32,6 +38,12 @@ pub(crate) fn load_acquire<T: AtomicType + Copy>(atomic: &Atomic<T>) -> T {
 /// Writes `atomic`, inline; ordered against nothing.
 #[inline]
 pub(crate) fn store<T: AtomicType + Copy>(atomic: &Atomic<T>, value: T) {
+    const {
+        assert!(
+            size_of::<T>() <= size_of::<usize>(),
+            "it would be written in two parts"
+        )
+    };
     // SAFETY: As for `load()`; a volatile write of a word is what `WRITE_ONCE()` is.
     unsafe { atomic.as_ptr().write_volatile(value) }
 }

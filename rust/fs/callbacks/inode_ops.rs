@@ -228,12 +228,16 @@ impl<T: Mountable> Table<T> {
                 mode,
                 IdMap::from_raw(idmap),
             )?;
-            if inode.kind() != kind {
-                return Err(EIO);
+            let named = match inode.kind() == kind {
+                true => negative.instantiate(inode),
+                false => Err(EIO),
+            };
+            if named.is_err() {
+                // The object is there: the name must not go on to say that there is none.
+                this.unhash();
             }
-            negative.instantiate(inode)?;
+            named
         }
-        Ok(())
     }
 
     /// # Safety
