@@ -27,11 +27,12 @@ debian_mirror() {
 	echo "$site"
 }
 
-# suite_sources [POCKET...]: one-line apt sources; POCKET is '', updates, backports.
+# suite_sources [POCKET...]: one-line apt sources; POCKET is '', updates, backports.  Those
+# that $POCKETS names come on top.
 suite_sources() {
 	local mirror pocket
 	mirror=$(debian_mirror)
-	for pocket; do
+	for pocket in "$@" ${POCKETS:-}; do
 		echo "deb $mirror $SUITE${pocket:+-$pocket} main"
 	done
 }

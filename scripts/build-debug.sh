@@ -10,14 +10,6 @@
 
 NEEDED_GB=6
 
-check_disk() {
-	local free
-	free=$(df --output=avail -BG "$CACHE" | tail -n 1 | tr -dc 0-9)
-	((free >= NEEDED_GB)) ||
-		die "too little disk: $free GB free below $CACHE, $NEEDED_GB GB needed" \
-			"free some, or set XDG_CACHE_HOME to a directory on a larger disk"
-}
-
 # Sources alone: bindings and objects are those of the kernel's configuration.
 build() {
 	mkdir -p "$DEBUG_BUILD"
@@ -29,7 +21,7 @@ build() {
 		KRUSTFLAGS=-Cdebuginfo=2 KCFLAGS=-g "$@" # For the lines in reports.
 }
 
-[[ -e $DEBUG_KERNEL ]] || check_disk
+[[ -e $DEBUG_KERNEL ]] || need_disk $NEEDED_GB
 ADVICE="if this is the network: it goes on from here; else look at scripts/debug.config" \
 	cached "$DEBUG_KERNEL" "build the debug kernel" "$SRC/scripts/make-debug-kernel.sh"
 touch "$DEBUG_KERNEL" # Used today: see setup.sh, prune().

@@ -6,6 +6,8 @@
 # Says, in one line each, what keeps `make` from building the module against the
 # kernel build tree KDIR, and what to install or do.  Fails if anything does.
 #
+# $RUAUFS_METADATA=made: the caller makes the Rust metadata itself if there are none.
+#
 # Plain sh, and nothing of lib.sh: it runs on the machines of users, not in the
 # build root.
 set -u
@@ -54,7 +56,7 @@ if [ "$(config RUST)" != y ]; then
 		"use a kernel that has it, such as those of Debian's backports"
 	exit 1 # The rest would only repeat it.
 fi
-[ -e "$kdir/rust/libkernel.rmeta" ] ||
+[ -e "$kdir/rust/libkernel.rmeta" ] || [ "${RUAUFS_METADATA:-}" = made ] ||
 	problem "$kdir carries no Rust metadata (rust/libkernel.rmeta)" \
 		"Debian's headers do not ship it: use 'make build', which prepares a tree, or name one: make KDIR=..."
 

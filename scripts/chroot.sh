@@ -3,24 +3,26 @@
 #
 # usage: chroot.sh COMMAND [ARG...]
 #
-# Runs COMMAND in the build root, in the current directory.  Checkout and cache
-# have the same path inside as outside, so messages and recorded paths hold in
-# both.  All mounts are made in a mount name space that ends with the command.
+# Runs COMMAND in the build root (or in the tree $ROOT), in the current directory.  Checkout
+# and cache (and the directory $BIND) have the same path inside as outside, so messages and
+# recorded paths hold in both.  All mounts are made in a mount name space that ends with the
+# command.
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
 
-[[ -e $BUILD_ROOT ]] || die "there is no build root yet" "run scripts/setup.sh first"
+: "${ROOT:=$BUILD_ROOT}"
+[[ -e $ROOT ]] || die "there is no build root yet" "run scripts/setup.sh first"
 
 # shellcheck disable=SC2016 # Expanded by the inner shell.
 exec unshare --mount bash -euc '
-root=$1 src=$2 cache=$3 kdir=$4 cwd=$5
+root=$1 src=$2 cache=$3 bind=$4 cwd=$5
 shift 5
 
 mount --bind "$root" "$root"
 mount -t proc proc "$root/proc"
 mount --rbind /dev "$root/dev"
 mount -t tmpfs tmpfs "$root/tmp"
-for dir in "$src" "$cache" ${kdir:+"$kdir"}; do
+for dir in "$src" "$cache" ${bind:+"$bind"}; do
 	mkdir -p "$root$dir"
 	mount --bind "$dir" "$root$dir"
 done
@@ -48,4 +50,4 @@ for name in http_proxy https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY \
 done
 mkdir -p "$cache/home"
 exec env -i "${environment[@]}" chroot "$root" bash -c "cd \"\$0\" && exec \"\$@\"" "$cwd" "$@"
-' chroot.sh "$BUILD_ROOT" "$SRC" "$CACHE" "${KDIR:-}" "$PWD" "$@"
+' chroot.sh "$ROOT" "$SRC" "$CACHE" "${BIND:-}" "$PWD" "$@"

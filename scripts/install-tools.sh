@@ -18,7 +18,7 @@ for name in auplink aubusy auibusy auchk aubrsync aumvdown; do
 done
 mkdir -p "$DESTDIR$helperdir"
 for name in {mount,umount}.{ruaufs,aufs}; do
-	ln -sfn "$prefix/bin/ruaufs" "$DESTDIR$helperdir/$name"
+	ln -sfnr "$DESTDIR$prefix/bin/ruaufs" "$DESTDIR$helperdir/$name"
 done
 for page in "$from"/man/*; do
 	install -D -m 644 -t "$share/man/man${page##*.}" "$page"

@@ -86,6 +86,25 @@ side_by_side() {
 	trap - EXIT
 }
 
+# need_disk GB: fails where less is free below the cache.
+need_disk() {
+	local free
+	mkdir -p "$CACHE"
+	free=$(df --output=avail -BG "$CACHE" | tail -n 1 | tr -dc 0-9)
+	((free >= $1)) ||
+		die "too little disk: $free GB free below $CACHE, $1 GB needed" \
+			"free some, or set XDG_CACHE_HOME to a directory on a larger disk"
+}
+
+# What must not be in a kernel's log.  A stock boot prints none of it.
+KERNEL_REPORTS='\bBUG\b|WARNING:|Oops|Kernel panic|Call Trace|general protection|invalid opcode'
+KERNEL_REPORTS+='|unable to handle|possible (circular|recursive|irq)|suspicious RCU|bad unlock'
+KERNEL_REPORTS+='|held lock freed|still held when returning|INFO: (task|rcu|possible)|rcu: INFO'
+KERNEL_REPORTS+='|detected stall|soft lockup|hard LOCKUP|blocked for more than|still in use'
+KERNEL_REPORTS+='|KASAN|KCSAN|KFENCE:|UBSAN|ODEBUG|refcount_t:'
+KERNEL_REPORTS+='|(list_add|list_del|slab|memory) corruption|Poison overwritten|Objects remaining'
+KERNEL_REPORTS+='|VFS: Busy inodes|rust_kernel: panicked|scheduling while atomic|sleeping function'
+
 # --- the cache --------------------------------------------------------------
 
 # key WORD...: a short hash of the words.
@@ -127,6 +146,7 @@ script_key() {
 }
 
 BUILD_ROOT=$CACHE/build-root-$(script_key make-root.sh "${BUILD_PACKAGES[@]}")
+PACKAGING_ROOT=$CACHE/packaging-root-$(script_key make-root.sh "${PACKAGING_PACKAGES[@]}")
 
 # Held while objects in this checkout are made or taken.
 BUILD_LOCK=build-$(key "$SRC")

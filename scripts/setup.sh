@@ -24,14 +24,6 @@ check_machine() {
 		"run the same command as root (sudo, or a container)"
 }
 
-check_disk() {
-	local free
-	free=$(df --output=avail -BG "$CACHE" | tail -n 1 | tr -dc 0-9)
-	((free >= NEEDED_GB)) ||
-		die "too little disk: $free GB free below $CACHE, $NEEDED_GB GB needed" \
-			"free some, or set XDG_CACHE_HOME to a directory on a larger disk"
-}
-
 host_packages() {
 	local entry missing=()
 	for entry in "${HOST_COMMANDS[@]}"; do
@@ -96,6 +88,7 @@ complete() {
 # Entries of older recipes, packages and kernels are large.
 prune() {
 	find "$CACHE" -maxdepth 1 -type d -mtime +7 \( -name 'build-root-*' \
+		-o -name 'packaging-root-*' -o -name 'headers-*' -o -name 'module-*' -o -name 'stock-*' \
 		-o -name 'kernel-*' -o -name 'guest-*' -o -name 'programs-*' -o -name 'lint-*' -o -name 'debug-*' \) -exec rm -rf {} +
 }
 
@@ -113,7 +106,7 @@ if complete; then
 fi
 
 start=$SECONDS
-check_disk
+need_disk $NEEDED_GB
 if [[ -z ${RUAUFS_KERNEL:-} ]]; then
 	ADVICE=$network with_lock resolve step "look for the newest $KERNEL_SERIES kernel" resolve_kernel
 	name_kernel "$(<"$KERNEL_FILE")"

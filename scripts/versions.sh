@@ -12,6 +12,8 @@ SUITE=trixie
 # (a full release such as 7.3.4+deb13-cloud-amd64) picks another one.
 KERNEL_SERIES=7.3
 KERNEL_FLAVOUR=deb13-cloud-amd64
+# The series whose kernels the module fits, for packages: those that check-kdir.sh takes.
+read -ra KERNEL_SERIES_ALL < <(sed -n "s/^SERIES='\(.*\)'$/\1/p" "$SRC/scripts/check-kdir.sh")
 KERNEL_CC=x86_64-linux-gnu-gcc-14
 
 # For the host: command=package.  The keyring is checked by file.
@@ -24,6 +26,17 @@ BUILD_PACKAGES=(
 	bc bindgen bison ca-certificates cargo clang cpio flex gcc gcc-14 kmod
 	libc6-dev libclang-dev libelf-dev libssl-dev lld llvm make pahole perl
 	python3 rsync rust-clippy rust-src rustc rustfmt shellcheck xz-utils zstd
+)
+
+# What makes packages of what was built.
+PACKAGING_PACKAGES=(
+	apt-utils build-essential ca-certificates cargo debhelper dpkg-dev libc6-dev lintian rustc xz-utils
+)
+
+# For make test-packages: a machine with the stock kernel, and one that has DKMS build for it.
+STOCK_PACKAGES=(dbus e2fsprogs initramfs-tools kmod man-db mount systemd-sysv udev zstd)
+DKMS_PACKAGES=(
+	bindgen dkms gcc-14 kmod libclang-dev make pahole rust-src rustc sed xz-utils
 )
 
 GUEST_PACKAGES=(

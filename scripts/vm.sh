@@ -211,21 +211,13 @@ else
 fi
 tr -d '\r' <"$run/kernel.log" >"$log"
 
-# What must not be in a kernel's log.  A stock boot prints none of it.
-reports='\bBUG\b|WARNING:|Oops|Kernel panic|Call Trace|general protection|invalid opcode'
-reports+='|unable to handle|possible (circular|recursive|irq)|suspicious RCU|bad unlock'
-reports+='|held lock freed|still held when returning|INFO: (task|rcu|possible)|rcu: INFO'
-reports+='|detected stall|soft lockup|hard LOCKUP|blocked for more than|still in use'
-reports+='|KASAN|KCSAN|KFENCE:|UBSAN|ODEBUG|refcount_t:'
-reports+='|(list_add|list_del|slab|memory) corruption|Poison overwritten|Objects remaining'
-reports+='|VFS: Busy inodes|rust_kernel: panicked|scheduling while atomic|sleeping function'
-if grep -qE "$reports" "$log"; then
+if grep -qE "$KERNEL_REPORTS" "$log"; then
 	if [[ -n $module ]] && "$SRC/scripts/decode.sh" "$module" <"$log" >"$run/decoded"; then
 		[[ ! -s $run/decoded ]] || cp "$run/decoded" "$log"
 	fi
 	{
 		echo "error: the guest's kernel reported a bug:"
-		grep -nE -m 1 -B 3 -A 120 "$reports" "$log" | sed 's/^/    | /'
+		grep -nE -m 1 -B 3 -A 120 "$KERNEL_REPORTS" "$log" | sed 's/^/    | /'
 		echo "       the whole log: $log"
 	} >&2
 	exit 70
