@@ -59,7 +59,7 @@ impl Sip {
 
 impl Key {
     /// Hashes `bytes` by SipHash-1-3.
-    #[inline]
+    #[inline(never)]
     pub fn hash64(self, bytes: &[u8]) -> u64 {
         self.sip::<1, 3>(bytes)
     }

@@ -19,6 +19,7 @@
 //! | [`plink`] | what is noted of a pseudo-link |
 //! | [`handle`] | file handles |
 //! | [`ino`] | inode numbers of the union |
+//! | [`reply`] | handing an answer over to who may have given up |
 //! | [`stats`] | names of what is counted |
 //! | [`escape`] | paths in sysfs and ioctls |
 //! | [`uapi`] | numbers and layouts of ioctls |
@@ -59,6 +60,7 @@ pub mod num;
 pub mod options;
 pub mod plink;
 pub mod remove;
+pub mod reply;
 pub mod stats;
 pub mod uapi;
 pub mod whname;

@@ -8,6 +8,7 @@
 pub type Digits = [u8; 20];
 
 /// Writes `n` in decimal at the end of `buf` and returns the digits.
+#[inline(never)]
 pub fn decimal(mut n: u64, buf: &mut Digits) -> &[u8] {
     let mut start = buf.len();
     for (i, slot) in buf.iter_mut().enumerate().rev() {

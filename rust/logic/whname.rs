@@ -203,6 +203,7 @@ fn cut(name: &[u8], max: usize) -> &[u8] {
 /// # Errors
 ///
 /// - `ENOMEM`.
+#[inline(never)]
 pub fn plink(ino: u64, lower_ino: u64) -> Result<Name> {
     let (mut buf, mut lower_buf) = ([0; 20], [0; 20]);
     Name::concat(&[

@@ -14,6 +14,7 @@ pub(crate) mod askers;
 pub(crate) mod branch;
 pub(crate) mod claim;
 pub(crate) mod durable;
+pub(crate) mod errand;
 pub(crate) mod ino;
 pub(crate) mod marks;
 pub(crate) mod notes;

@@ -280,6 +280,7 @@ impl<'a> Removing<'a> {
     ///
     /// `ENOENT` if the name is not there, `ENOTDIR` if there can be none, and what the look-up
     /// gives.
+    #[inline(never)]
     pub(crate) fn new(
         parent: PathRef<'a>,
         name: &[u8],
@@ -469,6 +470,7 @@ pub(crate) fn lookup(dir: Dir<'_>, name: &[u8]) -> Result<Option<ARef<Dentry>>> 
 }
 
 /// Like [`lookup`], but `None` for a negative dentry, too.
+#[inline(never)]
 pub(crate) fn lookup_positive(dir: Dir<'_>, name: &[u8]) -> Result<Option<ARef<Dentry>>> {
     Ok(lookup(dir, name)?.filter(|dentry| !dentry.is_negative()))
 }

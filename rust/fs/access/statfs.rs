@@ -39,6 +39,7 @@ pub(crate) struct Statfs {
 
 impl Statfs {
     /// Those of the file system at `path`.
+    #[inline(never)]
     pub(crate) fn of(path: PathRef<'_>) -> Result<Statfs> {
         let mut buf = MaybeUninit::<bindings::kstatfs>::zeroed();
         // SAFETY: The path is valid, the buffer is valid for writes.

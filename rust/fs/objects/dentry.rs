@@ -260,6 +260,7 @@ impl<T> Dentry<T> {
     }
 
     /// The name as it is now, in memory of its own.
+    #[inline(never)]
     pub(crate) fn name(&self) -> Result<KVec<u8>> {
         let mut snapshot = MaybeUninit::<bindings::name_snapshot>::uninit();
         // SAFETY: The dentry is valid; the call fills the snapshot, which does not move until it

@@ -21,8 +21,13 @@
 //!
 //! A branch with a question that was given up is not asked anew before that has its answer, a
 //! change is begun in its turn only, and there are [`MOST`] questions at most: so neither many
-//! attempts nor many unions leave others without a thread that asks for them. What tidies up after
-//! a use of a branch ([`Askers::tidy`]) counts, but is never refused.
+//! attempts nor many unions leave others without a thread that asks for them.
+//!
+//! What tidies up after a use of a branch ([`Askers::tidy`]) is never refused, so there may be any
+//! number of it, all waiting for one file system to be thawed or to answer. It is done in *lines*,
+//! one for each file system, and a line has one thread. These threads are none of those that ask,
+//! and those of local file systems, which only their owner can freeze, are none of the others,
+//! which any user may have.
 //!
 //! # Turns
 //!
@@ -35,7 +40,13 @@
 
 #![forbid(unsafe_code)]
 
-use super::branch::Branch;
+use super::{
+    branch::Branch,
+    errand::{
+        self,
+        Errand, //
+    }, //
+};
 use crate::fs::{
     access::dirop,
     base::{
@@ -50,8 +61,10 @@ use crate::fs::{
         }, //
     }, //
 };
-use crate::logic::whname;
-use core::mem;
+use crate::logic::{
+    reply::Reply,
+    whname, //
+};
 use kernel::{
     new_condvar,
     new_mutex,
@@ -74,6 +87,12 @@ pub(crate) const ANSWERING: Delta = Delta::from_secs(2);
 
 /// How many questions there are at a time.
 pub(crate) const MOST: usize = 512;
+
+/// How many lines have a thread at a time: as many as a work queue allows.
+const LINES: c_int = 2048;
+
+/// Tells whether to wait no longer, from how long it takes already.
+type IsOver<'a> = &'a dyn Fn(Delta) -> bool;
 
 /// Why there is no answer.
 pub(crate) enum NoAnswer {
@@ -111,6 +130,7 @@ enum Kind {
 /// A question that has no answer yet.
 struct Asked {
     number: u64,
+    kind: Kind,
     root: Arc<PrivatePath>,
     given_up: bool,
 }
@@ -121,12 +141,63 @@ struct Waiting {
     root: Arc<PrivatePath>,
 }
 
+/// What is to be done for a question.
+struct Job {
+    errand: KBox<dyn Errand>,
+    to: Arc<Mutex<Reply<KBox<dyn Errand>>>>,
+    question: Question,
+    turn: Option<Turn>,
+    cred: Arc<Cred>,
+    root: Arc<PrivatePath>,
+}
+
+impl Job {
+    /// Does it. The turn ends afterwards, after what was made if nobody wants that.
+    fn run(self) {
+        let Job {
+            mut errand,
+            to,
+            question,
+            turn,
+            cred,
+            root,
+        } = self;
+        cred.scope(|| errand.run(&root));
+        let unwanted = to.lock().give(errand);
+        // Before the mount that it is of.
+        drop(unwanted);
+        drop((turn, question));
+    }
+
+    /// As [`Job::run`], in its turn, which ends before anybody is told.
+    fn run_in_turn(mut self) {
+        let turn = self.turn.take();
+        if let Some(turn) = &turn {
+            turn.wait();
+        }
+        let root = self.root.clone();
+        self.cred.scope(|| self.errand.run(&root));
+        drop(turn);
+        let unwanted = self.to.lock().give(self.errand);
+        drop(unwanted);
+    }
+}
+
+/// What is to be tidied up on one file system, one branch after the other.
+struct Line {
+    number: u64,
+    /// The device of the file system.
+    device: (u32, u32),
+    waiting: KVec<Job>,
+}
+
 /// All that is under way. There is little of it.
 struct Table {
     asked: KVec<Asked>,
     /// Turns, in their order.
     turns: KVec<Waiting>,
-    /// The number of the next question or turn.
+    lines: KVec<Line>,
+    /// The number of the next question, turn or line.
     next: u64,
 }
 
@@ -141,11 +212,46 @@ impl Table {
     fn hindrance(&self, kind: Kind, root: &Path) -> Option<NoAnswer> {
         let mut asked = self.asked.iter();
         let is_silent = |other: &Asked| other.given_up && other.root.dentry().is(root.dentry());
+        let counts = |other: &&Asked| other.kind != Kind::Tidy;
         match kind {
             Kind::Look if asked.any(is_silent) => Some(NoAnswer::Silent),
-            Kind::Look | Kind::Change if self.asked.len() >= MOST => Some(NoAnswer::Full),
+            Kind::Look | Kind::Change if self.asked.iter().filter(counts).count() >= MOST => {
+                Some(NoAnswer::Full)
+            }
             _ => None,
         }
+    }
+
+    /// Opens a question of `askers` for the branch with the root `root`.
+    fn open(
+        &mut self,
+        askers: &Arc<Askers>,
+        kind: Kind,
+        root: &Arc<PrivatePath>,
+    ) -> Result<Question> {
+        let number = self.number();
+        let asked = Asked {
+            number,
+            kind,
+            root: root.clone(),
+            given_up: false,
+        };
+        self.asked.push(asked, GFP_KERNEL)?;
+        Ok(Question {
+            askers: askers.clone(),
+            number,
+        })
+    }
+
+    /// Gets into the line of those that want to change the branch with the root `root`.
+    fn line_up(&mut self, askers: &Arc<Askers>, root: &Arc<PrivatePath>) -> Result<Turn> {
+        let number = self.number();
+        let root = root.clone();
+        self.turns.push(Waiting { number, root }, GFP_KERNEL)?;
+        Ok(Turn {
+            askers: askers.clone(),
+            number,
+        })
     }
 
     /// Whether it is the turn `number` to change the branch with the root `root`.
@@ -154,12 +260,53 @@ impl Table {
         let first = turns.find(|other| other.root.dentry().is(root.dentry()));
         first.is_some_and(|first| first.number == number)
     }
+
+    /// Returns the line for the file system of the branch with the root `root`, which has room for
+    /// one more. A new one has a thread, which looks at it after `Askers::all` was unlocked.
+    fn line(&mut self, askers: &Arc<Askers>, root: &Arc<PrivatePath>) -> Result<&mut Line> {
+        let device = root.mount().device();
+        let mut lines = self.lines.iter();
+        let at = match lines.position(|line| line.device == device) {
+            Some(at) => at,
+            None => self.new_line(askers, device, root.dentry().is_remote())?,
+        };
+        let line = self.lines.get_mut(at).ok_or(EIO)?;
+        line.waiting.reserve(1, GFP_KERNEL)?;
+        Ok(line)
+    }
+
+    fn new_line(
+        &mut self,
+        askers: &Arc<Askers>,
+        device: (u32, u32),
+        remote: bool,
+    ) -> Result<usize> {
+        let line = Line {
+            number: self.number(),
+            device,
+            waiting: KVec::with_capacity(1, GFP_KERNEL)?,
+        };
+        self.lines.reserve(1, GFP_KERNEL)?;
+        let worker = match remote {
+            true => &askers.remote,
+            false => &askers.local,
+        };
+        let (own, number) = (askers.clone(), line.number);
+        worker.run_apart(move || own.work_off(number))?;
+        let at = self.lines.len();
+        self.lines.push(line, GFP_KERNEL)?;
+        Ok(at)
+    }
 }
 
 /// Asks branches that may not answer.
 #[pin_data]
 pub(crate) struct Askers {
     worker: Worker,
+    /// The threads of lines for local file systems.
+    local: Worker,
+    /// Those of the other lines.
+    remote: Worker,
     #[pin]
     all: Mutex<Table>,
     /// A turn ended.
@@ -167,31 +314,21 @@ pub(crate) struct Askers {
     ended: CondVar,
 }
 
-/// What became of a question.
-enum Reply<R> {
-    /// It has no answer yet.
-    Awaited,
-    /// It has this one.
-    Given(R),
-    /// Nobody wants it any more, or has it.
-    GivenUp,
-}
-
-// The answer itself is never pinned.
-impl<R> Unpin for Reply<R> {}
-
 impl Askers {
     /// Nothing is asked yet.
     pub(crate) fn new() -> Result<Arc<Self>> {
         let table = Table {
             asked: KVec::new(),
             turns: KVec::new(),
+            lines: KVec::new(),
             next: 0,
         };
         Arc::pin_init(
             try_pin_init!(Askers {
                 // All that are there are at work: none waits for another one.
-                worker: Worker::new(2 * MOST as c_int)?,
+                worker: Worker::new(MOST as c_int)?,
+                local: Worker::new(LINES)?,
+                remote: Worker::new(LINES)?,
                 all <- new_mutex!(table, "ruaufs_askers"),
                 ended <- new_condvar!("ruaufs_turns"),
             }? Error),
@@ -199,32 +336,32 @@ impl Askers {
         )
     }
 
-    /// Has another task do `f`, with the credentials `cred`, on the branch with the root `root`,
-    /// and waits until that is done or `is_over`, which is told how long it takes already. What `f`
-    /// gives when nobody waits any more is dropped by that task: it may wait there.
-    pub(crate) fn ask<R: Send + 'static>(
+    /// Has another task do `errand`, with the credentials `cred`, on the branch with the root
+    /// `root`, and waits until that is done or `is_over`. What it gives when nobody waits any more
+    /// is dropped by that task: it may wait there.
+    pub(crate) fn ask(
         self: &Arc<Self>,
         cred: &Arc<Cred>,
         root: &Arc<PrivatePath>,
-        f: impl FnOnce(&PrivatePath) -> R + Send + 'static,
-        is_over: impl Fn(Delta) -> bool,
-    ) -> Result<R, NoAnswer> {
-        let question = self.open_in_time(Kind::Look, root, &is_over)?;
-        self.put(question, (), cred, root, f, is_over)
+        errand: KBox<dyn Errand>,
+        is_over: IsOver<'_>,
+    ) -> Result<KBox<dyn Errand>, NoAnswer> {
+        let question = self.open_in_time(Kind::Look, root, is_over)?;
+        self.put(question, None, cred, root, errand, is_over)
     }
 
-    /// As [`Askers::ask`], for who has the turn to change the branch. That ends when `f` is done,
-    /// and what it gave is dropped or handed over.
-    pub(crate) fn ask_in_turn<R: Send + 'static>(
+    /// As [`Askers::ask`], for who has the turn to change the branch. That ends when the errand is
+    /// done, and what it gave is dropped or handed over.
+    pub(crate) fn ask_in_turn(
         self: &Arc<Self>,
         turn: Turn,
         cred: &Arc<Cred>,
         root: &Arc<PrivatePath>,
-        f: impl FnOnce(&PrivatePath) -> R + Send + 'static,
-        is_over: impl Fn(Delta) -> bool,
-    ) -> Result<R, NoAnswer> {
-        let question = self.open_in_time(Kind::Change, root, &is_over)?;
-        self.put(question, turn, cred, root, f, is_over)
+        errand: KBox<dyn Errand>,
+        is_over: IsOver<'_>,
+    ) -> Result<KBox<dyn Errand>, NoAnswer> {
+        let question = self.open_in_time(Kind::Change, root, is_over)?;
+        self.put(question, Some(turn), cred, root, errand, is_over)
     }
 
     /// Opens a question as soon as it may be asked, unless that `is_over`.
@@ -232,75 +369,62 @@ impl Askers {
         self: &Arc<Self>,
         kind: Kind,
         root: &Arc<PrivatePath>,
-        is_over: &impl Fn(Delta) -> bool,
+        is_over: IsOver<'_>,
     ) -> Result<Question, NoAnswer> {
-        let mut hindrance = NoAnswer::Silent;
-        let question = wait(is_over, || match self.open(kind, root)? {
-            Ok(question) => Ok(Some(question)),
-            Err(why) => {
-                hindrance = why;
-                Ok(None)
-            }
+        let mut question = Err(NoAnswer::Silent);
+        wait(is_over, &mut || {
+            let mut all = self.all.lock();
+            question = match all.hindrance(kind, root) {
+                Some(why) => Err(why),
+                None => Ok(all.open(self, kind, root)?),
+            };
+            Ok(question.is_ok())
         })?;
-        question.ok_or(hindrance)
+        question
     }
 
-    /// Opens a question for the branch with the root `root`, if that may be asked.
-    fn open(
-        self: &Arc<Self>,
-        kind: Kind,
-        root: &Arc<PrivatePath>,
-    ) -> Result<Result<Question, NoAnswer>> {
-        let mut all = self.all.lock();
-        if let Some(why) = all.hindrance(kind, root) {
-            return Ok(Err(why));
-        }
-        let number = all.number();
-        let asked = Asked {
-            number,
-            root: root.clone(),
-            given_up: false,
-        };
-        all.asked.push(asked, GFP_KERNEL)?;
-        Ok(Ok(Question {
-            askers: self.clone(),
-            number,
-        }))
-    }
-
-    /// Puts `question`, as [`Askers::ask`] does. `kept` goes when `f` is done, after what that gave
-    /// if nobody wants it.
-    fn put<R: Send + 'static>(
+    /// Puts `question`, as [`Askers::ask`] does.
+    fn put(
         &self,
         question: Question,
-        kept: impl Send + 'static,
+        turn: Option<Turn>,
         cred: &Arc<Cred>,
         root: &Arc<PrivatePath>,
-        f: impl FnOnce(&PrivatePath) -> R + Send + 'static,
-        is_over: impl Fn(Delta) -> bool,
-    ) -> Result<R, NoAnswer> {
+        errand: KBox<dyn Errand>,
+        is_over: IsOver<'_>,
+    ) -> Result<KBox<dyn Errand>, NoAnswer> {
         let number = question.number;
         let reply = Arc::pin_init(new_mutex!(Reply::Awaited, "ruaufs_reply"), GFP_KERNEL)?;
-        let (cred, root) = (cred.clone(), root.clone());
-        let mut work = Some((f, reply.clone(), kept, question));
-        let work = move || {
-            if let Some((f, to, kept, question)) = work.take() {
-                let unwanted = give(&to, cred.scope(|| f(&root)));
-                // Before the mount that it is of.
-                drop(unwanted);
-                drop((to, kept, question));
-            }
+        let job = Job {
+            errand,
+            to: reply.clone(),
+            question,
+            turn,
+            cred: cred.clone(),
+            root: root.clone(),
         };
-        self.begin(KBox::new(work, GFP_KERNEL)?)?;
-        let answer = wait(&is_over, || Ok(take(&reply, Reply::Awaited)));
-        // One that comes at the last moment is taken, too.
-        match (answer, take(&reply, Reply::GivenUp)) {
-            (Ok(Some(answer)), _) | (_, Some(answer)) => Ok(answer),
-            (answer, None) => {
-                self.give_up(number);
-                Err(answer.err().map_or(NoAnswer::Silent, NoAnswer::Error))
-            }
+        self.worker.run_apart(move || job.run())?;
+        self.answer(number, &reply, is_over)
+    }
+
+    /// Waits for the answer to the question `number` until `is_over`. One that comes at the last
+    /// moment is taken, too.
+    fn answer(
+        &self,
+        number: u64,
+        reply: &Mutex<Reply<KBox<dyn Errand>>>,
+        is_over: IsOver<'_>,
+    ) -> Result<KBox<dyn Errand>, NoAnswer> {
+        let mut answer = None;
+        let waited = wait(is_over, &mut || {
+            answer = reply.lock().take();
+            Ok(answer.is_some())
+        });
+        if let Some(answer) = answer.or_else(|| reply.lock().give_up()) {
+            return Ok(answer);
         }
+        self.give_up(number);
+        Err(waited.err().map_or(NoAnswer::Silent, NoAnswer::Error))
     }
 
     /// Nobody waits for the question `number` any more.
@@ -318,7 +442,7 @@ impl Askers {
         self: &Arc<Self>,
         cred: &Arc<Cred>,
         branch: &Branch,
-        is_over: impl Fn(Delta) -> bool,
+        is_over: IsOver<'_>,
     ) -> Result<bool, NoAnswer> {
         if !branch.access.honours_whiteouts() {
             return Ok(false);
@@ -327,16 +451,11 @@ impl Askers {
             Ok(dirop::lookup_positive(root.dentry().dir()?, whname::OPAQUE)?.is_some())
         };
         if branch.root.dentry().is_remote() {
-            Ok(self.ask(cred, &branch.root, ask, is_over)??)
+            let done = self.ask(cred, &branch.root, errand::calling(ask)?, is_over)?;
+            Ok(errand::result_of::<Result<bool>>(done)??)
         } else {
             Ok(cred.scope(|| ask(&branch.root))?)
         }
-    }
-
-    /// The one place where work is begun: its type has no long name.
-    fn begin(&self, mut work: KBox<dyn FnMut() + Send>) -> Result {
-        #[expect(clippy::redundant_closure, reason = "a `KBox` is no function")]
-        self.worker.run_apart(move || work())
     }
 
     /// Waits for the turn to change the branch with the root `root`, until `is_over`; `None` if it
@@ -344,23 +463,11 @@ impl Askers {
     pub(crate) fn change(
         self: &Arc<Self>,
         root: &Arc<PrivatePath>,
-        is_over: impl Fn(Delta) -> bool,
+        is_over: IsOver<'_>,
     ) -> Result<Option<Turn>> {
-        let turn = self.line_up(root)?;
-        let come = wait(&is_over, || Ok(turn.has_come().then_some(())))?;
-        Ok(come.map(|()| turn))
-    }
-
-    /// Gets into the line of those that want to change the branch with the root `root`.
-    fn line_up(self: &Arc<Self>, root: &Arc<PrivatePath>) -> Result<Turn> {
-        let mut all = self.all.lock();
-        let number = all.number();
-        let root = root.clone();
-        all.turns.push(Waiting { number, root }, GFP_KERNEL)?;
-        Ok(Turn {
-            askers: self.clone(),
-            number,
-        })
+        let turn = self.all.lock().line_up(self, root)?;
+        let come = wait(is_over, &mut || Ok(turn.has_come()))?;
+        Ok(come.then_some(turn))
     }
 
     /// Whether somebody changes the branch with the root `root`, or wants to: maybe somebody whom
@@ -384,22 +491,78 @@ impl Askers {
         root: &Arc<PrivatePath>,
         f: impl FnOnce(&PrivatePath) + Send + 'static,
     ) -> Result {
-        let turn = self.line_up(root)?;
-        let Ok(question) = self.open(Kind::Tidy, root)? else {
-            return Err(EIO);
-        };
-        let tidy = move |root: &PrivatePath| {
-            turn.wait();
-            f(root);
-            drop(turn);
-        };
+        self.tidy_by(cred, root, errand::calling(f)?)
+    }
+
+    /// As [`Askers::tidy`], by `errand`.
+    fn tidy_by(
+        self: &Arc<Self>,
+        cred: &Arc<Cred>,
+        root: &Arc<PrivatePath>,
+        errand: KBox<dyn Errand>,
+    ) -> Result {
+        let reply = Arc::pin_init(new_mutex!(Reply::Awaited, "ruaufs_reply"), GFP_KERNEL)?;
+        let number = self.join_line(cred, root, errand, &reply)?;
         let is_over = |elapsed| elapsed >= ANSWERING && may_be_silent(root);
-        match self.put(question, (), cred, root, tidy, is_over) {
+        match self.answer(number, &reply, &is_over) {
             // It goes on. Who is killed does not wait.
-            Ok(()) | Err(NoAnswer::Silent | NoAnswer::Full) => Ok(()),
+            Ok(_) | Err(NoAnswer::Silent | NoAnswer::Full) => Ok(()),
             Err(NoAnswer::Error(error)) if error == EINTR => Ok(()),
             Err(NoAnswer::Error(error)) => Err(error),
         }
+    }
+
+    /// Puts `errand`, which tidies the branch with the root `root` up, at the end of the line for
+    /// its file system. Returns the number of the question.
+    fn join_line(
+        self: &Arc<Self>,
+        cred: &Arc<Cred>,
+        root: &Arc<PrivatePath>,
+        errand: KBox<dyn Errand>,
+        reply: &Arc<Mutex<Reply<KBox<dyn Errand>>>>,
+    ) -> Result<u64> {
+        // Dropped after the lock if something fails.
+        let (question, turn, unplaced);
+        // Turns are in the order of the line: nobody waits in it for who comes later.
+        let mut all = self.all.lock();
+        turn = all.line_up(self, root)?;
+        question = all.open(self, Kind::Tidy, root)?;
+        let number = question.number;
+        let line = all.line(self, root)?;
+        let job = Job {
+            errand,
+            to: reply.clone(),
+            question,
+            turn: Some(turn),
+            cred: cred.clone(),
+            root: root.clone(),
+        };
+        unplaced = line.waiting.push_within_capacity(job);
+        drop(all);
+        unplaced.map_err(|_| ENOMEM)?;
+        Ok(number)
+    }
+
+    /// Does what waits in the line `number`, in a kernel thread.
+    fn work_off(&self, number: u64) {
+        while let Some(job) = self.next_job(number) {
+            job.run_in_turn();
+        }
+    }
+
+    /// Takes the next job out of the line `number`; ends the line if there is none.
+    fn next_job(&self, number: u64) -> Option<Job> {
+        // Dropped after the lock.
+        let _ended;
+        let mut all = self.all.lock();
+        let at = all.lines.iter().position(|line| line.number == number)?;
+        let line = all.lines.get_mut(at)?;
+        let job = line.waiting.remove(0).ok();
+        if job.is_none() {
+            _ended = all.lines.remove(at);
+        }
+        drop(all);
+        job
     }
 }
 
@@ -408,50 +571,23 @@ fn may_be_silent(root: &Path) -> bool {
     root.dentry().is_remote() || matches!(root.mount().try_write(), Ok(None))
 }
 
-/// Gives `answer`; it comes back if nobody wants it.
-fn give<R>(reply: &Mutex<Reply<R>>, answer: R) -> Option<R> {
-    let mut reply = reply.lock();
-    match *reply {
-        Reply::Awaited => {
-            *reply = Reply::Given(answer);
-            None
-        }
-        _ => Some(answer),
-    }
-}
-
-/// Takes the answer, if it is there; leaves `rest` if it is not.
-fn take<R>(reply: &Mutex<Reply<R>>, rest: Reply<R>) -> Option<R> {
-    let mut reply = reply.lock();
-    match mem::replace(&mut *reply, Reply::GivenUp) {
-        Reply::Given(answer) => Some(answer),
-        _ => {
-            *reply = rest;
-            None
-        }
-    }
-}
-
-/// Waits until `f` gives something, or until `is_over`, which is told how long it takes already.
+/// Waits until `f` gives true, or until `is_over`; tells which.
 ///
 /// # Errors
 ///
 /// `EINTR` if the task was killed, those of `f`.
-fn wait<R>(
-    is_over: &impl Fn(Delta) -> bool,
-    mut f: impl FnMut() -> Result<Option<R>>,
-) -> Result<Option<R>> {
+fn wait(is_over: IsOver<'_>, f: &mut dyn FnMut() -> Result<bool>) -> Result<bool> {
     let begin = Instant::<Monotonic>::now();
     let mut pause = Delta::from_micros(20);
     loop {
-        if let Some(found) = f()? {
-            return Ok(Some(found));
+        if f()? {
+            return Ok(true);
         }
         if task::killed() {
             return Err(EINTR);
         }
         if is_over(begin.elapsed()) {
-            return Ok(None);
+            return Ok(false);
         }
         fsleep(pause);
         let longer = Delta::from_nanos(pause.as_nanos().saturating_mul(2));

@@ -273,6 +273,7 @@ impl Slot {
 
 impl Stack {
     /// The slot on the branch `id`.
+    #[inline(never)]
     pub(crate) fn on(&self, id: BranchId) -> Option<&Slot> {
         self.iter().find(|slot| slot.branch().id == id)
     }
@@ -311,6 +312,7 @@ pub(crate) struct BranchTable {
 
 impl BranchTable {
     /// The position of the branch `id`.
+    #[inline(never)]
     pub(crate) fn index_of(&self, id: BranchId) -> Option<usize> {
         self.order.iter().position(|branch| branch.id == id)
     }

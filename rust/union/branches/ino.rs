@@ -402,6 +402,7 @@ impl InoTable {
     }
 
     /// Makes room for a later [`InoTable::keep`], which then cannot fail.
+    #[inline(never)]
     pub(crate) fn reserve() -> Result<Reserved> {
         let nothing = Lower {
             space: 0,

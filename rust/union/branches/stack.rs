@@ -17,6 +17,7 @@ use kernel::prelude::*;
 /// The link count that stat(2) shows. For a directory it counts the sub-directories of each
 /// instance, so it is never too small for programs that trust it. 1 tells them that nobody counted,
 /// as btrfs does.
+#[inline(never)]
 pub(crate) fn link_count(stack: &Stack) -> Result<u32> {
     let mut count = stack.top_inode().nlink();
     if !stack.top_inode().is_dir() {

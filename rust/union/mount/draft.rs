@@ -307,6 +307,7 @@ impl<'a> Draft<'a> {
     }
 
     /// What an option is refused with.
+    #[cold]
     pub(crate) fn refuse(&self, wanted: &Wanted, errno: Error, why: fmt::Arguments<'_>) -> Error {
         mount_error!(
             self.context,

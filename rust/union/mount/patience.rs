@@ -7,7 +7,6 @@
 
 use super::busy::Hindrance;
 use crate::fs::{
-    access::dirop,
     base::{
         seats::{
             Doing,
@@ -20,10 +19,7 @@ use crate::fs::{
     },
     objects::{
         cred::Cred,
-        path::{
-            Path,
-            PrivatePath, //
-        },
+        path::PrivatePath,
         section::{
             Alone,
             Attempt,
@@ -42,29 +38,23 @@ use crate::union::{
             ANSWERING,
             MOST, //
         },
-        branch::{
-            Branch,
-            Slot, //
+        branch::Branch,
+        errand::{
+            self,
+            Errand, //
         }, //
     },
-    names::ask::{
-        Ask,
-        AtOnce, //
-    },
+    names::ask::Apart,
     state::sb::SbInfo,
     types::{
         text,
         Dentry,
-        LowerDentry,
         Union, //
     }, //
 };
 use kernel::{
     prelude::*,
-    sync::{
-        aref::ARef,
-        Arc, //
-    },
+    sync::Arc,
     time::{
         delay::fsleep,
         Delta,
@@ -72,6 +62,9 @@ use kernel::{
         Monotonic, //
     }, //
 };
+
+/// Gives what a branch is called.
+type Shown<'a> = &'a dyn Fn() -> Result<KVec<u8>>;
 
 /// How much may be asked while the gate is closed.
 pub(crate) struct Allowance {
@@ -106,39 +99,12 @@ pub(crate) struct Patiently<'p, 'c> {
     pub(crate) info: &'p SbInfo,
 }
 
-impl Patiently<'_, '_> {
-    fn apart<R: Send + 'static>(
-        &self,
-        branch: &Branch,
-        f: impl FnOnce(&Path) -> Result<R> + Send + 'static,
-    ) -> Result<R> {
+impl Apart for Patiently<'_, '_> {
+    fn done(&self, branch: &Branch, errand: KBox<dyn Errand>) -> Result<KBox<dyn Errand>> {
         let shown = || branch.shown.to_bytes();
         let (askers, cred) = (&self.info.askers, &self.info.cred);
         self.patience
-            .apart(askers, cred, (&branch.root, &shown), |root| f(root))?
-    }
-}
-
-impl Ask for Patiently<'_, '_> {
-    fn name(&self, dir: &Slot, name: &[u8]) -> Result<Option<ARef<LowerDentry>>> {
-        if !dir.dentry().is_remote() {
-            return AtOnce.name(dir, name);
-        }
-        let mut own = KVec::new();
-        own.extend_from_slice(name, GFP_KERNEL)?;
-        let dentry = dir.dentry().clone();
-        self.apart(dir.branch(), move |_| dirop::lookup(dentry.dir()?, &own))
-    }
-
-    fn on<R: Send + 'static>(
-        &self,
-        branch: &Branch,
-        f: impl FnOnce(&Path) -> Result<R> + Send + 'static,
-    ) -> Result<R> {
-        if !branch.root.dentry().is_remote() {
-            return AtOnce.on(branch, f);
-        }
-        self.apart(branch, f)
+            .done(askers, cred, (&branch.root, &shown), errand)
     }
 }
 
@@ -244,11 +210,23 @@ impl<'c> Patience<'c> {
         &self,
         askers: &Arc<Askers>,
         cred: &Arc<Cred>,
-        (root, shown): (&Arc<PrivatePath>, &dyn Fn() -> Result<KVec<u8>>),
+        asked: (&Arc<PrivatePath>, Shown<'_>),
         f: impl FnOnce(&PrivatePath) -> R + Send + 'static,
     ) -> Result<R> {
-        let answer = askers.ask(cred, root, f, |elapsed| self.has_waited(elapsed));
-        self.answered(answer, shown)
+        errand::result_of(self.done(askers, cred, asked, errand::calling(f)?)?)
+    }
+
+    /// As [`Patience::apart`], for an errand, which comes back.
+    fn done(
+        &self,
+        askers: &Arc<Askers>,
+        cred: &Arc<Cred>,
+        (root, shown): (&Arc<PrivatePath>, Shown<'_>),
+        errand: KBox<dyn Errand>,
+    ) -> Result<KBox<dyn Errand>> {
+        let is_over = |elapsed| self.has_waited(elapsed);
+        let answer = askers.ask(cred, root, errand, &is_over);
+        answer.map_err(|why| self.unanswered(why, shown))
     }
 
     /// As [`Patience::apart`], for who has the `turn` to change the branch.
@@ -257,12 +235,12 @@ impl<'c> Patience<'c> {
         askers: &Arc<Askers>,
         turn: Turn,
         cred: &Arc<Cred>,
-        (root, shown): (&Arc<PrivatePath>, &dyn Fn() -> Result<KVec<u8>>),
+        (root, shown): (&Arc<PrivatePath>, Shown<'_>),
         f: impl FnOnce(&PrivatePath) -> R + Send + 'static,
     ) -> Result<R> {
         let is_over = |elapsed| self.has_waited(elapsed);
-        let answer = askers.ask_in_turn(turn, cred, root, f, is_over);
-        self.answered(answer, shown)
+        let answer = askers.ask_in_turn(turn, cred, root, errand::calling(f)?, &is_over);
+        errand::result_of(answer.map_err(|why| self.unanswered(why, shown))?)
     }
 
     /// Whether the root of `branch` is opaque.
@@ -276,17 +254,14 @@ impl<'c> Patience<'c> {
         cred: &Arc<Cred>,
         branch: &Branch,
     ) -> Result<bool> {
-        let answer = askers.ask_root(cred, branch, |elapsed| self.has_waited(elapsed));
-        self.answered(answer, &|| branch.shown.to_bytes())
+        let answer = askers.ask_root(cred, branch, &|elapsed| self.has_waited(elapsed));
+        answer.map_err(|why| self.unanswered(why, &|| branch.shown.to_bytes()))
     }
 
-    /// `answer`, or the error if there is none from the branch that is called `shown`.
-    fn answered<R>(
-        &self,
-        answer: Result<R, NoAnswer>,
-        shown: &dyn Fn() -> Result<KVec<u8>>,
-    ) -> Result<R> {
-        answer.map_err(|why| match why {
+    /// The error if there is no answer from the branch that is called `shown`.
+    #[cold]
+    fn unanswered(&self, why: NoAnswer, shown: Shown<'_>) -> Error {
+        match why {
             NoAnswer::Silent => shown().map_or_else(|error| error, |shown| self.silent(&shown)),
             NoAnswer::Full => mount_error!(
                 self.context,
@@ -295,7 +270,7 @@ impl<'c> Patience<'c> {
                 MOST
             ),
             NoAnswer::Error(error) => error,
-        })
+        }
     }
 
     /// Whether a branch had its time to answer that was asked for `elapsed`: one that was asked at
@@ -305,6 +280,7 @@ impl<'c> Patience<'c> {
     }
 
     /// `EBUSY`, as the branch `shown` does not answer.
+    #[cold]
     fn silent(&self, shown: &[u8]) -> Error {
         mount_error!(
             self.context,
@@ -325,7 +301,7 @@ impl<'c> Patience<'c> {
         root: &Arc<PrivatePath>,
         shown: &[u8],
     ) -> Result<Turn> {
-        let turn = askers.change(root, |elapsed| self.has_waited(elapsed))?;
+        let turn = askers.change(root, &|elapsed| self.has_waited(elapsed))?;
         turn.ok_or_else(|| self.silent(shown))
     }
 

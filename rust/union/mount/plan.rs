@@ -31,6 +31,7 @@ use crate::union::{
         whiteout, //
     },
     names::{
+        ask::Ask,
         index::View,
         lookup::{
             self,
@@ -375,15 +376,13 @@ impl<'a, 'm, 'c> Plan<'a, 'm, 'c> {
         let remote = parent.is_remote() || (shape.settings.dirren && shape.is_remote());
         let patience = self.may_ask(remote)?;
         let info = self.sb.data();
-        let view = View::plain(info, shape, self.stack(section, dir, at)?);
-        let answer = match patience {
-            None => lookup::probe(&view, 0, &name, Depth::All)?,
-            Some(patience) => {
-                let ask = Patiently { patience, info };
-                let known = &mut view.known(&name);
-                lookup::probe_by(&ask, &view, known, 0, &name, Depth::All)?
-            }
+        let patiently = patience.map(|patience| Patiently { patience, info });
+        let ask = match &patiently {
+            None => Ask::AtOnce,
+            Some(patiently) => Ask::Apart(patiently),
         };
+        let view = View::plain(info, shape, self.stack(section, dir, at)?).by(ask);
+        let answer = lookup::probe(&view, 0, &name, Depth::All)?;
         Ok(Arc::new(answer, GFP_KERNEL)?)
     }
 

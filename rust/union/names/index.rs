@@ -27,6 +27,7 @@
 
 #![forbid(unsafe_code)]
 
+use super::ask::Ask;
 use crate::fs::{
     base::once::{
         load,
@@ -95,12 +96,14 @@ pub(crate) struct View<'a> {
     marks: &'a Marks,
     cred: &'a Cred,
     index: Option<Arc<DirIndex>>,
+    ask: Ask<'a>,
 }
 
 impl<'a> View<'a> {
     /// Of instances of which nothing is known.
     pub(crate) fn plain(info: &'a SbInfo, shape: &'a Shape, stack: &'a Stack) -> Self {
         View {
+            ask: Ask::AtOnce,
             stack,
             shape,
             marks: &info.marks,
@@ -169,6 +172,16 @@ impl<'a> View<'a> {
     /// What is known of marks in directories of branches.
     pub(crate) fn marks(&self) -> &'a Marks {
         self.marks
+    }
+
+    /// The same, if the instances are to be asked by `ask`.
+    pub(crate) fn by(self, ask: Ask<'a>) -> Self {
+        View { ask, ..self }
+    }
+
+    /// How the instances are asked.
+    pub(crate) fn ask(&self) -> Ask<'a> {
+        self.ask
     }
 
     /// The branches and options that count.

@@ -10,10 +10,7 @@
 #![forbid(unsafe_code)]
 
 use super::{
-    ask::{
-        Ask,
-        AtOnce, //
-    },
+    ask::Ask,
     find,
     index::{
         Known,
@@ -110,24 +107,7 @@ pub(crate) fn probe_known(
     name: &[u8],
     depth: Depth,
 ) -> Result<Answer> {
-    probe_by(&AtOnce, dir, known, skip, name, depth)
-}
-
-/// As [`probe_known`], by `ask`.
-///
-/// # Errors
-///
-/// Those of `ask`, too.
-#[inline]
-pub(crate) fn probe_by<A: Ask>(
-    ask: &A,
-    dir: &View<'_>,
-    known: &mut Known<'_>,
-    skip: usize,
-    name: &[u8],
-    depth: Depth,
-) -> Result<Answer> {
-    let stack = dir.stack();
+    let (stack, ask) = (dir.stack(), dir.ask());
     let mut answer = Answer {
         slots: Slots::new(),
         place: None,
@@ -237,7 +217,7 @@ pub(crate) fn probe_by<A: Ask>(
 
 /// Whether `dir` has the mark `name`. `EIO` if it is not a regular file.
 #[inline]
-fn mark<A: Ask>(ask: &A, dir: &Slot, name: &[u8]) -> Result<Marks> {
+fn mark(ask: Ask<'_>, dir: &Slot, name: &[u8]) -> Result<Marks> {
     let found = ask.name(dir, name)?;
     match found.filter(|found| !found.is_negative()) {
         None => Ok(Marks::Absent),

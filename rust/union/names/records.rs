@@ -50,8 +50,8 @@ use kernel::{
 /// The parts of the directory `found`, which is an entry of `parent`, on the branches below it,
 /// as its records say; `None` if it has none. The mounter's credentials are in force; branches are
 /// asked by `ask`.
-pub(crate) fn below<A: Ask>(
-    ask: &A,
+pub(crate) fn below(
+    ask: Ask<'_>,
     shape: &Shape,
     found: &Slot,
     parent: &Stack,

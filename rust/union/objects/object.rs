@@ -289,6 +289,7 @@ impl Inode {
     }
 
     /// The slot on the branch `id`.
+    #[inline(never)]
     pub(crate) fn slot_on<'a>(
         &'a self,
         section: Section<'a>,
