@@ -61,6 +61,14 @@ tools: setup
 tools-install: setup
 	@DESTDIR='$(DESTDIR)' prefix='$(prefix)' helperdir='$(helperdir)' scripts/install-tools.sh
 
+# OUT, KERNELS, KEY: see the scripts.
+.PHONY: dist packages
+dist: setup
+	@scripts/make-dist.sh $(or $(OUT),.)
+
+packages: setup
+	@KERNELS='$(KERNELS)' KEY='$(KEY)' scripts/make-packages.sh $(OUT)
+
 shell: setup
 	@scripts/build.sh
 	@scripts/vm.sh --interactive $(if $(TOOLS),--file "$$(scripts/build-tools.sh)/bin") -- bash -l
@@ -118,6 +126,9 @@ help:
 	@echo '  make build          rust/ruaufs.ko for the stock Debian kernel'
 	@echo '  make tools          the user-space tools: ruaufs, mount.ruaufs, auplink, ...'
 	@echo '  make tools-install  install them (DESTDIR=, prefix=/usr/local, helperdir=/usr/sbin)'
+	@echo '  make packages       Debian packages and an apt repository in packages/'
+	@echo '                      (OUT=directory KERNELS="release..." KEY=key of gpg)'
+	@echo '  make dist           ruaufs-VERSION.tar.xz, with the crates that it needs'
 	@echo '  make lint           clippy, rustfmt, layers, documents, shellcheck: no warnings allowed'
 	@echo '  make check-commits  form and sign-off of commits (BASE=x: those after x)'
 	@echo '  make fmt            format the Rust sources'

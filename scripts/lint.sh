@@ -54,9 +54,11 @@ copies() {
 
 shell_lints() {
 	cd "$SRC"
-	find .ci/run scripts/guest scripts tests tools -type f \
-		\( -name '*.sh' -o -path '.ci/*' -o -path 'scripts/guest/*' \) -print0 |
-		sort -zu | xargs -0 "${in_root[@]}" shellcheck -x
+	{
+		find .ci/run scripts/guest scripts tests tools -type f \
+			\( -name '*.sh' -o -path '.ci/*' -o -path 'scripts/guest/*' \) -print0
+		grep -rlZE '^#!/bin/(ba)?sh' debian dkms
+	} | sort -zu | xargs -0 "${in_root[@]}" shellcheck -x
 }
 
 # check NAME TITLE COMMAND...: one of them, if it is asked for.

@@ -67,6 +67,12 @@ make_tree() {
 		>>"$tree/debian/copyright"
 }
 
+make_tarball() {
+	tar -C "$work" --sort=name --mtime="@$(git log -1 --format=%ct)" --owner=0 --group=0 \
+		--numeric-owner --mode=go=rX,u+rw,a-s --format=gnu -c "$name" |
+		xz -6 --threads=1 >"$work/tarball"
+}
+
 mkdir -p "$1"
 out=$(cd "$1" && pwd)
 version=$(dist_version)
@@ -75,8 +81,6 @@ trap 'rm -rf "$work"' EXIT
 name=ruaufs-$version
 mkdir "$work/$name"
 step "collect sources and crates of $name" make_tree "$work/$name" >&2
-tar -C "$work" --sort=name --mtime="@$(git log -1 --format=%ct)" --owner=0 --group=0 \
-	--numeric-owner --mode=go=rX,u+rw,a-s --format=gnu -c "$name" |
-	xz -6 --threads=1 >"$work/tarball"
+step "pack $name.tar.xz" make_tarball >&2
 mv "$work/tarball" "$out/$name.tar.xz"
 echo "$version"
