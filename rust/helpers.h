@@ -205,6 +205,10 @@ bool ruaufs_helper_has_fileattr(const struct path *path,
 int ruaufs_helper_fileattr_set(const struct path *path,
 			       struct file_kattr *fa);
 
+/* what the module was loaded with */
+bool ruaufs_helper_aufs_alias(void);
+bool ruaufs_helper_brs(void);
+
 /* sysfs */
 void ruaufs_helper_attribute_init(struct attribute *attr);
 

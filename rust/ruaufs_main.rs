@@ -2,7 +2,7 @@
 
 //! ruaufs: an aufs-compatible union filesystem.
 //!
-//! The layers, from the bottom: `bindings` and `helpers/` (C), [`fs`] (safe
+//! The layers, from the bottom: `bindings` and `helpers/` (C), [`compat`] (kernels), [`fs`] (safe
 //! abstractions, all `unsafe`), [`logic`] (pure decisions), [`union`] (the file
 //! system). See `Documentation/ruaufs/architecture.rst`.
 
@@ -26,15 +26,19 @@
     unsafe_op_in_unsafe_fn
 )]
 mod bindings;
+mod compat;
 mod fs;
 #[path = "logic/lib.rs"]
 mod logic;
 mod union;
 
 use fs::{
-    base::procfs::{
-        ControlDir,
-        ControlFile, //
+    base::{
+        parameters::Parameters,
+        procfs::{
+            ControlDir,
+            ControlFile, //
+        }, //
     },
     callbacks::registered::Registration,
     objects::inode_cache::InodeCache, //
@@ -47,7 +51,6 @@ use union::{
     types::Union,
     views::{
         claim_file::ClaimFile,
-        constants::Parameters,
         global::{
             self,
             Global, //
@@ -63,16 +66,6 @@ module! {
     description: "aufs-compatible union filesystem",
     license: "GPL",
     alias: ["aufs", "fs-aufs", "fs-ruaufs"],
-    params: {
-        aufs_alias: bool {
-            default: true,
-            description: "register the file system type aufs, too",
-        },
-        brs: i32 {
-            default: 1,
-            description: "branches: 1 in sysfs, 0 in /proc/mounts (type aufs)",
-        },
-    },
 }
 
 /// The loaded module. Fields are dropped from top to bottom: the types go before the cache that
@@ -114,16 +107,7 @@ impl kernel::InPlaceModule for Ruaufs {
         let dir = global::optional("/proc/fs/aufs", ControlDir::new(c"fs/aufs"));
         try_pin_init!(Self {
             cache: Arc::new(InodeCache::new(c"ruaufs_inode")?, GFP_KERNEL)?,
-            global: Arc::pin_init(
-                Global::new(
-                    module,
-                    Parameters {
-                        aufs_alias: module_parameters::aufs_alias.value(),
-                        brs: module_parameters::brs.value() != 0,
-                    }
-                ),
-                GFP_KERNEL
-            )?,
+            global: Arc::pin_init(Global::new(module, Parameters::given()), GFP_KERNEL)?,
             plink_maint: dir.as_ref().and_then(|dir| global::optional(
                 "/proc/fs/aufs/plink_maint",
                 ControlFile::new(dir, c"plink_maint", global.clone())

@@ -16,7 +16,7 @@ build() {
 	"$SRC/scripts/chroot.sh" rsync -a --delete --exclude='.*' --exclude='*.o' \
 		--exclude='*.ko' --exclude='*.mod' --exclude='*.mod.c' --exclude='*.rsi' \
 		--exclude='modules.order' --exclude='Module.symvers' \
-		--exclude='bindings_generated.rs' "$SRC/Makefile" "$SRC/rust" "$DEBUG_BUILD/"
+		--exclude='bindings_generated.rs' --exclude='compat_cfg' "$SRC/Makefile" "$SRC/rust" "$DEBUG_BUILD/"
 	"$SRC/scripts/chroot.sh" make -s -C "$DEBUG_KERNEL" LLVM=1 M="$DEBUG_BUILD" \
 		KRUSTFLAGS=-Cdebuginfo=2 KCFLAGS=-g "$@" # For the lines in reports.
 }

@@ -13,7 +13,7 @@
 set -u
 
 # The kernel series that the sources fit.
-SERIES='7.3'
+SERIES='7.2 7.3'
 
 kdir=$1
 failed=0

@@ -41,6 +41,10 @@ done
 # It is a crate of its own, too: what is outside has other names there, or none.
 forbid logic "names nothing outside but by env" \
 	'\bcfg\(CONFIG_RUST\)|\bkernel::|\bcrate::|\bmacro_use\b|\bextern crate\b|\b(alloc|std)::' logic/env.rs
+forbid compat "knows nothing of the layers above" '\b(crate|super)::(fs|union|logic)\b'
+for name in fs union logic; do
+	forbid $name "differences between kernels belong into compat" '\bcfg.*\bruaufs_'
+done
 forbid fs "knows nothing of the layers above" '\b(crate|super)::(union|logic)\b|\b(union|logic)::'
 
 ((failed == 0)) || exit 1

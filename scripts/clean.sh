@@ -16,4 +16,4 @@ cd "$SRC"
 find . rust -maxdepth 1 -type f \( -name '*.o' -o -name '*.ko' -o -name '*.mod' \
 	-o -name '*.mod.c' -o -name '.*.cmd' -o -name '.*.d' -o -name '*.rsi' \
 	-o -name 'modules.order' -o -name 'Module.symvers' \
-	-o -name 'bindings_generated.rs' -o -name 'rust-project.json' \) -delete
+	-o -name 'bindings_generated.rs' -o -name 'compat_cfg' -o -name 'rust-project.json' \) -delete

@@ -160,6 +160,7 @@ KERNEL_FILE=$CACHE/kernel-$KERNEL_SERIES-$KERNEL_FLAVOUR
 # name_kernel RELEASE: set the names of all that depends on the kernel.
 name_kernel() {
 	KERNEL=$1
+	[[ ! $KERNEL =~ ^[0-9]+\.[0-9]+ ]] || KERNEL_SERIES=${BASH_REMATCH[0]}
 	KERNEL_IMAGE=$CACHE/kernel-image-$KERNEL-$(script_key make-kernel-image.sh)
 	KERNEL_TREE=$CACHE/kernel-tree-$KERNEL-$(script_key make-kernel-tree.sh \
 		"$BUILD_ROOT" "$KERNEL_CC")

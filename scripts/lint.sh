@@ -38,12 +38,14 @@ cargo_lints() {
 }
 
 # The kernel's variables are not visible to an external module, so rust/Makefile
-# and the two dot files repeat them; they must be moved along with the kernel.
+# and the two dot files repeat them; they must be moved along with the kernel.  Ours are the
+# flags of all kernels.
 copies() {
-	local skipped='/bindgen_skip_c_flags :=/,/[^\\]$/{s/.*:=//;s/\\$//;p}'
-	diff <(sed -n "$skipped" "$KERNEL_TREE/rust/Makefile" | xargs -n 1) \
-		<(sed -n "$skipped" "$SRC/rust/Makefile" | xargs -n 1) || {
-		echo "error: rust/Makefile: bindgen flags differ from the kernel's"
+	local skipped='/bindgen_skip_c_flags :=/,/[^\\]$/{s/.*:=//;s/\\$//;p}' missing
+	missing=$(comm -23 <(sed -n "$skipped" "$KERNEL_TREE/rust/Makefile" | xargs -n 1 | sort) \
+		<(sed -n "$skipped" "$SRC/rust/Makefile" | xargs -n 1 | sort))
+	[[ -z $missing ]] || {
+		echo "error: rust/Makefile: the kernel's bindgen flags that it lacks:" "$missing"
 		return 1
 	}
 	diff "$KERNEL_TREE/.rustfmt.toml" "$SRC/.rustfmt.toml"

@@ -11,6 +11,7 @@ pub(crate) mod gate;
 pub(crate) mod log;
 pub(crate) mod name;
 pub(crate) mod once;
+pub(crate) mod parameters;
 pub(crate) mod procfs;
 pub(crate) mod reals;
 pub(crate) mod ret;

@@ -60,7 +60,7 @@ impl<T: Mountable> PinnedDrop for Registration<T> {
     fn drop(self: Pin<&mut Self>) {
         // SAFETY: It is initialised; the VFS refuses (`EINVAL`) a type that was not registered.
         unsafe { bindings::unregister_filesystem(self.fs_type.get()) };
-        // Inodes are freed by RCU callbacks that use the cache.
-        kernel::sync::rcu::rcu_barrier();
+        // SAFETY: We may sleep here. Inodes are freed by RCU callbacks that use the cache.
+        unsafe { bindings::rcu_barrier() };
     }
 }

@@ -10,6 +10,12 @@
 
 #include "../helpers.h"
 
+/* Between lockref_mark_dead() and the end; the test has another name in each kernel. */
+static bool is_dead(const struct dentry *dentry)
+{
+	return (int)dentry->d_lockref.count < 0;
+}
+
 struct dentry *ruaufs_helper_dget(struct dentry *dentry)
 {
 	return dget(dentry);
@@ -56,7 +62,7 @@ unsigned long ruaufs_helper_children(struct dentry *parent,
 		if (child->d_flags & DCACHE_DENTRY_CURSOR)
 			continue;
 		spin_lock_nested(&child->d_lock, DENTRY_D_LOCK_NESTED);
-		if (!lockref_is_dead(&child->d_lockref)) {
+		if (!is_dead(child)) {
 			if (count < room)
 				children[count] = dget_dlock(child);
 			count++;
@@ -199,7 +205,7 @@ bool ruaufs_helper_hide_reals(struct dentry *dir)
 			child->d_flags &= ~DCACHE_OP_REAL;
 			if (left)
 				left--;
-			else if (!lockref_is_dead(&child->d_lockref))
+			else if (!is_dead(child))
 				pause = dget_dlock(child);
 			spin_unlock(&child->d_lock);
 			if (pause)

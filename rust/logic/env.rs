@@ -23,7 +23,6 @@ pub use kernel::{
         code::{
             EDOM,
             EINVAL,
-            ENAMETOOLONG,
             ENOMEM,
             EOVERFLOW,
             EPERM,
@@ -33,6 +32,12 @@ pub use kernel::{
         Result, //
     },
 };
+
+/// Returns `ENAMETOOLONG`, which is no constant in every kernel.
+#[cfg(CONFIG_RUST)]
+pub fn name_too_long() -> Error {
+    crate::compat::errno::ENAMETOOLONG.into()
+}
 
 #[cfg(not(CONFIG_RUST))]
 mod host;

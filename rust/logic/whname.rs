@@ -24,9 +24,9 @@ use core::ops::Deref;
 
 use super::{
     env::{
+        name_too_long,
         KVec,
         Result,
-        ENAMETOOLONG,
         EPERM,
         GFP_KERNEL, //
     },
@@ -70,7 +70,7 @@ pub fn is_reserved(name: &[u8]) -> bool {
 /// - `EPERM`: it is reserved.
 pub fn check(name: &[u8]) -> Result {
     if name.len() > NAME_MAX {
-        return Err(ENAMETOOLONG);
+        return Err(name_too_long());
     }
     if is_reserved(name) {
         return Err(EPERM);
@@ -259,7 +259,7 @@ impl Name {
             .iter()
             .fold(0usize, |len, part| len.saturating_add(part.len()));
         if len > BRANCH_NAME_MAX {
-            return Err(ENAMETOOLONG);
+            return Err(name_too_long());
         }
         if len > INLINE {
             let mut bytes = KVec::with_capacity(len, GFP_KERNEL)?;
@@ -273,7 +273,7 @@ impl Name {
         for part in parts {
             // There is room for all: `len` is at most `INLINE`.
             let Some((to, left)) = rest.split_at_mut_checked(part.len()) else {
-                return Err(ENAMETOOLONG);
+                return Err(name_too_long());
             };
             to.copy_from_slice(part);
             rest = left;

@@ -18,6 +18,10 @@
 //! and nothing is promoted while it is.
 
 use crate::bindings;
+use crate::compat::errno::{
+    ENAMETOOLONG,
+    ESTALE, //
+};
 use crate::fs::{
     base::{
         name,
@@ -402,7 +406,7 @@ impl<'a> Renaming<'a> {
         if same_inode(self.source(), inode) {
             Ok(self)
         } else {
-            Err(ESTALE)
+            Err(ESTALE.into())
         }
     }
 

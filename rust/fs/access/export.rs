@@ -3,6 +3,10 @@
 //! File handles of foreign objects, and finding our objects that are in memory.
 
 use crate::bindings;
+use crate::compat::errno::{
+    EOPNOTSUPP,
+    ESTALE, //
+};
 use crate::fs::{
     base::{
         name,
@@ -56,7 +60,7 @@ pub(crate) fn encode(inode: &Inode, words: &mut [u32]) -> Result<(u8, usize)> {
     match u8::try_from(kind) {
         Ok(0 | bindings::RUAUFS_FILEID_INVALID) => Err(EOVERFLOW),
         Ok(kind) => Ok((kind, usize::try_from(len)?.min(words.len()))),
-        Err(_) => Err(EOPNOTSUPP),
+        Err(_) => Err(EOPNOTSUPP.into()),
     }
 }
 
@@ -99,8 +103,13 @@ pub(crate) fn decode(root: PathRef<'_>, kind: u8, words: &[u32]) -> Result<ARef<
             root.dentry().as_ptr().cast(),
         )
     };
-    let dentry =
-        from_err_ptr(dentry).map_err(|error| if error == ENOMEM { error } else { ESTALE })?;
+    let dentry = from_err_ptr(dentry).map_err(|error| {
+        if error == ENOMEM {
+            error
+        } else {
+            ESTALE.into()
+        }
+    })?;
     let dentry = NonNull::new(dentry).ok_or(ESTALE)?;
     // SAFETY: The reference that the call returned is ours.
     Ok(unsafe { ARef::from_raw(dentry.cast()) })

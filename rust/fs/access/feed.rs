@@ -9,9 +9,9 @@
 
 use super::io::KernelFile;
 use crate::bindings;
+use crate::compat::module::this_module;
 use core::marker::PhantomData;
 use kernel::{
-    module::this_module,
     prelude::*,
     sync::{
         poll::PollTable,
@@ -69,7 +69,7 @@ struct Table<T>(PhantomData<T>);
 
 impl<T: Feed> Table<T> {
     const OPERATIONS: bindings::file_operations = bindings::file_operations {
-        owner: this_module::<crate::Ruaufs>().as_ptr(),
+        owner: this_module(),
         read: Some(Self::read),
         poll: Some(Self::poll),
         llseek: Some(bindings::noop_llseek),

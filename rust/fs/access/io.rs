@@ -3,6 +3,7 @@
 //! Foreign files and directories that the kernel opens for itself: copy-up, listings.
 
 use crate::bindings;
+use crate::compat::errno::EOPNOTSUPP;
 use crate::fs::{
     base::ret::{
         from_err_ptr,

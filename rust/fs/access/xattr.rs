@@ -3,6 +3,11 @@
 //! Extended attributes of foreign objects.
 
 use crate::bindings;
+use crate::compat::errno::{
+    ECANCELED,
+    ENODATA,
+    EOPNOTSUPP, //
+};
 use crate::fs::{
     base::ret::to_result,
     objects::{
@@ -127,8 +132,8 @@ impl Setting<'_> {
     pub(crate) fn changes(&self, present: Option<&[u8]>) -> Result<bool> {
         match (self, present) {
             (Setting::Value(_, flags), Some(_)) if *flags & XATTR_CREATE != 0 => Err(EEXIST),
-            (Setting::Value(_, flags), None) if *flags & XATTR_REPLACE != 0 => Err(ENODATA),
-            (Setting::Remove, None) => Err(ENODATA),
+            (Setting::Value(_, flags), None) if *flags & XATTR_REPLACE != 0 => Err(ENODATA.into()),
+            (Setting::Remove, None) => Err(ENODATA.into()),
             (Setting::Value(value, _), Some(present)) => Ok(*value != present),
             _ => Ok(true),
         }

@@ -10,11 +10,11 @@
 //! they gave for an error, as a directory in which nothing is made, too.
 
 use crate::bindings;
+use crate::compat::module::this_module;
 use core::marker::PhantomData;
 use kernel::{
     debugfs::Writer,
     fmt,
-    module::this_module,
     prelude::*,
     seq_file::SeqFile,
     seq_print,
@@ -136,7 +136,7 @@ struct Table<T>(PhantomData<T>);
 
 impl<T: Writer + Send + Sync + 'static> Table<T> {
     const OPERATIONS: bindings::file_operations = bindings::file_operations {
-        owner: this_module::<crate::Ruaufs>().as_ptr(),
+        owner: this_module(),
         open: Some(Self::open),
         read: Some(bindings::seq_read),
         llseek: Some(bindings::seq_lseek),

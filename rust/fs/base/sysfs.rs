@@ -96,13 +96,6 @@ impl<A: Attribute> Directory<A> {
         unsafe { Self::new(bindings::fs_kobj, name) }
     }
 
-    /// Makes a directory in that of the module. `ENODEV` if it is part of the kernel.
-    pub(crate) fn in_module(module: &'static ThisModule, name: &CStr) -> Result<Self> {
-        let parent = module_kobj(module)?;
-        // SAFETY: The module's own object lives as long as its code may run.
-        unsafe { Self::new(parent, name) }
-    }
-
     /// Makes a directory in this one, which must not be dropped before.
     pub(crate) fn child<B: Attribute>(&self, name: &CStr) -> Result<Directory<B>> {
         // SAFETY: By the type invariant; the child takes a reference to its parent.

@@ -4,6 +4,7 @@
 
 use super::inode_ops::Table;
 use crate::bindings;
+use crate::compat::errno::EOPNOTSUPP;
 use crate::fs::{
     access::{
         acl,
@@ -257,7 +258,7 @@ impl<T: Mountable> Table<T> {
         let change = || unsafe {
             if bindings::ruaufs_helper_sets_casefold(fa.cast()) {
                 // Names of ours are compared byte by byte.
-                return Err(EOPNOTSUPP);
+                return Err(EOPNOTSUPP.into());
             }
             let dentry = Dentry::<T>::from_raw(dentry);
             let entered = dentry.sb().enter(Doing::Attributes);

@@ -3,6 +3,7 @@
 //! `struct export_operations`: file handles of ours.
 
 use crate::bindings;
+use crate::compat::errno::ESTALE;
 use crate::fs::{
     access::export::{
         TYPE,
@@ -91,7 +92,7 @@ impl<T: Mountable> Table<T> {
     ) -> *mut bindings::dentry {
         let decode = || -> Result<ARef<Dentry<T>>> {
             if kind != c_int::from(TYPE) && kind != c_int::from(TYPE_WITH_PARENT) {
-                return Err(ESTALE);
+                return Err(ESTALE.into());
             }
             let len = usize::try_from(len)?;
             // SAFETY: By the caller's contract; a `fid` is made of words.
@@ -101,7 +102,7 @@ impl<T: Mountable> Table<T> {
             let (dentry, _) = T::decode(sb, part(words).ok_or(ESTALE)?)?;
             // The caller shows it through a mount of this super block.
             if !core::ptr::eq(dentry.sb_ptr(), sb.as_ptr()) || dentry.is_negative() {
-                return Err(ESTALE);
+                return Err(ESTALE.into());
             }
             Ok(dentry)
         };

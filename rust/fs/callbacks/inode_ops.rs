@@ -14,6 +14,10 @@ use super::{
     file_table, //
 };
 use crate::bindings;
+use crate::compat::{
+    create,
+    errno::ESTALE, //
+};
 use crate::fs::{
     base::{
         gate::anew,
@@ -120,7 +124,7 @@ impl<T: Mountable> Table<T> {
     const DIR: bindings::inode_operations = bindings::inode_operations {
         getattr: Some(Self::getattr),
         lookup: Some(Self::lookup),
-        create: Some(Self::create),
+        create: Some(create::create::<Self>),
         mkdir: Some(Self::mkdir),
         mknod: Some(Self::mknod),
         symlink: Some(Self::symlink),
@@ -161,7 +165,7 @@ impl<T: Mountable> Table<T> {
     /// `ESTALE`, for which the VFS looks the name up again.
     fn check_named(dentry: &Dentry<T>) -> Result {
         if dentry.is_unhashed() {
-            return Err(ESTALE);
+            return Err(ESTALE.into());
         }
         Ok(())
     }
@@ -238,19 +242,6 @@ impl<T: Mountable> Table<T> {
             }
             named
         }
-    }
-
-    /// # Safety
-    ///
-    /// Called by the VFS with the parent locked and a negative dentry.
-    unsafe extern "C" fn create(
-        idmap: *mut bindings::mnt_idmap,
-        dir: *mut bindings::inode,
-        dentry: *mut bindings::dentry,
-        mode: bindings::umode_t,
-    ) -> c_int {
-        // SAFETY: Valid by the contract of the callback.
-        from_result(|| unsafe { Self::make(idmap, dir, dentry, Make::File, mode).map(|()| 0) })
     }
 
     /// # Safety
@@ -466,6 +457,19 @@ impl<T: Mountable> Table<T> {
     pub(super) fn top(inode: &Inode<T>) -> Result<Slot<T::Place>> {
         let reading = inode.sb().read();
         Ok(inode.stack(reading.section())?.top().clone())
+    }
+}
+
+impl<T: Mountable> create::Create for Table<T> {
+    #[inline]
+    unsafe fn create(
+        idmap: *mut bindings::mnt_idmap,
+        dir: *mut bindings::inode,
+        dentry: *mut bindings::dentry,
+        mode: bindings::umode_t,
+    ) -> c_int {
+        // SAFETY: Valid by the contract of the callback.
+        from_result(|| unsafe { Self::make(idmap, dir, dentry, Make::File, mode).map(|()| 0) })
     }
 }
 

@@ -4,6 +4,7 @@
 
 use super::file_table::Table;
 use crate::bindings;
+use crate::compat::errno::EOPNOTSUPP;
 use crate::fs::{
     objects::file::File,
     operations::mountable::Mountable, //
@@ -48,7 +49,7 @@ impl<T: Mountable> Table<T> {
                 // After it: if both are one file it may have a copy now.
                 let real_from = Self::real(from)?.as_ptr();
                 if how == Transfer::Dedupe && !to.shares_data() {
-                    return Err(EOPNOTSUPP);
+                    return Err(EOPNOTSUPP.into());
                 }
                 let (real_to, before) = (to.as_ptr(), to.stamp());
                 let ret = T::cred(target.inode().sb()).scope(|| match how {

@@ -9,6 +9,7 @@
 
 use super::stack::StackCell;
 use crate::bindings;
+use crate::compat::pin_init;
 use crate::fs::types::{
     FileSystem,
     Private, //
@@ -98,10 +99,8 @@ impl<T: FileSystem> InodeCache<T> {
         // SAFETY: The object is ours alone and large enough.
         unsafe { (&raw mut (*cell).stack).write(StackCell::new()) };
         // SAFETY: As above; inodes do not move.
-        match unsafe { T::Inode::init(depth).__init(&raw mut (*cell).data) } {
-            Ok(()) => cell.cast(),
-            Err(error) => match error {},
-        }
+        unsafe { pin_init::init(&raw mut (*cell).data, T::Inode::init(depth)) };
+        cell.cast()
     }
 
     /// Gives an inode back, for `free_inode()`.

@@ -17,6 +17,7 @@ use super::{
     sb::SuperBlock, //
 };
 use crate::bindings;
+use crate::compat::barrier::smp_mb;
 use crate::fs::{
     base::reals::{
         GOING,
@@ -30,12 +31,9 @@ use crate::fs::{
 };
 use kernel::{
     prelude::*,
-    sync::{
-        atomic::{
-            Full,
-            Relaxed, //
-        },
-        barrier::smp_mb, //
+    sync::atomic::{
+        Full,
+        Relaxed, //
     }, //
 };
 
@@ -98,7 +96,7 @@ impl<T: FileSystem> Dentry<T> {
         let state = &dir.data().reals().0;
         // The overlayfs has marked its directory before. Who still misses the mark has forgotten
         // `NONE` here, or does it before it looks for the mark under the lock of a file.
-        smp_mb(Full);
+        smp_mb();
         if state.load(Relaxed) == NONE {
             return;
         }

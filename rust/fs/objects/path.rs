@@ -16,6 +16,7 @@ use super::{
     sb::Limits, //
 };
 use crate::bindings;
+use crate::compat::errno::ESTALE;
 use crate::fs::base::{
     name::CBytes,
     ret::{
@@ -499,7 +500,7 @@ impl<'a> PathRef<'a> {
     #[inline]
     pub(crate) fn new(mount: &'a Mount, dentry: &'a Dentry) -> Result<Self> {
         if !ptr::eq(mount.sb_ptr(), dentry.sb_ptr()) || dentry.is_negative() {
-            return Err(ESTALE);
+            return Err(ESTALE.into());
         }
         // INVARIANT: Just compared; neither ever changes. A positive dentry stays so, see
         // `Dentry::inode()`.

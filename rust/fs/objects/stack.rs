@@ -41,6 +41,10 @@ use super::{
     walk::SeenDentry, //
 };
 use crate::bindings;
+use crate::compat::{
+    barrier::smp_mb,
+    errno::ESTALE, //
+};
 use crate::fs::{
     base::once::{
         load_acquire,
@@ -67,7 +71,6 @@ use kernel::{
             Full,
             Relaxed, //
         },
-        barrier::smp_mb,
         Arc, //
     }, //
 };
@@ -117,7 +120,7 @@ impl<P> Slot<P> {
     #[inline]
     pub(crate) fn inode(&self) -> Result<&Inode> {
         if self.inode.is_null() {
-            return Err(ESTALE);
+            return Err(ESTALE.into());
         }
         // SAFETY: By the type invariant; the reference is alive as long as the slot.
         Ok(unsafe { Inode::from_raw(self.inode) })
@@ -520,7 +523,7 @@ impl<T: FileSystem> Inode<T> {
     #[inline]
     fn cell_in(&self, section: Section<'_, T>) -> Result<&StackCell<T::Place>> {
         if !ptr::eq(self.sb_ptr(), section.sb().as_ptr()) {
-            return Err(ESTALE);
+            return Err(ESTALE.into());
         }
         Ok(self.cell())
     }
@@ -541,7 +544,7 @@ impl<T: FileSystem> Inode<T> {
             if !stack.lent.load(Relaxed) {
                 stack.lent.store(true, Relaxed);
             }
-            smp_mb(Full);
+            smp_mb();
             // One that is taken out was replaced before, and there is a barrier between. Who takes
             // it out sees that it is lent, or this sees what has replaced it.
             if ptr::eq(load_acquire(&self.cell().current).cast_const(), stack) {

@@ -81,6 +81,11 @@ codes! {
     EOVERFLOW = 75,
 }
 
+/// Returns `ENAMETOOLONG`.
+pub fn name_too_long() -> Error {
+    ENAMETOOLONG
+}
+
 /// A vector with fallible growth.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Vec<T>(alloc::vec::Vec<T>);

@@ -13,6 +13,7 @@ use super::{
     renamed::Renamed,
     seal::BranchKey, //
 };
+use crate::compat::errno::EOPNOTSUPP;
 use crate::fs::objects::{
     path::{
         Path,
@@ -206,7 +207,7 @@ impl Branch {
                 BStr::from_bytes(&path.unwrap_or_default())
             );
         }
-        EOPNOTSUPP
+        EOPNOTSUPP.into()
     }
 
     /// Its bookkeeping objects. `EROFS` if it is not writable.

@@ -21,6 +21,7 @@
 #![forbid(unsafe_code)]
 
 use super::branch::Branch;
+use crate::compat::errno::EOPNOTSUPP;
 use crate::fs::{
     access::io::{
         self,
@@ -54,7 +55,7 @@ impl OnDisk {
     ) -> Result<OnDisk> {
         match each(branch, object, dir) {
             // It cannot be synced by itself, or not opened for that.
-            Err(error) if [EINVAL, EOPNOTSUPP, EACCES, EPERM].contains(&error) => {
+            Err(error) if error == EOPNOTSUPP || [EINVAL, EACCES, EPERM].contains(&error) => {
                 io::sync_fs(branch.at(object)?)?;
             }
             other => other?,

@@ -27,6 +27,7 @@ use super::branch::{
     Branch,
     BranchTable, //
 };
+use crate::compat::errno::ESTALE;
 use crate::fs::{
     access::attr,
     base::once::{

@@ -12,6 +12,7 @@
 
 #![forbid(unsafe_code)]
 
+use crate::compat::errno::ENODATA;
 use crate::fs::{
     access::xattr,
     objects::{

@@ -11,6 +11,7 @@ use super::branch::{
     Slots,
     Stack, //
 };
+use crate::compat::errno::ESTALE;
 use crate::fs::objects::stack::StackSpace;
 use kernel::prelude::*;
 

@@ -15,6 +15,7 @@ use super::{
     },
     stats, //
 };
+use crate::compat::errno::ENOTEMPTY;
 use crate::fs::{
     access::{
         attr::Change,
@@ -239,7 +240,7 @@ pub(crate) fn remove_mark(
     let inside = dir.at(&left)?;
     for name in names(inside)?.iter() {
         if !whname::is_reserved(name) {
-            return Err(ENOTEMPTY);
+            return Err(ENOTEMPTY.into());
         }
         remove_mark(inside, name, depth, write)?;
     }
@@ -289,7 +290,7 @@ pub(super) fn remove_object(
         _ => removing.unlink(),
     });
     match removed {
-        Err(error) if [ENOENT, ENOTEMPTY, EEXIST].contains(&error) => Ok(()),
+        Err(error) if error == ENOTEMPTY || [ENOENT, EEXIST].contains(&error) => Ok(()),
         other => other,
     }
 }

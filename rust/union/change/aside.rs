@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+use crate::compat::errno::ENOTEMPTY;
 use crate::fs::{
     access::dirop::{
         Removing,
@@ -71,7 +72,7 @@ pub(crate) fn remove_dir(
             Renaming::new(from, to, NOREPLACE, write)?
                 .of(object)?
                 .commit()?;
-            return Err(ENOTEMPTY);
+            return Err(ENOTEMPTY.into());
         }
         Ok(marks) => {
             let aside = Aside {

@@ -8,6 +8,10 @@
 
 #![forbid(unsafe_code)]
 
+use crate::compat::errno::{
+    EDQUOT,
+    ESTALE, //
+};
 use crate::fs::{
     access::{
         backing::{
@@ -268,7 +272,7 @@ pub(crate) fn link(
     plink::part::check(old)?;
     if inode.stack(section)?.top().branch().id != branch.id {
         // Somebody copied it to another one since.
-        return Err(ESTALE);
+        return Err(ESTALE.into());
     }
     let slot = dir.slot_on(section, branch.id)?.ok_or(ESTALE)?;
     let noticed = dir.notice_others(section)?;

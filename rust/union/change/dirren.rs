@@ -27,6 +27,10 @@
 
 #![forbid(unsafe_code)]
 
+use crate::compat::errno::{
+    EDQUOT,
+    ESTALE, //
+};
 use crate::fs::{
     access::{
         attr::Change,
@@ -97,7 +101,7 @@ fn path_of(root: &LowerDentry, dir: &ARef<LowerDentry>) -> Result<KVec<u8>> {
     let mut next = dir.clone();
     while !next.is(root) {
         if next.is_root() {
-            return Err(ESTALE);
+            return Err(ESTALE.into());
         }
         names.push(next.name()?, GFP_KERNEL)?;
         next = next.parent();
@@ -136,7 +140,7 @@ pub(crate) fn prepare(
     let parent = dir.stack(section)?;
     let top = stack.top();
     if top.branch().id != branch.id {
-        return Err(ESTALE);
+        return Err(ESTALE.into());
     }
     info.cred.scope(|| {
         let at = parent

@@ -8,6 +8,10 @@
 #![forbid(unsafe_code)]
 
 use super::aside;
+use crate::compat::errno::{
+    ENOTEMPTY,
+    ESTALE, //
+};
 use crate::fs::{
     access::dirop::{
         self,
@@ -200,7 +204,7 @@ pub(crate) fn rmdir(section: Section<'_>, dir: &Inode, entry: Entry<'_, Union>) 
             Err(error) if error == ENOTEMPTY => {
                 // What was asked for is empty; something else may lie here by now.
                 if !dirop::same_inode(instance, inode.stack(section)?.top_inode()) {
-                    return Err(ESTALE);
+                    return Err(ESTALE.into());
                 }
                 if alone {
                     readdir::check_empty(section, inode)?;
@@ -257,7 +261,7 @@ fn same(removing: &Removing<'_>, instance: &LowerDentry) -> Result {
     if dirop::same_inode(removing.child(), inode) {
         Ok(())
     } else {
-        Err(ESTALE)
+        Err(ESTALE.into())
     }
 }
 

@@ -18,6 +18,10 @@ use super::{
     dirren,
     remove, //
 };
+use crate::compat::errno::{
+    ENOTEMPTY,
+    ESTALE, //
+};
 use crate::fs::{
     access::dirop::{
         self,
@@ -550,7 +554,7 @@ impl Job<'_> {
 
     /// The instance of `object` on the branch.
     fn instance<'a>(&self, section: Section<'a>, object: &'a Inode) -> Result<&'a Slot> {
-        object.slot_on(section, self.branch.id)?.ok_or(ESTALE)
+        Ok(object.slot_on(section, self.branch.id)?.ok_or(ESTALE)?)
     }
 
     /// Makes a directory opaque; for the user it does not change.
@@ -643,7 +647,7 @@ impl Job<'_> {
     ) -> Result {
         let top = self.instance(section, object)?.inode()?;
         if !dirop::same_inode(renaming.source(), top) {
-            return Err(ESTALE);
+            return Err(ESTALE.into());
         }
         match (renaming.target().inode(), victim) {
             (None, _) => Ok(()),
@@ -653,7 +657,7 @@ impl Job<'_> {
             {
                 Ok(())
             }
-            _ => Err(ESTALE),
+            _ => Err(ESTALE.into()),
         }
     }
 

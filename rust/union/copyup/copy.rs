@@ -11,6 +11,13 @@ use super::{
     },
     meta, //
 };
+use crate::compat::{
+    barrier::smp_mb,
+    errno::{
+        EOPNOTSUPP,
+        ESTALE, //
+    }, //
+};
 use crate::fs::{
     access::{
         attr,
@@ -54,8 +61,6 @@ use kernel::{
     prelude::*,
     sync::{
         aref::ARef,
-        atomic::Full,
-        barrier::smp_mb,
         Arc, //
     }, //
 };
@@ -171,7 +176,7 @@ impl CopyUp<'_> {
         }
         // Who changes it counts that before he looks which instance is the top one, which has been
         // published: one of the two sees the other.
-        smp_mb(Full);
+        smp_mb();
         if self.inode.changes() == changes {
             return;
         }

@@ -8,6 +8,11 @@
 
 #![forbid(unsafe_code)]
 
+use crate::compat::errno::{
+    EDQUOT,
+    ENODATA,
+    EOPNOTSUPP, //
+};
 use crate::fs::{
     access::{
         acl::{
@@ -136,7 +141,7 @@ fn drop_inherited(target: &Branch, to: Writable<'_>) -> Result {
 fn set_acl(acl: &Acl, to: Writable<'_>, which: Which) -> Result {
     match acl::supported(to.dentry()) {
         true => acl.apply(to, which),
-        false => Err(EOPNOTSUPP),
+        false => Err(EOPNOTSUPP.into()),
     }
 }
 
@@ -265,7 +270,8 @@ impl Tolerance {
     /// is made in the directory would be open to more users than the ACL lets in. The log tells of
     /// the first on each branch.
     fn forgive_default(&self, target: &Branch, result: Result) -> Result {
-        if result == Err(EOPNOTSUPP) && !self.ignored.contains(Attrs::ICEX_SYS) {
+        if result.is_err_and(|error| error == EOPNOTSUPP) && !self.ignored.contains(Attrs::ICEX_SYS)
+        {
             return Err(lacks_default_acl(target));
         }
         self.forgive(target, result, DEFAULT, Attrs::ICEX_SYS)
@@ -282,7 +288,7 @@ fn lacks_default_acl(branch: &Branch) -> Error {
             text(&branch.shown.to_bytes().unwrap_or_default())
         );
     }
-    EOPNOTSUPP
+    EOPNOTSUPP.into()
 }
 
 /// Something is about to be made in `slot`, an instance of the directory `dir`: sees that it takes

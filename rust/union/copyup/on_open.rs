@@ -20,6 +20,7 @@ use super::{
     promote,
     target, //
 };
+use crate::compat::errno::ESTALE;
 use crate::fs::{
     access::dirop::{
         self,

@@ -10,6 +10,7 @@ use super::{
     meta::DirTimes,
     target, //
 };
+use crate::compat::errno::ESTALE;
 use crate::fs::{
     access::dirop::{
         self,

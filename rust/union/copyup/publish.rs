@@ -12,6 +12,7 @@ use super::{
     },
     meta::DirTimes, //
 };
+use crate::compat::errno::ESTALE;
 use crate::fs::{
     access::{
         attr,

@@ -8,6 +8,7 @@
 
 #![forbid(unsafe_code)]
 
+use crate::compat::errno::ESTALE;
 use crate::fs::access::dirop;
 use crate::logic::{
     copyup,

@@ -48,6 +48,7 @@ use super::search::{
     Found,
     Trust, //
 };
+use crate::compat::errno::ESTALE;
 use crate::fs::{
     access::export,
     operations::export::Operations, //
@@ -111,24 +112,24 @@ fn resolve(sb: &SuperBlock, object: &Object<'_>) -> Result<ARef<Dentry>> {
     info.moves.used.store(true, Release);
     let found = info.cred.scope(|| Found::new(sb, object))?;
     if found.lower.is(found.branch.root.dentry()) {
-        return sb.root().ok_or(ESTALE);
+        return Ok(sb.root().ok_or(ESTALE)?);
     }
     if let Some(dentry) = found.cached()? {
         return Ok(dentry);
     }
     if found.lower.is_dir() {
-        return found.at(&found.lower)?.ok_or(ESTALE);
+        return Ok(found.at(&found.lower)?.ok_or(ESTALE)?);
     }
     let (dentry, elsewhere) = found.under_known_name()?;
     if let Some(dentry) = dentry {
         return Ok(dentry);
     }
     if found.trust == Trust::Forged {
-        return Err(ESTALE);
+        return Err(ESTALE.into());
     }
     // The only name is known, and does not lead there.
     if elsewhere && found.lower_inode()?.nlink() <= 1 {
-        return Err(ESTALE);
+        return Err(ESTALE.into());
     }
     found.anywhere()
 }
@@ -173,7 +174,7 @@ impl Operations for Union {
     fn decode<'a>(sb: &SuperBlock, words: &'a [u32]) -> Result<(ARef<Dentry>, &'a [u32])> {
         keep_key(sb);
         match handle::parse(words) {
-            None => Err(ESTALE),
+            None => Err(ESTALE.into()),
             Some((Target::Root, rest)) => Ok((sb.root().ok_or(ESTALE)?, rest)),
             Some((Target::Object(object), rest)) => {
                 Ok((resolve(sb, &object).map_err(search::stale)?, rest))

@@ -11,6 +11,7 @@
 
 #![forbid(unsafe_code)]
 
+use crate::compat::errno::ESTALE;
 use crate::fs::{
     access::backing::{
         BackingFile,
@@ -84,7 +85,7 @@ fn follow<'a>(
         }
         // It was copied once more meanwhile, or somebody else went on with an older copy.
     }
-    Err(ESTALE)
+    Err(ESTALE.into())
 }
 
 /// The backing file that is open of the instance on top.

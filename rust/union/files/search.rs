@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+use crate::compat::errno::ESTALE;
 use crate::fs::{
     access::{
         dirop,
@@ -72,7 +73,7 @@ fn branch_of<'a>(table: &'a BranchTable, object: &Object<'_>) -> Result<&'a Arc<
         // Of several that look the same only the identity can tell.
         unclear = alike.replace(branch).is_some();
     }
-    alike.filter(|_| !unclear).ok_or(ESTALE)
+    Ok(alike.filter(|_| !unclear).ok_or(ESTALE)?)
 }
 
 /// What a handle has to show for itself.
@@ -134,7 +135,7 @@ impl<'a> Found<'a> {
             return Ok(first);
         };
         let Some((Target::Object(object), _)) = handle::parse(&words) else {
-            return Err(ESTALE);
+            return Err(ESTALE.into());
         };
         Ok(Found {
             number: first.number,
@@ -177,7 +178,7 @@ impl<'a> Found<'a> {
     }
 
     pub(super) fn lower_inode(&self) -> Result<&LowerInode> {
-        self.lower.inode().ok_or(ESTALE)
+        Ok(self.lower.inode().ok_or(ESTALE)?)
     }
 
     /// Whether `inode` is the object.
@@ -248,7 +249,7 @@ impl<'a> Found<'a> {
         let mut here: ARef<LowerDentry> = name.into();
         while !here.is(self.branch.root.dentry()) {
             if here.is_root() || task::killed() {
-                return Err(if here.is_root() { ESTALE } else { EINTR });
+                return Err(if here.is_root() { ESTALE.into() } else { EINTR });
             }
             names.push(here.name()?, GFP_KERNEL)?;
             here = here.parent();
@@ -335,7 +336,7 @@ impl<'a> Found<'a> {
         let section = entered.section();
         let info = self.sb.data();
         if !encode::is_plain_top(section.table(), &self.branch) {
-            return Err(ESTALE);
+            return Err(ESTALE.into());
         }
         let slot = Slot::new(self.branch.clone(), self.lower.clone());
         let inode = info.cred.scope(|| find::get(section, Slots::one(slot)))?;
@@ -380,7 +381,7 @@ impl<'a> Found<'a> {
         if may_be_alone && (!all || self.has_pseudo_link()?) {
             return self.alone();
         }
-        Err(ESTALE)
+        Err(ESTALE.into())
     }
 }
 
@@ -447,7 +448,7 @@ fn named(
     let mut names = KVVec::new();
     each_child(branch, dir, &mut |name, _, _| {
         if names.len() >= MOST {
-            return Err(ESTALE);
+            return Err(ESTALE.into());
         }
         Ok(names.push(copy_of(name)?, GFP_KERNEL)?)
     })?;
@@ -563,6 +564,6 @@ fn walk(dir: ARef<Dentry>, names: &[KVec<u8>]) -> Result<ARef<Dentry>> {
 pub(super) fn stale(error: Error) -> Error {
     match error {
         error if error == ENOMEM || error == EIO || error == EINTR => error,
-        _ => ESTALE,
+        _ => ESTALE.into(),
     }
 }

@@ -7,6 +7,10 @@
 
 #![forbid(unsafe_code)]
 
+use crate::compat::errno::{
+    ENODATA,
+    EOPNOTSUPP, //
+};
 use crate::fs::{
     access::{
         acl::{
@@ -53,7 +57,7 @@ pub(crate) fn get(
     value: &mut [u8],
 ) -> Result<usize> {
     if name.to_bytes().starts_with(OWN) {
-        return Err(ENODATA);
+        return Err(ENODATA.into());
     }
     let inode = dentry.object()?;
     let top = inode.stack(section)?.top();
@@ -165,7 +169,7 @@ pub(crate) fn set_acl(
     }
     promote::promote(section, dentry, Data::All)?;
     let result = inode.change_top(section, |top, write| match strip {
-        _ if !acl::supported(top.dentry()) => Err(EOPNOTSUPP),
+        _ if !acl::supported(top.dentry()) => Err(EOPNOTSUPP.into()),
         true => Cred::scope_outside_groups(|| request.apply(write.to(top.path()?)?)),
         false => request.apply(write.to(top.path()?)?),
     });

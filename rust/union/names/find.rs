@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 use super::watch;
+use crate::compat::errno::ESTALE;
 use crate::fs::{
     base::once::store,
     objects::{

@@ -18,6 +18,10 @@ use super::{
     },
     records, //
 };
+use crate::compat::errno::{
+    ENOKEY,
+    ESTALE, //
+};
 use crate::fs::{
     objects::{
         entry::Entry,
@@ -168,7 +172,7 @@ pub(crate) fn probe_known(
                 if slot.branch().access.honours_whiteouts() {
                     if slot.dentry().is_locked() {
                         // What it hides is not known.
-                        return Err(ENOKEY);
+                        return Err(ENOKEY.into());
                     }
                     if whiteout == i && dir.marks().may_hold(slot)? {
                         answer.asked = answer.asked.wrapping_add(1);
@@ -314,5 +318,5 @@ pub(crate) fn lookup(
             drop(inode.promotion_lock_outside(section)?);
         }
     }
-    Err(ESTALE)
+    Err(ESTALE.into())
 }

@@ -17,6 +17,10 @@
 
 #![forbid(unsafe_code)]
 
+use crate::compat::errno::{
+    ENOKEY,
+    ENOTEMPTY, //
+};
 use crate::fs::{
     access::{
         dir::{
@@ -162,7 +166,7 @@ fn layers(info: &SbInfo, stack: &Stack) -> Result<KVec<Layer>> {
         if stack.len() > 1 && slot.branch().access.honours_whiteouts() && slot.dentry().is_locked()
         {
             // What it hides is not known.
-            return Err(ENOKEY);
+            return Err(ENOKEY.into());
         }
         let mut listing = Names::new();
         let read = KernelFile::dir(slot.path()?, true).and_then(|mut dir| {
@@ -207,7 +211,7 @@ pub(crate) fn check_empty(section: Section<'_>, inode: &Inode) -> Result {
     if merge::merge(&layers, false)?.is_empty() {
         Ok(())
     } else {
-        Err(ENOTEMPTY)
+        Err(ENOTEMPTY.into())
     }
 }
 
@@ -227,7 +231,7 @@ pub(crate) fn check_empty_below(section: Section<'_>, inode: &Inode, skip: usize
             !matches!(upper.dtype, DT_DIR | DT_UNKNOWN) || below.contains(entry.name).is_none()
         });
         if !hides {
-            return Err(ENOTEMPTY);
+            return Err(ENOTEMPTY.into());
         }
     }
     Ok(())

@@ -5,6 +5,11 @@
 #![forbid(unsafe_code)]
 
 use super::ask::Ask;
+use crate::compat::errno::{
+    ENODATA,
+    EOPNOTSUPP,
+    ESTALE, //
+};
 use crate::fs::{
     access::{
         dirop,

@@ -23,6 +23,7 @@
 
 #![forbid(unsafe_code)]
 
+use crate::compat::barrier::smp_mb;
 use crate::fs::{
     base::once::{
         load_acquire,
@@ -45,12 +46,9 @@ use crate::union::{
 };
 use kernel::{
     prelude::*,
-    sync::{
-        atomic::{
-            Atomic,
-            Full, //
-        },
-        barrier::smp_mb, //
+    sync::atomic::{
+        Atomic,
+        Full, //
     }, //
 };
 
@@ -272,7 +270,7 @@ impl Inode {
     pub(crate) fn keep_change_time_of(&self, section: Section<'_>, changes: u64, time: ChangeTime) {
         self.keep_change_time(section, time);
         // The change is counted before it ends this: one of the two sees the other.
-        smp_mb(Full);
+        smp_mb();
         if self.changes() != changes {
             self.unveil();
         }

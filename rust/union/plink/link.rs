@@ -4,6 +4,10 @@
 
 #![forbid(unsafe_code)]
 
+use crate::compat::errno::{
+    ENOSYS,
+    EOPNOTSUPP, //
+};
 use crate::fs::{
     access::{
         attr,
@@ -59,8 +63,10 @@ use kernel::{
     }, //
 };
 
-/// Errors of link(2) by which a file system says that it has no links, or none from there.
-const NO_LINKS: [Error; 5] = [EPERM, EXDEV, EMLINK, EOPNOTSUPP, ENOSYS];
+/// Whether link(2) says by this error that the file system has no links, or none from there.
+fn says_no_links(error: Error) -> bool {
+    error == EOPNOTSUPP || error == ENOSYS || [EPERM, EXDEV, EMLINK].contains(&error)
+}
 
 /// Gives `copy` of `source`, on `branch`, a link in the directory of pseudo-links.
 ///
@@ -117,7 +123,7 @@ pub(crate) fn add(
                 attr::sync(branch.at(copy)?)?;
                 Ok(None)
             }
-            Err(error) if NO_LINKS.contains(&error) => Ok(None),
+            Err(error) if says_no_links(error) => Ok(None),
             Err(error) => Err(error),
         }
     };

@@ -7,6 +7,10 @@
 
 #![forbid(unsafe_code)]
 
+use crate::compat::errno::{
+    ENODATA,
+    EOPNOTSUPP, //
+};
 use crate::fs::{
     access::{
         dirop::{

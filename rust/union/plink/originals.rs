@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+use crate::compat::errno::ESTALE;
 use crate::fs::{
     access::dirop,
     base::once::load_acquire, //

@@ -23,6 +23,7 @@
 
 #![forbid(unsafe_code)]
 
+use crate::compat::errno::ESTALE;
 use crate::union::{
     branches::{
         branch::Slot,
@@ -71,7 +72,7 @@ pub(crate) fn check_copied(inode: &Inode, name: &Dentry) -> Result {
 /// `ESTALE` if `name` leads to another object by now. The object's lock is held.
 pub(crate) fn check(name: &Dentry) -> Result {
     if name.is_unhashed() && name.seen() == PARTED {
-        Err(ESTALE)
+        Err(ESTALE.into())
     } else {
         Ok(())
     }

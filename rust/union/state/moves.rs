@@ -4,6 +4,10 @@
 
 #![forbid(unsafe_code)]
 
+use crate::compat::errno::{
+    EOPNOTSUPP,
+    ESTALE, //
+};
 use crate::fs::{
     base::once::load_acquire,
     operations::export::Operations, //
@@ -156,8 +160,8 @@ impl Moves {
     pub(crate) fn now(&self, number: u64) -> Result<Option<Arc<KVec<u32>>>> {
         match self.moves.lock().get(&number) {
             None => Ok(None),
-            Some(Move::Hidden) => Err(ESTALE),
-            Some(Move::Copied(_, now)) if now.is_empty() => Err(ESTALE),
+            Some(Move::Hidden) => Err(ESTALE.into()),
+            Some(Move::Copied(_, now)) if now.is_empty() => Err(ESTALE.into()),
             Some(Move::Copied(_, now)) => Ok(Some(now.clone())),
         }
     }

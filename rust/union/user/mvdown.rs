@@ -29,6 +29,10 @@ use super::argument::{
     read,
     write, //
 };
+use crate::compat::errno::{
+    Errno,
+    ESTALE, //
+};
 use crate::fs::{
     access::{
         attr,
@@ -124,6 +128,12 @@ impl From<Error> for Refused {
     fn from(error: Error) -> Self {
         let reason = Reason::Other;
         Refused { error, reason }
+    }
+}
+
+impl From<Errno> for Refused {
+    fn from(error: Errno) -> Self {
+        Error::from(error).into()
     }
 }
 
@@ -469,7 +479,7 @@ impl Move<'_> {
         let target = self.0.target.id;
         let slot = parent.object()?.slot_on(section, target)?.ok_or(ESTALE)?;
         if !slot.dentry().is(&**dir.dentry()) {
-            return Err(ESTALE);
+            return Err(ESTALE.into());
         }
         let mut next: ARef<Dentry> = parent.into();
         while !next.is_root() {
@@ -592,7 +602,7 @@ impl Move<'_> {
         let write = upper.branch().want_write()?;
         let removing = Removing::new(dir.path()?, name, &write)?;
         if !dirop::same_inode(removing.child(), upper.inode()?) {
-            return Err(ESTALE);
+            return Err(ESTALE.into());
         }
         let times = DirTimes::of(section, parent.object()?, dir)?;
         removing.unlink_then(|dir| times.restore_locked(section, dir))

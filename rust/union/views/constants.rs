@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Files in sysfs that never change: what the module is, and what it was loaded with.
+//! Files in sysfs that never change.
 
 #![forbid(unsafe_code)]
 
@@ -10,14 +10,6 @@ use crate::fs::base::sysfs::{
     Page, //
 };
 use kernel::prelude::*;
-
-/// What the module was loaded with.
-pub(crate) struct Parameters {
-    /// The type `aufs` is registered, too.
-    pub(crate) aufs_alias: bool,
-    /// Branches are shown in sysfs, and not in `/proc/mounts`.
-    pub(crate) brs: bool,
-}
 
 /// What aufs's configuration would be called that has the same features.
 const CONFIG: &[u8] = b"\
@@ -51,16 +43,4 @@ pub(crate) fn root() -> Result<Directory<Constant>> {
     let mut root = Directory::in_fs(c"aufs")?;
     root.put(c"config", Constant(CONFIG))?;
     Ok(root)
-}
-
-/// `/sys/module/ruaufs/parameters`, which the kernel does not make for a Rust module.
-pub(crate) fn parameters(
-    module: &'static ThisModule,
-    given: &Parameters,
-) -> Result<Directory<Constant>> {
-    let word = |on: bool, yes, no| Constant(if on { yes } else { no });
-    let mut dir = Directory::in_module(module, c"parameters")?;
-    dir.put(c"brs", word(given.brs, b"1\n", b"0\n"))?;
-    dir.put(c"aufs_alias", word(given.aufs_alias, b"Y\n", b"N\n"))?;
-    Ok(dir)
 }

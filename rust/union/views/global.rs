@@ -5,14 +5,12 @@
 #![forbid(unsafe_code)]
 
 use super::{
-    constants::{
-        self,
-        Parameters, //
-    },
+    constants,
     maintenance::Unions, //
 };
 use crate::fs::base::{
     debugfs::Dir,
+    parameters::Parameters,
     sysfs::{
         Directory,
         ModuleLink, //
@@ -45,8 +43,6 @@ pub(crate) struct Global {
     pub(crate) debugfs: Arc<Dir>,
     /// `/sys/module/aufs`.
     alias: Option<ModuleLink>,
-    /// `/sys/module/ruaufs/parameters`.
-    shown: Option<Directory<constants::Constant>>,
 }
 
 impl Global {
@@ -57,10 +53,6 @@ impl Global {
     ) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             sysfs: optional("/sys/fs/aufs", constants::root()),
-            shown: optional(
-                "/sys/module/ruaufs/parameters",
-                constants::parameters(module, &parameters)
-            ),
             alias: optional("/sys/module/aufs", ModuleLink::new(module, c"aufs")),
             debugfs: Dir::new(None, c"aufs")?,
             unions <- Unions::new(),
