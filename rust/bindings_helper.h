@@ -36,6 +36,7 @@
 /* Macros that bindgen cannot evaluate, as constants of the same name. */
 const unsigned long RUAUFS_SB_POSIXACL = SB_POSIXACL;
 const unsigned int RUAUFS_S_ENCRYPTED = S_ENCRYPTED;
+const unsigned int RUAUFS_S_APPEND = S_APPEND;
 const unsigned long RUAUFS_SB_RDONLY = SB_RDONLY;
 const unsigned long RUAUFS_SB_NOATIME = SB_NOATIME;
 const unsigned long RUAUFS_SB_NODIRATIME = SB_NODIRATIME;

@@ -97,6 +97,7 @@ impl BackingFile {
     ) -> Result<ARef<Self>> {
         let raw = path.raw();
         let inode = path.dentry().positive()?;
+        refuse_overwriting(inode, flags)?;
         let file = cred.scope(|| {
             // SAFETY: All are valid.
             unsafe {
@@ -396,6 +397,21 @@ impl Drop for OpenFile {
             }
         }
     }
+}
+
+/// `EPERM` if the object may only be appended to, and `flags` of open(2) ask for more. Not all
+/// kernels look at that of a backing file.
+#[inline]
+fn refuse_overwriting(inode: &Inode, flags: u32) -> Result {
+    if flags & bindings::O_ACCMODE == bindings::O_RDONLY || flags & bindings::O_APPEND != 0 {
+        return Ok(());
+    }
+    // SAFETY: The inode is valid; a racy read of one word.
+    let attributes = unsafe { (&raw const (*inode.as_ptr()).i_flags).read_volatile() };
+    if attributes & bindings::RUAUFS_S_APPEND != 0 {
+        return Err(EPERM);
+    }
+    Ok(())
 }
 
 /// `MAY_*` for open(2) flags.

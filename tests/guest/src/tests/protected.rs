@@ -11,7 +11,7 @@ use rustix::fs::{ioctl_getflags, ioctl_setflags, IFlags};
 use crate::harness::prelude::*;
 
 cases! {
-    WRITABLE: immutable_directory, append_only_directory, names_of_a_file;
+    WRITABLE: immutable_directory, append_only_directory, names_of_a_file, flagged_behind_the_union;
     BASIC: flagged_on_a_lower_branch, flags_go_up_with_a_directory;
 }
 
@@ -132,6 +132,24 @@ fn names_of_a_file(cx: &Ctx) -> Result<()> {
     assert_eq!(flags(u.at("a"))?, IFlags::empty());
     sys::append(u.at("b"), "+")?;
     assert_eq!(text(u.at("a"))?, "low++");
+    Ok(())
+}
+
+/// What the union has not noticed still keeps users from writing.
+fn flagged_behind_the_union(cx: &Ctx) -> Result<()> {
+    let low = Tree::new().file("a", "low").file("i", "low");
+    let u = cx.union().opt("udba=none").rw(low).mount()?;
+    sys::lstat(u.at("a"))?;
+    sys::lstat(u.at("i"))?;
+    chattr(u.br(0, "a"), IFlags::APPEND)?;
+    chattr(u.br(0, "i"), IFlags::IMMUTABLE)?;
+    errno(sys::open_rw(u.at("a")), Errno::PERM);
+    errno(sys::open_rw(u.at("i")), Errno::PERM);
+    sys::append(u.at("a"), "+")?;
+    errno(sys::append(u.at("i"), "+"), Errno::PERM);
+    chattr(u.br(0, "a"), IFlags::empty())?;
+    chattr(u.br(0, "i"), IFlags::empty())?;
+    assert_eq!(text(u.at("a"))?, "low+");
     Ok(())
 }
 
