@@ -85,6 +85,11 @@ vm-test: setup
 test-programs: setup
 	@scripts/test-programs.sh "$(T)"
 
+# KERNELS: see the script.
+.PHONY: test-kernels
+test-kernels: setup
+	@KERNELS='$(KERNELS)' scripts/test-kernels.sh $(T)
+
 test-debug: setup
 	@scripts/test.sh debug "$(T)"
 
@@ -118,6 +123,8 @@ help:
 	@echo '  make vm-test T=x    guest tests whose name contains x'
 	@echo '  make test-debug     the guest tests (T=x: some) on a kernel that looks for bugs'
 	@echo '  make test-debug-selftest  plants bugs, to see that such a run reports them'
+	@echo '  make test-kernels   some guest tests (T=x: others) for each kernel that is supported'
+	@echo '                      (KERNELS="release..."; RUAUFS_KERNEL=release with any target: that one)'
 	@echo '  make test-programs  well-known programs in unions (T=x: some)'
 	@echo '  make shell-debug    a shell in the guest with that kernel'
 	@echo '  make bench          cost beside overlayfs and the bare file system, in instructions'

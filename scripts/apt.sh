@@ -71,6 +71,12 @@ kernel_deb_version() {
 		awk '/^Version:/ { print $2; exit }'
 }
 
+# newest_kernel SERIES FLAVOUR: the newest release that backports has, such as 7.3.4+FLAVOUR.
+newest_kernel() {
+	backports apt-cache pkgnames "linux-binary-$1." |
+		sed -n "s/^linux-binary-\($1\.[0-9]*+$2\)$/\1/p" | sort -V | tail -n 1 | grep .
+}
+
 # fetch_source DIR PACKAGE: download the source of a package, as its authors made it, into DIR.
 fetch_source() {
 	local dir=$1 state=$1.apt

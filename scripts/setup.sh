@@ -47,10 +47,7 @@ apt_install() {
 resolve_kernel() {
 	local newest
 	backports apt-get -q -o APT::Update::Error-Mode=any update
-	newest=$(backports apt-cache pkgnames "linux-binary-$KERNEL_SERIES" |
-		sed -n "s/^linux-binary-\($KERNEL_SERIES\.[0-9]*+$KERNEL_FLAVOUR\)$/\1/p" |
-		sort -V | tail -n 1)
-	[[ -n $newest ]] ||
+	newest=$(newest_kernel "$KERNEL_SERIES" "$KERNEL_FLAVOUR") ||
 		die "$SUITE-backports has no kernel $KERNEL_SERIES.*+$KERNEL_FLAVOUR" \
 			"its newest: $(backports apt-cache pkgnames linux-binary- | sort -V | tail -n 1)" \
 			"set KERNEL_SERIES in scripts/versions.sh to that series"

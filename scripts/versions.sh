@@ -12,8 +12,10 @@ SUITE=trixie
 # (a full release such as 7.3.4+deb13-cloud-amd64) picks another one.
 KERNEL_SERIES=7.3
 KERNEL_FLAVOUR=deb13-cloud-amd64
-# The series whose kernels the module fits, for packages: those that check-kdir.sh takes.
+# The series whose kernels the module fits, for packages and test-kernels.sh: those that
+# check-kdir.sh takes; and their flavours.
 read -ra KERNEL_SERIES_ALL < <(sed -n "s/^SERIES='\(.*\)'$/\1/p" "$SRC/scripts/check-kdir.sh")
+KERNEL_FLAVOURS=(deb13-cloud-amd64 deb13-amd64 deb13-rt-amd64)
 KERNEL_CC=x86_64-linux-gnu-gcc-14
 
 # For the host: command=package.  The keyring is checked by file.
