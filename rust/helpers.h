@@ -24,7 +24,8 @@ const struct dentry *ruaufs_helper_d_named(const struct dentry *dentry,
 
 unsigned long ruaufs_helper_children(struct dentry *parent,
 				     struct dentry **children,
-				     unsigned long room);
+				     unsigned long room, bool *guarded);
+bool ruaufs_helper_is_dying(const struct dentry *dentry);
 struct dentry *ruaufs_helper_other_name(struct inode *inode,
 					struct dentry *except);
 void ruaufs_helper_set_checked(struct dentry *dentry, bool checked);
@@ -128,6 +129,8 @@ ssize_t ruaufs_helper_read(struct file *real, struct kiocb *iocb,
 ssize_t ruaufs_helper_write(struct file *real, struct kiocb *iocb,
 			    struct iov_iter *from, const struct cred *cred);
 int ruaufs_helper_wait_for_zero(u32 *count);
+int ruaufs_helper_wait_for_turn(u32 *turn, u32 seen);
+void ruaufs_helper_next_turn(u32 *turn);
 void ruaufs_helper_count_down(u32 *count);
 bool ruaufs_helper_vma_may_store(const struct vm_area_struct *vma);
 bool ruaufs_helper_vma_stores(const struct vm_area_struct *vma);

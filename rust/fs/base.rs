@@ -21,4 +21,5 @@ pub(crate) mod snapshot;
 pub(crate) mod sysfs;
 pub(crate) mod task;
 pub(crate) mod trace;
+pub(crate) mod turns;
 pub(crate) mod worker;

@@ -45,14 +45,21 @@ const struct dentry *ruaufs_helper_d_named(const struct dentry *dentry,
 	return parent;
 }
 
+/* Whether @dentry is on its way to be freed. */
+bool ruaufs_helper_is_dying(const struct dentry *dentry)
+{
+	return lockref_is_dead(&dentry->d_lockref);
+}
+
 /*
  * The cached children of @parent: with references to those for which there is
  * @room; how many there are.  Those that die, or are cursors of a listing, are
- * passed over.
+ * passed over; @guarded says whether one of those that die has a guard still.
+ * As it leaves the list after ->d_release(), none is missed.
  */
 unsigned long ruaufs_helper_children(struct dentry *parent,
 				     struct dentry **children,
-				     unsigned long room)
+				     unsigned long room, bool *guarded)
 {
 	unsigned long count = 0;
 	struct dentry *child;
@@ -66,6 +73,8 @@ unsigned long ruaufs_helper_children(struct dentry *parent,
 			if (count < room)
 				children[count] = dget_dlock(child);
 			count++;
+		} else if (child->d_fsdata) {
+			*guarded = true;
 		}
 		spin_unlock(&child->d_lock);
 	}

@@ -126,6 +126,19 @@ int ruaufs_helper_wait_for_zero(u32 *count)
 	return wait_var_event_killable(count, !smp_load_acquire(count));
 }
 
+/* Waits until @turn is not @seen any more. */
+int ruaufs_helper_wait_for_turn(u32 *turn, u32 seen)
+{
+	return wait_var_event_killable(turn, smp_load_acquire(turn) != seen);
+}
+
+void ruaufs_helper_next_turn(u32 *turn)
+{
+	/* Ordered before the look for who waits, see wake_up_var(). */
+	atomic_inc_return((atomic_t *)turn);
+	wake_up_var(turn);
+}
+
 void ruaufs_helper_count_down(u32 *count)
 {
 	if (atomic_dec_and_test((atomic_t *)count))

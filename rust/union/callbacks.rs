@@ -169,8 +169,9 @@ impl fs::operations::inode::Operations for Union {
         dentry: &Dentry,
         name: &CStr,
         setting: Setting<'_>,
+        idmap: IdMap<'_>,
     ) -> Result {
-        xattr::set(section, dentry, name, setting)
+        xattr::set(section, dentry, name, setting, idmap)
     }
 
     fn list_xattrs(section: Section<'_>, dentry: &Dentry, names: &mut [u8]) -> Result<usize> {

@@ -11,5 +11,6 @@ pub(crate) mod encode;
 pub(crate) mod events;
 pub(crate) mod fhsm;
 pub(crate) mod moves;
+pub(crate) mod places;
 pub(crate) mod running;
 pub(crate) mod sb;

@@ -41,6 +41,7 @@ impl<T: Mountable> Table<T> {
     /// [`Dentry::set_checked`]).
     pub(in crate::fs) const OPERATIONS: bindings::dentry_operations = bindings::dentry_operations {
         d_revalidate: Some(Self::d_revalidate),
+        d_iput: Some(Self::d_iput),
         d_release: Some(Self::d_release),
         d_real: Some(Self::d_real),
         ..pin_init::zeroed()
@@ -166,6 +167,22 @@ impl<T: Mountable> Table<T> {
             // ours.
             Some(real) => unsafe { bindings::ruaufs_helper_d_real(real, wanted) },
             None => dentry,
+        }
+    }
+
+    /// # Safety
+    ///
+    /// Called with a dentry of ours that loses its reference to `inode`; it may sleep.
+    unsafe extern "C" fn d_iput(dentry: *mut bindings::dentry, inode: *mut bindings::inode) {
+        // SAFETY: A dentry of ours by the contract of the callback, which gives a reference to the
+        // inode away.
+        unsafe {
+            // The last reference to an inode may wait for its branch. A guard is of another branch,
+            // which may be taken out meanwhile; of a name that only becomes absent it stays.
+            if bindings::ruaufs_helper_is_dying(dentry) {
+                Dentry::<T>::from_raw(dentry).set_guard(None);
+            }
+            bindings::iput(inode);
         }
     }
 

@@ -550,8 +550,10 @@ impl<T: Mountable> Table<T> {
                     .scope(|| bindings::vfs_fallocate(real.as_ptr(), mode, offset, len));
                 // Where there is a hole already nothing may have changed.
                 let changed = real.stamp() != before || (ret == 0 && !shows);
-                Self::remove_privs(this, changed)?;
+                let privileges = Self::remove_privs(this, changed);
+                // The data has changed all the same.
                 Self::modified(this);
+                privileges?;
                 to_result(ret)
             }
         };

@@ -84,8 +84,10 @@ impl<T: Mountable> Table<T> {
                     ),
                 });
                 let changed = ret > 0 || to.stamp() != before;
-                Self::remove_privs(target, how != Transfer::Dedupe && changed)?;
+                let privileges = Self::remove_privs(target, how != Transfer::Dedupe && changed);
+                // The data has changed all the same.
                 Self::modified(target);
+                privileges?;
                 Ok(ret)
             }
         };

@@ -9,7 +9,10 @@ use crate::fs::{
         gate::anew,
         seats::Doing, //
     },
-    objects::dentry::Dentry,
+    objects::{
+        dentry::Dentry,
+        path::IdMap, //
+    },
     operations::mountable::Mountable, //
 };
 use core::marker::PhantomData;
@@ -88,7 +91,7 @@ impl<T: Mountable> Table<T> {
     /// `size` bytes, or null to remove.
     unsafe extern "C" fn set(
         _handler: *const bindings::xattr_handler,
-        _idmap: *mut bindings::mnt_idmap,
+        idmap: *mut bindings::mnt_idmap,
         dentry: *mut bindings::dentry,
         _inode: *mut bindings::inode,
         name: *const c_char,
@@ -98,7 +101,7 @@ impl<T: Mountable> Table<T> {
     ) -> c_int {
         let change = || {
             // SAFETY: Valid by the contract of the callback.
-            let (dentry, name, setting) = unsafe {
+            let (dentry, name, setting, idmap) = unsafe {
                 let setting = if value.is_null() {
                     Setting::Remove
                 } else {
@@ -108,10 +111,11 @@ impl<T: Mountable> Table<T> {
                     Dentry::<T>::from_raw(dentry),
                     CStr::from_char_ptr(name),
                     setting,
+                    IdMap::from_raw(idmap),
                 )
             };
             let entered = dentry.sb().enter(Doing::Attributes);
-            T::set_xattr(entered.section(), dentry, name, setting)
+            T::set_xattr(entered.section(), dentry, name, setting, idmap)
         };
         from_result(|| anew(change).map(|()| 0))
     }

@@ -68,6 +68,14 @@ use kernel::{
     types::Opaque, //
 };
 
+/// The cached children of a directory.
+pub(crate) struct Children<T> {
+    /// Those that are not about to be freed.
+    pub(crate) alive: KVVec<ARef<Dentry<T>>>,
+    /// One that is about to be freed has a guard still.
+    pub(crate) guarded: bool,
+}
+
 /// `struct dentry`.
 ///
 /// # Invariants
@@ -456,10 +464,15 @@ impl<T: FileSystem> Dentry<T> {
     }
 
     /// The cached children as they are now.
-    pub(crate) fn children(&self) -> Result<KVVec<ARef<Dentry<T>>>> {
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn children(&self) -> Result<Children<T>> {
         let mut children: KVVec<ARef<Dentry<T>>> = KVVec::new();
         let mut room: usize = 0;
         loop {
+            let mut guarded = false;
             children.reserve(room, GFP_KERNEL)?;
             // SAFETY: The dentry is valid, and there is room for as many pointers; a reference is
             // one, not null.
@@ -468,12 +481,16 @@ impl<T: FileSystem> Dentry<T> {
                     self.as_ptr(),
                     children.as_mut_ptr().cast(),
                     room as c_ulong,
+                    &mut guarded,
                 )
             };
             // SAFETY: As many were written, of the same file system; the references are ours.
             unsafe { children.inc_len(count.min(room)) };
             if count <= room {
-                return Ok(children);
+                return Ok(Children {
+                    alive: children,
+                    guarded,
+                });
             }
             children.clear();
             // Some more may come meanwhile.

@@ -56,6 +56,12 @@ impl<T: FileSystem> File<T> {
         self.flags() & bindings::O_ACCMODE != bindings::O_RDONLY
     }
 
+    /// Whether the mount it was opened through, or its file system, is read-only now.
+    pub(crate) fn is_read_only(&self) -> bool {
+        // SAFETY: An open file holds its mount.
+        unsafe { bindings::__mnt_is_readonly((*self.as_ptr()).__bindgen_anon_1.f_path.mnt) }
+    }
+
     /// The name it was opened through.
     pub(crate) fn dentry(&self) -> &Dentry<T> {
         // SAFETY: An open file holds its dentry, which is of the same file system.

@@ -237,12 +237,14 @@ pub(crate) trait Operations: dentry::Operations {
         value: &mut [u8],
     ) -> Result<usize>;
 
-    /// Sets or removes an extended attribute.
+    /// Sets or removes an extended attribute. `idmap` is that of the caller's mount. For names that
+    /// begin with `system.` the VFS asks nobody whether the caller may (`xattr_permission()`).
     fn set_xattr(
         section: Section<'_, Self>,
         dentry: &Dentry<Self>,
         name: &CStr,
         setting: Setting<'_>,
+        idmap: IdMap<'_>,
     ) -> Result;
 
     /// Lists extended attributes; with an empty buffer gives the size that is needed.

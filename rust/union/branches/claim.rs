@@ -157,12 +157,13 @@ impl Refused {
     }
 }
 
-impl fmt::Display for Refused {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Refused {
+    /// What a message says of it.
+    pub(crate) fn told(&self) -> Told<'_> {
         match self {
-            Refused::Other(other) => other.fmt(f),
-            Refused::Overlay => f.write_str("is in use as upperdir or workdir of overlayfs"),
-            Refused::Error(error) => f.write_fmt(fmt!("cannot be claimed: {error:?}")),
+            Refused::Other(other) => other.told(),
+            Refused::Overlay => Told::Overlay,
+            Refused::Error(error) => Told::Error(*error),
         }
     }
 }
@@ -180,18 +181,35 @@ impl Other {
         let same = other.is_at(entry);
         Other { entry: other, same }
     }
+
+    /// What a message says of it.
+    pub(crate) fn told(&self) -> Told<'_> {
+        let path = self.entry.path.to_bytes();
+        Told::Other(self, path.unwrap_or(KVec::new()))
+    }
 }
 
-impl fmt::Display for Other {
+/// What a message says of a refusal. All that takes memory or locks is done before: the kernel's log
+/// formats its messages with interrupts off (`vprintk_store()`).
+pub(crate) enum Told<'a> {
+    /// Somebody else has a claim of this path, which is empty if there was no memory for it.
+    Other(&'a Other, KVec<u8>),
+    /// See [`Refused::Overlay`].
+    Overlay,
+    /// See [`Refused::Error`].
+    Error(Error),
+}
+
+impl fmt::Display for Told<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Entry {
-            path,
-            user,
-            purpose,
-        } = &*self.entry;
-        let shown = path.to_bytes();
-        let shown = BStr::from_bytes(shown.as_deref().unwrap_or(b"?"));
-        let how = if self.same { "is" } else { "overlaps" };
+        let (other, path) = match self {
+            Told::Other(other, path) => (other, path),
+            Told::Overlay => return f.write_str("is in use as upperdir or workdir of overlayfs"),
+            Told::Error(error) => return f.write_fmt(fmt!("cannot be claimed: {error:?}")),
+        };
+        let Entry { user, purpose, .. } = &*other.entry;
+        let shown = BStr::from_bytes(path);
+        let how = if other.same { "is" } else { "overlaps" };
         match (user, purpose) {
             (User::Union(si), Purpose::Write) => f.write_fmt(fmt!(
                 "{how} a writable branch of the union si={si:x}: {shown}"

@@ -73,7 +73,13 @@ use crate::union::{
         watch, //
     },
     plink,
-    state::events,
+    state::{
+        events,
+        places::{
+            Act,
+            Wanted, //
+        }, //
+    },
     types::{
         text,
         Dentry,
@@ -236,7 +242,11 @@ fn rename_unseen(
     let lock = object.promotion_lock();
     let moving = object.moving();
     let victim_moving = victim.map(Inode::moving);
-    let replace = info.replace.lock();
+    let wanted = Wanted {
+        objects: [Some(from.dentry), victim.map(|_| to.dentry)],
+        parents: [Some(from.parent), Some(to.parent).filter(|_| !same_dir)],
+    };
+    let taken = info.places.take(Act::Move, wanted)?;
     plink::part::check(from.dentry)?;
     plink::part::check(to.dentry)?;
     let victim_was = match victim {
@@ -305,7 +315,7 @@ fn rename_unseen(
     }
     names.commit();
     drop(write);
-    drop(replace);
+    drop(taken);
     drop(victim_moving);
     drop(moving);
     drop(lock);

@@ -48,6 +48,10 @@ use crate::union::{
         stack, //
     },
     plink,
+    state::places::{
+        Act,
+        Wanted, //
+    },
     types::{
         Dentry,
         Inode,
@@ -218,7 +222,19 @@ impl CopyUp<'_> {
         nursery: Nursery,
     ) -> Result<Copied> {
         let staged = self.stage(section, dir, nursery)?;
-        let lock = self.sb.data().replace.lock();
+        let wanted = Wanted {
+            objects: [Some(self.dentry), None],
+            parents: [parent, None],
+        };
+        let taken = match self.sb.data().places.take(Act::Publish, wanted) {
+            Ok(taken) => taken,
+            Err(error) => {
+                if let Ok(write) = self.target.want_write() {
+                    self.discard(section, staged, &write);
+                }
+                return Err(error);
+            }
+        };
         // Read-only since a moment ago: then nothing can be removed there either.
         let write = self.target.want_write()?;
         if !self.goes_down(section) {
@@ -249,7 +265,7 @@ impl CopyUp<'_> {
             }
         };
         drop(write);
-        drop(lock);
+        drop(taken);
         copied
     }
 

@@ -70,6 +70,10 @@ fn wanted(section: Section<'_>, file: &File<Union>) -> Result<Option<OnOpen>> {
         // It moves files itself.
         return Ok(None);
     }
+    // Who may only read changes no branch.
+    if file.is_read_only() {
+        return Ok(None);
+    }
     // What has no name is not looked for again.
     if (inode.is_dir() && how != OnOpen::CopyAll) || dentry.is_root() || dentry.is_unhashed() {
         return Ok(None);

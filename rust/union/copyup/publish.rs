@@ -56,7 +56,8 @@ use kernel::{
 };
 
 impl CopyUp<'_> {
-    /// Gives the instance its name. [`crate::union::state::sb::SbInfo::replace`] is held.
+    /// Gives the instance its name. The place of the object is taken
+    /// ([`Places`](crate::union::state::places::Places)).
     pub(super) fn publish(
         &self,
         section: Section<'_>,

@@ -338,7 +338,9 @@ impl<'a> Found<'a> {
         if !encode::is_plain_top(section.table(), &self.branch) {
             return Err(ESTALE.into());
         }
-        let slot = Slot::new(self.branch.clone(), self.lower.clone());
+        // Remounts since it was found may have given it another access.
+        let branch = section.table().get(self.branch.id).ok_or(ESTALE)?;
+        let slot = Slot::new(branch.clone(), self.lower.clone());
         let inode = info.cred.scope(|| find::get(section, Slots::one(slot)))?;
         Dentry::of(inode)
     }

@@ -2,6 +2,10 @@
 
 //! Extended attributes and ACLs: those of the top instance.
 //!
+//! Of names that begin with `system.` the VFS leaves it to the file system who may read or change
+//! them. They are read with the caller's credentials, so that the branch decides as it does
+//! without the union, and changed for the owner of an object, and for who may do what owners may.
+//!
 //! Names under `trusted.ruaufs.` are our own notes on a branch; they are neither
 //! shown nor changed through the union.
 
@@ -46,6 +50,8 @@ use kernel::prelude::*;
 
 /// The beginning of names that belong to the LSM.
 const SECURITY: &[u8] = b"security.";
+/// The beginning of names about which the VFS asks nobody.
+const SYSTEM: &[u8] = b"system.";
 /// The beginning of names that only the administrator sees.
 const TRUSTED: &[u8] = b"trusted.";
 
@@ -61,24 +67,28 @@ pub(crate) fn get(
     }
     let inode = dentry.object()?;
     let top = inode.stack(section)?.top();
-    inode
-        .sb()
-        .data()
-        .cred
-        .scope(|| xattr::get(top.path()?, name, value))
+    let mut get = || xattr::get(top.path()?, name, value);
+    if name.to_bytes().starts_with(SYSTEM) {
+        return get();
+    }
+    inode.sb().data().cred.scope(get)
 }
 
-/// Sets or removes an attribute.
+/// Sets or removes an attribute for a caller whose mount has `idmap`.
 pub(crate) fn set(
     section: Section<'_>,
     dentry: &Dentry,
     name: &CStr,
     setting: Setting<'_>,
+    idmap: IdMap<'_>,
 ) -> Result {
     if name.to_bytes().starts_with(OWN) {
         return Err(EPERM);
     }
     let inode = dentry.object()?;
+    if name.to_bytes().starts_with(SYSTEM) && !acl::may_change(inode, idmap) {
+        return Err(EPERM);
+    }
     let cred = &inode.sb().data().cred;
     let stack = inode.noticed(section)?;
     if !stack.writable() && !cred.scope(|| changes(stack.top(), name, &setting))? {

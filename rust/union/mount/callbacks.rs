@@ -131,14 +131,7 @@ impl Operations for Union {
         let views = Views::new(global, si)?;
         let debug = debugfs::Files::new(global, si, maintenance.links.clone())?;
         let waits = debug.stats().waits.clone();
-        let data = SbInfo::new(
-            &outcome.shape,
-            cred,
-            as_aufs,
-            depth,
-            (views, debug),
-            maintenance,
-        );
+        let data = SbInfo::new(&outcome.shape, cred, as_aufs, (views, debug), maintenance);
         let state = State::new(depth, waits, outcome.shape.clone(), data)?;
         options.first = Some(First { slots, made });
         Ok(Mounted {

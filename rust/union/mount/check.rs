@@ -70,12 +70,12 @@ impl<'a> Draft<'a> {
     ) -> Result<Arc<Claim>> {
         let purpose = self.purpose(access);
         let (claim, near) = Claim::new(self.claims, User::Union(self.si), purpose, path)
-            .map_err(|refused| self.refuse(wanted, refused.errno(), fmt!("{}", refused)))?;
+            .map_err(|refused| self.refuse(wanted, refused.errno(), fmt!("{}", refused.told())))?;
         if let Some(near) = near {
             self.context.warn(fmt!(
                 "branch {}: {}; what one does there the other takes for changes by others",
                 types::text(&wanted.spec.path),
-                near
+                near.told()
             ));
         }
         Ok(Arc::new(claim, GFP_KERNEL_ACCOUNT)?)

@@ -94,13 +94,12 @@ struct Frame {
 }
 
 impl Frame {
-    fn new(dentry: ARef<Dentry>, place: Place) -> Result<Self> {
-        let children = dentry.children()?.into_iter();
-        Ok(Frame {
+    fn new(dentry: ARef<Dentry>, place: Place, children: KVVec<ARef<Dentry>>) -> Self {
+        Frame {
             dentry,
             place,
-            children,
-        })
+            children: children.into_iter(),
+        }
     }
 }
 
@@ -235,7 +234,8 @@ impl<'a, 'm, 'c> Plan<'a, 'm, 'c> {
         )?;
         let at = self.renew(section, inode, &answer.slots)?;
         let mut path: KVVec<Frame> = KVVec::new();
-        path.push(Frame::new(root, Place { at, known })?, GFP_KERNEL)?;
+        let names = self.names(&root)?;
+        path.push(Frame::new(root, Place { at, known }, names), GFP_KERNEL)?;
         while let Some(frame) = path.last_mut() {
             let Some(child) = frame.children.next() else {
                 drop(path.pop());
@@ -250,7 +250,8 @@ impl<'a, 'm, 'c> Plan<'a, 'm, 'c> {
                 other => other?,
             };
             if let Some(place) = place {
-                path.push(Frame::new(child, place)?, GFP_KERNEL)?;
+                let names = self.names(&child)?;
+                path.push(Frame::new(child, place, names), GFP_KERNEL)?;
             }
         }
         Ok(())
@@ -266,7 +267,8 @@ impl<'a, 'm, 'c> Plan<'a, 'm, 'c> {
         child: &ARef<Dentry>,
     ) -> Result<Option<Place>> {
         if child.is_unhashed() {
-            // Removed, or about to be looked up.
+            // Removed or hidden, but in use, or about to be looked up.
+            self.forget_guards(child)?;
             return Ok(None);
         }
         let Some(inode) = child.inode() else {
@@ -309,7 +311,11 @@ impl<'a, 'm, 'c> Plan<'a, 'm, 'c> {
             left = remaining(&shape.table, current)?;
             &left
         };
-        if inode.is_dir() && !slots.is_empty() {
+        if inode.is_dir() {
+            if slots.is_empty() {
+                self.forget_guards(child)?;
+                return Ok(None);
+            }
             let at = self.renew(section, inode, slots)?;
             return Ok(Some(Place { at, known }));
         }
@@ -319,6 +325,32 @@ impl<'a, 'm, 'c> Plan<'a, 'm, 'c> {
             self.renew(section, inode, slots)?;
         }
         Ok(None)
+    }
+
+    /// Notes that `name`, and all that is cached below it, is to have no guard: nobody finds it by
+    /// a walk from the root any more, so it is not looked at, but a guard keeps a dentry of a
+    /// branch, which may go.
+    fn forget_guards(&mut self, name: &ARef<Dentry>) -> Result {
+        let all = &mut self.found.guards;
+        let mut next = all.len();
+        all.push((name.clone(), None), GFP_KERNEL)?;
+        while let Some((dir, _)) = all.get(next) {
+            next = next.saturating_add(1);
+            let children = dir.clone().children()?;
+            self.is_short |= children.guarded;
+            for child in children.alive {
+                all.push((child, None), GFP_KERNEL)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The names that are cached in the directory `dir`. One that is about to be freed and has a
+    /// guard still is passed over, and waited for with the gate open.
+    fn names(&mut self, dir: &Dentry) -> Result<KVVec<ARef<Dentry>>> {
+        let children = dir.children()?;
+        self.is_short |= children.guarded;
+        Ok(children.alive)
     }
 
     /// The answer for `name`, which leads to `inode` with the stack `serial`, in the list of

@@ -227,23 +227,26 @@ fn settings_only(
     outcome: Outcome,
 ) -> Result {
     let sb = alone.sb();
-    let closed = patience.close(alone, false)?;
-    let section = alone.section();
-    let checked = outcome.shape.settings.udba != Udba::None;
-    let names = if checked == (section.settings().udba != Udba::None) {
-        KVVec::new()
-    } else {
-        cached_names(sb)?
-    };
     let udba = outcome.shape.settings.udba;
-    let rewatch = udba != section.settings().udba;
+    let before = alone.section().settings().udba;
+    let (checked, rewatch) = (udba != Udba::None, udba != before);
+    let recheck = checked != (before != Udba::None);
+    if recheck {
+        sb.shrink();
+    }
+    let closed = patience.close(alone, false)?;
     outcome.made.keep();
     let replaced = sb::reshape(closed, outcome.shape);
+    // What is looked up from now on has it from the beginning.
     sb.set_checked(checked);
-    for name in names.iter() {
-        name.set_checked(checked);
-    }
     replaced.free(alone);
+    // Here the gate is open again: there may be any number of names. Until a name's turn comes, it is
+    // as before the remount, which has not ended.
+    if recheck {
+        if let Err(error) = set_checked(sb, checked) {
+            warn_limited!("some cached names are checked as before: {:?}\n", error);
+        }
+    }
     if rewatch {
         watch_all(alone.section());
     }
@@ -266,18 +269,20 @@ pub(super) fn watch_all(section: Section<'_>) {
     }
 }
 
-/// All cached names.
-fn cached_names(sb: &SuperBlock) -> Result<KVVec<ARef<Dentry>>> {
-    let mut names = KVVec::new();
-    names.push(sb.root().ok_or(EIO)?, GFP_KERNEL)?;
-    let mut next = 0;
-    while let Some(dir) = names.get(next).cloned() {
-        next = next.saturating_add(1);
-        for child in dir.children()? {
-            names.push(child, GFP_KERNEL)?;
+/// Says of all cached names whether walks ask for their revalidation.
+fn set_checked(sb: &SuperBlock, checked: bool) -> Result {
+    let mut dirs: KVVec<ARef<Dentry>> = KVVec::new();
+    dirs.push(sb.root().ok_or(EIO)?, GFP_KERNEL)?;
+    while let Some(dir) = dirs.pop() {
+        dir.set_checked(checked);
+        for child in dir.children()?.alive {
+            child.set_checked(checked);
+            if child.inode().is_some_and(Inode::is_dir) {
+                dirs.push(child, GFP_KERNEL)?;
+            }
         }
     }
-    Ok(names)
+    Ok(())
 }
 
 impl Found<'_> {

@@ -7,6 +7,7 @@
 use super::{
     fhsm::Fhsm,
     moves::Moves,
+    places::Places,
     running::Running, //
 };
 use crate::fs::{
@@ -50,10 +51,8 @@ use crate::union::{
         sysfs::Views, //
     }, //
 };
-use core::pin::Pin;
 use kernel::{
     prelude::*,
-    static_lock_class,
     sync::{
         atomic::{
             Atomic,
@@ -61,8 +60,6 @@ use kernel::{
             Release, //
         },
         Arc,
-        LockClassKey,
-        Mutex,
         SetOnce, //
     }, //
 };
@@ -102,10 +99,9 @@ pub(crate) struct SbInfo {
     /// What became of objects that have file handles.
     #[pin]
     pub(crate) moves: Moves,
-    /// Held while a rename takes the place of an object, and while a promotion publishes its
-    /// copy under a name: so neither gets into the other's way.
+    /// Who gives objects their places now.
     #[pin]
-    pub(crate) replace: Mutex<()>,
+    pub(crate) places: Places,
     /// With `udba=notify`, those that watch branches.
     watchers: SetOnce<Group>,
     /// What is known of marks in directories of branches.
@@ -119,15 +115,6 @@ pub(crate) struct SbInfo {
     rounds: Atomic<u32>,
     /// Counts what remounts found out about names.
     pub(crate) known: Atomic<u32>,
-}
-
-/// A lock class for each depth of stacking: a union on a union takes both locks.
-fn replace_class(depth: i32) -> Pin<&'static LockClassKey> {
-    if depth <= 1 {
-        static_lock_class!()
-    } else {
-        static_lock_class!()
-    }
 }
 
 /// What a remount may change.
@@ -161,7 +148,6 @@ impl SbInfo {
         shape: &Shape,
         cred: Arc<Cred>,
         as_aufs: bool,
-        depth: i32,
         (views, debug): (impl PinInit<Views>, debugfs::Files),
         maintenance: Registered,
     ) -> impl PinInit<Self, Error> {
@@ -185,7 +171,7 @@ impl SbInfo {
             worker: Worker::new(1)?,
             askers,
             moves <- Moves::new(),
-            replace <- Mutex::new((), c"ruaufs_replace", replace_class(depth)),
+            places <- Places::new(),
             watchers: SetOnce::new(),
             marks: Arc::new(Marks::new()?, GFP_KERNEL)?,
             running <- Running::new(),

@@ -107,18 +107,18 @@ fn describe(branch: &Branch, slots: &mut KVVec<u8>) -> Result {
         access: branch.access.bits(),
     };
     let path = branch.shown.to_bytes()?;
-    slots.extend_from_slice(&head.encode(), GFP_KERNEL)?;
+    slots.extend_from_slice(&head.encode(), GFP_KERNEL_ACCOUNT)?;
     let mut whole = Ok(());
     escape::write(&path, &mut |part| {
         if whole.is_ok() {
-            whole = slots.extend_from_slice(part, GFP_KERNEL);
+            whole = slots.extend_from_slice(part, GFP_KERNEL_ACCOUNT);
         }
     });
     whole?;
     if slots.len() >= end {
         return Err(E2BIG);
     }
-    Ok(slots.resize(end, 0, GFP_KERNEL)?)
+    Ok(slots.resize(end, 0, GFP_KERNEL_ACCOUNT)?)
 }
 
 /// [`uapi::IBUSY`]: the number which an inode has on a branch, if it keeps the branch busy.

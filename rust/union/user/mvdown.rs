@@ -14,8 +14,8 @@
 //! # Locking
 //!
 //! `i_rwsem` of the file is held. Parents are made on the target first. Then:
-//! its object's lock, and for the moments of the changes
-//! [`SbInfo::replace`](crate::union::state::sb::SbInfo::replace).
+//! its object's lock, and for the moments of the changes its place
+//! ([`Places`](crate::union::state::places::Places)).
 //!
 //! # Order of steps
 //!
@@ -95,7 +95,14 @@ use crate::union::{
             Depth, //
         }, //
     },
-    state::moves,
+    state::{
+        moves,
+        places::{
+            Act,
+            Taken,
+            Wanted, //
+        }, //
+    },
     types::{
         Dentry,
         Inode,
@@ -425,7 +432,7 @@ impl Move<'_> {
         request: &Mvdown,
     ) -> Result<Named> {
         let copy = self.0;
-        let lock = copy.sb.data().replace.lock();
+        let taken = self.take_place()?;
         let write = copy.target.want_write()?;
         let times = DirTimes::of_slot(dir)?;
         let aside = self.aside(dir, name, request, &write)?;
@@ -438,8 +445,20 @@ impl Move<'_> {
         };
         times.restore(section, dir, &write);
         drop(write);
-        drop(lock);
+        drop(taken);
         named
+    }
+
+    /// The directories of the object stay where they are until the value that this gives is
+    /// dropped.
+    fn take_place(&self) -> Result<Taken<'_>> {
+        let copy = self.0;
+        let parent = copy.dentry.parent();
+        let wanted = Wanted {
+            objects: [Some(copy.dentry), None],
+            parents: [Some(&parent), None],
+        };
+        copy.sb.data().places.take(Act::Move, wanted)
     }
 
     /// Takes the original away, and shows the copy in its place. An error comes before that, or
@@ -454,7 +473,7 @@ impl Move<'_> {
     ) -> Result<Result> {
         let copy = self.0;
         let info = copy.sb.data();
-        let lock = info.replace.lock();
+        let taken = self.take_place()?;
         self.check_place(section, parent, dir)?;
         // What is seen by its name changes its place in two steps.
         let moving = copy.inode.moving();
@@ -469,12 +488,12 @@ impl Move<'_> {
         let installed = copy.install(section, named.lower.clone(), room, Some(number), moves);
         info.ino.retire(retired, gone);
         drop(moving);
-        drop(lock);
+        drop(taken);
         Ok(installed)
     }
 
-    /// `ESTALE` if a directory above was renamed, and left its part on the target. `replace` is
-    /// held.
+    /// `ESTALE` if a directory above was renamed, and left its part on the target. The object's place
+    /// is taken.
     fn check_place(&self, section: Section<'_>, parent: &Dentry, dir: &Slot) -> Result {
         let target = self.0.target.id;
         let slot = parent.object()?.slot_on(section, target)?.ok_or(ESTALE)?;

@@ -71,7 +71,9 @@ impl State {
 
     /// Tells what is wrong, to who asks.
     fn answer(&mut self, refused: &Refused) {
-        if let Ok(text) = kernel::str::CString::try_from_fmt(fmt!("the directory {}\n", refused)) {
+        if let Ok(text) =
+            kernel::str::CString::try_from_fmt(fmt!("the directory {}\n", refused.told()))
+        {
             // Without memory the error has to do.
             let _ = self
                 .answer

@@ -124,6 +124,13 @@ impl Files {
 
     /// Shows the branches of `table`; to be called whenever a new table is in force.
     pub(crate) fn update(&self, table: &BranchTable) -> Result {
+        // Before anything can fail: each keeps a dentry of its branch, which must not outlive the
+        // branch's mount.
+        let stays = |index: &Arc<notes::Index>| {
+            let mut order = table.order.iter();
+            order.any(|branch| Arc::ptr_eq(&branch.plinks, index))
+        };
+        self.content.branches.lock().retain(|index| stays(index));
         let mut branches = KVec::with_capacity(table.order.len(), GFP_KERNEL)?;
         for branch in table.order.iter() {
             branches.push(branch.plinks.clone(), GFP_KERNEL)?;

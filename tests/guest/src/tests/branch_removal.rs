@@ -12,7 +12,7 @@ cases! {
         a_listing_goes_on, a_directory_that_is_read_keeps_its_branch,
         unlinked_open_file_keeps_its_branch, pseudo_links_of_a_removed_branch,
         removed_and_added_in_one_call;
-    ONCE: branch_mount_is_free_after_removal;
+    ONCE: branch_mount_is_free_after_removal, names_in_use_hold_no_branch;
 }
 
 fn removal_of_a_branch_in_use(cx: &Ctx) -> Result<()> {
@@ -197,6 +197,53 @@ fn removed_and_added_in_one_call(cx: &Ctx) -> Result<()> {
     assert_eq!(sys::read_fd(&open)?, b"b");
     drop(open);
     u.umount()
+}
+
+/// A name that nobody finds any more, but somebody has open, does not keep what was looked at on the
+/// branch above: its file system can be unmounted.
+fn names_in_use_hold_no_branch(cx: &Ctx) -> Result<()> {
+    let tree = || Tree::new().file("f", "f").file("d/x", "x");
+    // A file that was removed, one that was replaced on its branch, one in a directory that a
+    // branch hides.
+    for case in ["removed", "replaced", "hidden"] {
+        let first = scratch::Private::tmpfs(&cx.name(), "")?;
+        let u = cx.union().at(first.path(), "rw").ro(tree()).mount()?;
+        let open = [sys::open_ro(u.at("f"))?, sys::open_ro(u.at("d/x"))?];
+        let new = cx.branch(Kind::Tmpfs, "rw", &Tree::new())?;
+        match case {
+            "removed" => {
+                sys::unlink(u.at("f"))?;
+                sys::unlink(u.at("d/x"))?;
+            }
+            "replaced" => {
+                for name in ["f", "d/x"] {
+                    let name = u.br(1, name);
+                    sys::rename(&name, name.with_extension("old"))?;
+                    sys::write(&name, "new")?;
+                }
+                cx.changed_by_hand(&u.br(1, ""))?;
+                assert_eq!(
+                    (text(u.at("f"))?, text(u.at("d/x"))?),
+                    ("new".into(), "new".into())
+                );
+            }
+            _ => {
+                sys::write(new.join(".wh.f"), "")?;
+                sys::write(new.join(".wh.d"), "")?;
+            }
+        }
+        remount(&u, &[&opt("prepend:", &new, "=rw")])?;
+        remount(&u, &[&opt("mod:", first.path(), "=ro")])?;
+        remount(&u, &[&opt("del:", first.path(), "")])?;
+        first.umount().with_context(|| case.to_owned())?;
+        assert_eq!(
+            (sys::read_fd(&open[0])?, sys::read_fd(&open[1])?),
+            (b"f".into(), b"x".into())
+        );
+        drop(open);
+        u.umount()?;
+    }
+    Ok(())
 }
 
 fn branch_mount_is_free_after_removal(cx: &Ctx) -> Result<()> {

@@ -10,7 +10,7 @@ use super::remount::{opt, remount};
 use crate::harness::{
     hold::Gap,
     prelude::*,
-    scratch::Private,
+    scratch::{self, Private},
     union::{mounts_line, remount2},
 };
 
@@ -19,7 +19,7 @@ cases! {
         nearest_writable_branch, nothing_above, the_last_attribute_counts,
         files_are_moved_when_opened, moved_files_keep_their_numbers, moved_hard_links,
         opened_for_writing, written_meanwhile, attributes_change, no_room_above,
-        changed_while_moving, opened_by_many, written_for_long;
+        changed_while_moving, opened_by_many, written_for_long, who_only_reads_changes_nothing;
 }
 
 /// What stat(2) says and a copy must keep.
@@ -44,6 +44,30 @@ fn low() -> Tree {
         .file("d/e/f", "deep")
         .symlink("link", "f")
         .fifo("fifo")
+}
+
+/// Through a read-only mount, and in a read-only union, nothing is copied or moved.
+fn who_only_reads_changes_nothing(cx: &Ctx) -> Result<()> {
+    let kind = cx.layout.upper();
+    for perm in ["rw+moo", "rw+coo_all", "ro+coo_reg"] {
+        let u = cx.union().rw(Tree::new()).on(kind, perm, low()).mount()?;
+        let before = names(u.br(0, ""))?;
+        let view = cx.mount_point()?;
+        rustix::mount::mount_bind(u.root(), &view)?;
+        rustix::mount::mount_remount(&view, MountFlags::BIND | MountFlags::RDONLY, c"")?;
+        assert_eq!(text(view.join("f"))?, "data");
+        dir::list(view.join("d"))?;
+        assert_eq!(names(u.br(0, ""))?, before, "{perm}");
+        scratch::umount(&view)?;
+        remount(&u, &["ro"])?;
+        assert_eq!(text(u.at("f"))?, "data");
+        assert_eq!(names(u.br(0, ""))?, before, "{perm}");
+        remount(&u, &["rw"])?;
+        assert_eq!(text(u.at("f"))?, "data");
+        assert!(exists(u.br(0, "f")), "{perm}");
+        u.umount()?;
+    }
+    Ok(())
 }
 
 fn files_are_copied_when_opened(cx: &Ctx) -> Result<()> {

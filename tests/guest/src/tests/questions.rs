@@ -28,7 +28,8 @@ cases! {
         asked_once_at_a_time, writable_branch_in_the_making_of_a_remount,
         taken_and_given_back_by_a_remount;
     ONCE: left_over_pseudo_links, frozen_branch_of_a_mount, server_that_is_away,
-        claim_of_a_change_that_was_given_up, handle_beside_a_frozen_branch;
+        claim_of_a_change_that_was_given_up, handle_beside_a_frozen_branch,
+        rename_on_a_frozen_branch;
 }
 
 /// How long something may take that is done by itself.
@@ -248,6 +249,50 @@ fn handle_beside_a_frozen_branch(cx: &Ctx) -> Result<()> {
     })?;
     assert_eq!(sys::pread_fd(&opened)?, b"f");
     drop((opened, mount));
+    u.umount()?;
+    fs.umount()
+}
+
+/// A rename that waits for a frozen branch keeps nobody from copying and renaming on another one.
+fn rename_on_a_frozen_branch(cx: &Ctx) -> Result<()> {
+    let fs = Private::disk(Kind::Ext4, &cx.name(), 64 << 20)?;
+    let branch = fs.path().join("b");
+    sys::mkdir(&branch)?;
+    Tree::new().file("d/g", "g").build(&branch)?;
+    let u = cx
+        .union()
+        .rw(Tree::new().file("other/name", "name"))
+        .at(&branch, "rw")
+        .ro(Tree::new().file("f", "f").file("d/low", "low"))
+        .mount()?;
+    let frozen = Frozen::new(fs.path())?;
+    let done = thread::scope(|scope| {
+        let renaming = scope.spawn(|| sys::rename(u.at("d/g"), u.at("d/h")));
+        let begin = Instant::now();
+        thread::sleep(Duration::from_secs(2));
+        let others = scope.spawn(|| -> Result<()> {
+            sys::append(u.at("f"), "+")?;
+            sys::rename(u.at("other/name"), u.at("other/new"))?;
+            Ok(())
+        });
+        while !others.is_finished() && begin.elapsed() < Duration::from_secs(30) {
+            thread::sleep(Duration::from_millis(20));
+        }
+        let in_time = others.is_finished();
+        let waited = !renaming.is_finished();
+        drop(frozen);
+        let done = others.join().expect("no panic");
+        renaming.join().expect("no panic")?;
+        assert!(waited, "the rename did not wait for the thaw");
+        assert!(in_time, "others waited for the thaw");
+        done
+    });
+    done?;
+    assert_eq!(
+        (text(u.at("d/h"))?, text(u.br(0, "f"))?),
+        ("g".into(), "f+".into())
+    );
+    assert!(exists(u.br(0, "other/new")));
     u.umount()?;
     fs.umount()
 }

@@ -6,7 +6,8 @@ use crate::harness::{prelude::*, sys::XattrFlags};
 
 cases! {
     XATTRS: lower_ones_are_seen, set_copies_up, removal;
-    BASIC: create_and_replace, buffer_sizes, names_of_other_spaces, on_directories_and_links,
+    BASIC: create_and_replace, buffer_sizes, names_of_other_spaces, names_of_the_system,
+        on_directories_and_links,
         through_descriptors, copied_with_the_file, capabilities_of_files, permission,
         many_and_large;
     ONCE: refused_by_the_copys_branch;
@@ -179,6 +180,30 @@ fn names_of_other_spaces(cx: &Ctx) -> Result<()> {
         errno(sys::get_xattr(u.at("f"), "trusted.any.name"), Errno::NODATA);
         assert_eq!(sys::list_xattr(u.at("f")).expect("list"), set([]));
     });
+    Ok(())
+}
+
+/// The VFS asks nobody who may change what begins with `system.`.
+fn names_of_the_system(cx: &Ctx) -> Result<()> {
+    let low = Tree::new()
+        .file("secret", "s")
+        .mode(0o600)
+        .file("own", "o")
+        .owner(1001, 1001);
+    let u = cx.union().rw(Tree::new()).ro(low).mount()?;
+    users::as_user(1001, 1001, || {
+        errno(sys::set_xattr(u.at("secret"), "system.x", "x"), Errno::PERM);
+        errno(sys::remove_xattr(u.at("secret"), "system.x"), Errno::PERM);
+        errno(sys::get_xattr(u.at("secret"), "system.x"), Errno::OPNOTSUPP);
+        errno(
+            sys::set_xattr(u.at("own"), "system.x", "x"),
+            Errno::OPNOTSUPP,
+        );
+    });
+    assert!(
+        !exists(u.br(0, "secret")),
+        "copied for who may not change it"
+    );
     Ok(())
 }
 
