@@ -60,18 +60,13 @@ impl Options {
     ///
     /// # Errors
     ///
-    /// For one that is to be added `EINVAL`, whatever is wrong: aufs, and programs made for it,
-    /// know no other error there. For the others that of the walk.
-    fn branch(
-        context: &Context<'_>,
-        option: &[u8],
-        spec: BranchSpec,
-        errno: Option<Error>,
-    ) -> Result<Wanted> {
+    /// That of the walk: `ENOENT`, on which the option `nofail` of mount(8) rests, `ENOTDIR`,
+    /// `EACCES`, `ELOOP`. aufs has `EINVAL` for all of them.
+    fn branch(context: &Context<'_>, option: &[u8], spec: BranchSpec) -> Result<Wanted> {
         let path = Path::lookup_dir(&spec.path).map_err(|error| {
             mount_error!(
                 context,
-                errno.unwrap_or(error),
+                error,
                 "option \"{}\": branch {}: not a directory that can be used: {:?}",
                 text(option),
                 text(&spec.path),
@@ -105,7 +100,7 @@ impl Options {
             access: None,
             notes: KVec::new(),
         };
-        Self::branch(context, option, spec, None)
+        Self::branch(context, option, spec)
     }
 
     /// Takes one more change.
@@ -135,7 +130,7 @@ impl Options {
         spec: BranchSpec,
     ) -> Result {
         self.check_room(context)?;
-        let wanted = Self::branch(context, option, spec, Some(EINVAL))?;
+        let wanted = Self::branch(context, option, spec)?;
         self.push(Change::Add(wanted, place))
     }
 
@@ -184,7 +179,7 @@ impl Options {
             Opt::TruncXinoBranch(path) => Change::Truncate(Self::member(context, word, path)?),
             Opt::Mod(spec) => {
                 let access = spec.access.ok_or(EINVAL)?;
-                Change::Modify(Self::branch(context, word, spec, None)?, access)
+                Change::Modify(Self::branch(context, word, spec)?, access)
             }
             other => Change::Set(other),
         };

@@ -51,16 +51,13 @@ pub struct InodeArgs {
 /// `aubusy`
 pub fn run(args: Args) -> Result<ExitCode> {
     let union = Union::at(&args.union)?;
-    let given = args
-        .branch
-        .to_str()
-        .and_then(|text| text.parse::<usize>().ok());
-    let index = match given {
-        Some(index) if index < union.branches.len() && !args.branch.exists() => index,
-        _ => union.branch(&args.branch)?.index,
-    };
+    let index = union.branch_or_index(&args.branch)?.index;
+    // Who may not ask sees no process of others either, and would find nothing.
+    busy::may_ask(&union, index)?;
     let mut users: BTreeMap<u64, Vec<Use>> = BTreeMap::new();
-    for used in busy::uses(union.mount.dev)? {
+    // A shell may have handed a descriptor on to this program.
+    let others = |used: &Use| used.pid != std::process::id();
+    for used in busy::uses(union.mount.dev)?.into_iter().filter(others) {
         users.entry(used.ino).or_default().push(used);
     }
     let mut inodes: Vec<u64> = users.keys().copied().collect();

@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use anyhow::{Context, Result};
 use ruaufs_user::{
     dir::Dir,
-    mountapi,
+    mountapi::{self, Warnings},
     names::Show,
     options::{self, Setting, Sorted},
     plink,
@@ -21,7 +21,12 @@ pub fn remount(union: &Union, sorted: &Sorted, verbose: bool) -> Result<()> {
     if options::needs_flush(sorted, union.is_read_only()) {
         flush_fleeting(union, verbose)?;
     }
-    mountapi::remount(&union.mount, sorted)
+    mountapi::remount(&union.mount, sorted).map(show)
+}
+
+/// Shows what the kernel said of a change that it made.
+pub fn show(warnings: Warnings) {
+    warnings.iter().for_each(warn);
 }
 
 /// Remounts with options of the union.

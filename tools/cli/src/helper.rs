@@ -132,12 +132,12 @@ pub fn mount(name: &str, args: MountArgs) -> Result<ExitCode> {
         let union = mounted(&args.target)?;
         change::remount(&union, &sorted, args.verbose)?;
     } else {
-        mountapi::mount(&Request {
+        change::show(mountapi::mount(&Request {
             fstype: &fstype,
             source: &args.source,
             target: &args.target,
             options: &sorted,
-        })?;
+        })?);
     }
     if args.verbose {
         let verb = if sorted.remount {

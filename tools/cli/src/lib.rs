@@ -37,6 +37,7 @@ use std::{
 use anyhow::Result;
 use clap::{Command, CommandFactory, Parser};
 use ruaufs_user::names::{harmless, is_visible, Show};
+use rustix::io::Errno;
 
 /// A tool: its names (the first is the usual one), its definition, what it does.
 pub struct Tool {
@@ -114,9 +115,21 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
         Ok(code) => code,
         Err(e) if is_broken_pipe(&e) => ExitCode::from(BROKEN_PIPE),
         Err(e) => {
-            complain(format_args!("{name}: error: {e:#}"));
+            complain(format_args!("{name}: error: {e:#}{}", advice(&e)));
             ExitCode::from(exit_status(&name, &e))
         }
+    }
+}
+
+/// What may help beside the error itself.
+fn advice(error: &anyhow::Error) -> &'static str {
+    let refused = matches!(
+        ruaufs_user::errno_of(error),
+        Some(Errno::PERM | Errno::ACCESS)
+    );
+    match refused && !rustix::process::geteuid().is_root() {
+        true => "; are you root?",
+        false => "",
     }
 }
 

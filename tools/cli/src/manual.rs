@@ -6,7 +6,7 @@
 use std::{fs, path::Path};
 
 use anyhow::{Context, Result};
-use clap::Command;
+use clap::{Arg, Command};
 use clap_complete::{generate, Shell};
 use clap_mangen::Man;
 use logic::options::{
@@ -23,6 +23,30 @@ const HELPER: (&str, &str) = (
     "droplvl=N, ephemeral",
     "Only with mount.ruaufs(8), which translates it.",
 );
+
+/// What people do, and how.
+const EXAMPLES: &[(&str, &str)] = &[
+    (
+        "Changes go to /changes, and /base stays as it is:",
+        "mount -t ruaufs -o br=/changes=rw:/base=ro none /mnt",
+    ),
+    (
+        "The same in /etc/fstab, after what /data is on:",
+        "none /mnt ruaufs br=/data/changes=rw:/base=ro,x-systemd.requires-mounts-for=/data 0 0",
+    ),
+    (
+        "A further directory, to be read only, below the writable branch:",
+        "mount -o remount,add:1:/module=rr /mnt",
+    ),
+    (
+        "What was changed so far becomes a snapshot:",
+        "mount -o remount,mod:/changes=ro+wh,prepend:/changes2=rw /mnt",
+    ),
+    (
+        "New files go where most space is free:",
+        "mount -t ruaufs -o br=/disk1=rw:/disk2=rw,create=mfs none /pool",
+    ),
+];
 
 /// Writes `man/*.5`, `man/*.8` and `completions/{bash,zsh,fish}/*` below a directory.
 pub fn write_all(dir: &Path) -> Result<()> {
@@ -49,25 +73,71 @@ pub fn write_all(dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The page of a command, and those of its subcommands: `ruaufs-branch-add(8)`.
-fn pages(dir: &Path, command: Command, name: &str) -> Result<()> {
-    let mut command = command
-        .display_name(name.to_owned())
-        .bin_name(name.replace("ruaufs-", "ruaufs "));
+/// The page of a command that is called by `words`, and those of its subcommands: `ruaufs branch add`
+/// has the page `ruaufs-branch-add(8)`.
+fn pages(dir: &Path, command: Command, words: &str) -> Result<()> {
+    let name = words.replace(' ', "-");
+    let mut command = command.display_name(name.clone()).bin_name(words);
     command.build();
-    let mut page = Vec::new();
-    Man::new(command.clone())
-        .title(name)
+    let man = Man::new(command.clone())
+        .title(&name)
         .section("8")
         .source(format!("ruaufs {}", env!("CARGO_PKG_VERSION")))
-        .manual("ruaufs")
-        .render(&mut page)?;
+        .manual("ruaufs");
+    let mut page = Vec::new();
+    man.render_title(&mut page)?;
+    man.render_name_section(&mut page)?;
+    synopsis(&command, words).to_writer(&mut page)?;
+    man.render_description_section(&mut page)?;
+    man.render_options_section(&mut page)?;
+    if command.get_subcommands().any(|sub| !sub.is_hide_set()) {
+        man.render_subcommands_section(&mut page)?;
+    }
     page.extend_from_slice(SEE_ALSO.as_bytes());
     write(&dir.join(format!("{name}.8")), &page)?;
     for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {
-        pages(dir, sub.clone(), &format!("{name}-{}", sub.get_name()))?;
+        pages(dir, sub.clone(), &format!("{words} {}", sub.get_name()))?;
     }
     Ok(())
+}
+
+/// How a command is called, with the values of its options.
+fn synopsis(command: &Command, words: &str) -> Roff {
+    let mut line = vec![bold(words)];
+    let arguments = command.get_arguments().filter(|arg| !arg.is_hide_set());
+    let (positional, options): (Vec<_>, Vec<_>) = arguments.partition(|arg| arg.is_positional());
+    for arg in options.into_iter().chain(positional) {
+        let (open, close) = match arg.is_required_set() {
+            true => (" ", ""),
+            false => (" [", "]"),
+        };
+        line.push(roman(open));
+        let long = arg.get_long().map(|long| format!("--{long}"));
+        let short = arg.get_short().map(|short| format!("-{short}"));
+        let spellings: Vec<_> = short.into_iter().chain(long).collect();
+        line.push(bold(spellings.join("|")));
+        if arg.get_action().takes_values() {
+            let gap = if arg.is_positional() { "" } else { " " };
+            line.push(italic(format!("{gap}{}", value(arg))));
+        }
+        if arg.get_num_args().is_some_and(|n| n.max_values() > 1) {
+            line.push(roman("..."));
+        }
+        line.push(roman(close));
+    }
+    if command.has_subcommands() {
+        line.extend([roman(" "), italic("COMMAND"), roman(" ...")]);
+    }
+    let mut page = Roff::new();
+    page.control("SH", ["SYNOPSIS"]);
+    page.text(line);
+    page
+}
+
+/// What the value of an argument is called.
+fn value(arg: &Arg) -> String {
+    let names = arg.get_value_names().unwrap_or_default();
+    names.join(" ")
 }
 
 const SEE_ALSO: &str = "\
@@ -173,6 +243,15 @@ fn ruaufs_5() -> Roff {
         "/sys/fs/aufs/si_ID has a file for each branch of a mounted union; ID is that \
         of si= in the mount table.",
     );
+    page.control("SH", ["EXAMPLES"]);
+    for (what, line) in EXAMPLES {
+        paragraph(&mut page, what);
+        page.control("RS", ["4"]);
+        page.control("nf", []);
+        page.text([roman(*line)]);
+        page.control("fi", []);
+        page.control("RE", []);
+    }
     page.control("SH", ["SEE ALSO"]);
     let seen: [&[Inline]; 4] = [
         &[bold("ruaufs"), roman("(8),")],
@@ -227,6 +306,45 @@ fn item(page: &mut Roff, title: &str, text: &str) {
 mod tests {
     use super::*;
 
+    /// The synopsis in the page of a command, and of those in it, says what `--help` says.
+    fn as_helped(command: &Command, read: &dyn Fn(&str) -> String) {
+        let usage = command.clone().render_usage().to_string();
+        let called = usage.trim_start_matches("Usage: ");
+        let words: Vec<_> = called
+            .split(' ')
+            .take_while(|word| !word.starts_with(['[', '<', '-']))
+            .collect();
+        let page = read(&words.join("-"));
+        assert!(!page.is_empty(), "{usage}");
+        let line = page.split(".SH SYNOPSIS\n").nth(1).unwrap();
+        let line = line.lines().next().unwrap();
+        let line = ["\\fB", "\\fI", "\\fR"]
+            .iter()
+            .fold(line.replace("\\-", "-"), |line, font| {
+                line.replace(font, "")
+            });
+        assert!(line.starts_with(&words.join(" ")), "{usage}: {line}");
+        for argument in called.split(' ').skip(words.len()) {
+            let bare = argument.trim_matches(['<', '>', '[', ']', '.']);
+            assert!(
+                ["OPTIONS", "COMMAND"].contains(&bare) || line.contains(bare),
+                "{usage}: {line} has no {bare}"
+            );
+        }
+        for arg in command.get_opts() {
+            let value = arg
+                .get_value_names()
+                .map_or_else(String::new, |names| format!(" {}", names.join(" ")));
+            let long = arg.get_long().map(|long| format!("--{long}{value}"));
+            let short = arg.get_short().map(|short| format!("-{short}{value}"));
+            let option = long.or(short).unwrap();
+            assert!(line.contains(&option), "{line} has no {option}");
+        }
+        command
+            .get_subcommands()
+            .for_each(|sub| as_helped(sub, read));
+    }
+
     #[test]
     fn all_are_written() {
         let dir = tempfile::tempdir().unwrap();
@@ -249,8 +367,14 @@ mod tests {
             let text = fs::read_to_string(dir.path().join("man").join(page)).unwrap();
             assert!(text.contains(".TH") && text.contains("SEE ALSO"), "{page}");
         }
-        let read = |name: &str| fs::read_to_string(dir.path().join(name)).unwrap();
-        assert!(read("man/ruaufs-branch-move.8").contains("ruaufs branch"));
+        let read = |name: &str| fs::read_to_string(dir.path().join(name)).unwrap_or_default();
+        for tool in tools() {
+            for name in tool.names {
+                let mut command = (tool.command)().name(*name).disable_help_subcommand(true);
+                command.build();
+                as_helped(&command, &|page| read(&format!("man/{page}.8")));
+            }
+        }
         for (shell, file) in [
             ("bash", "ruaufs"),
             ("zsh", "_auplink"),
@@ -263,6 +387,9 @@ mod tests {
         }
         assert!(read("completions/bash/ruaufs").contains("--remount"));
         let options = read("man/ruaufs.5");
+        for (_, line) in EXAMPLES {
+            assert!(options.contains(&line.replace('-', "\\-")), "{line}");
+        }
         assert!(options.contains("udba=none|reval") && options.contains("Default: udba=reval."));
     }
 }

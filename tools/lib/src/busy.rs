@@ -95,6 +95,12 @@ pub fn on_branch(union: &Union, ino: u64, index: usize) -> Result<Option<u64>> {
     })
 }
 
+/// Fails if this process may not ask which inodes keep the branch of this index, or there is none.
+pub fn may_ask(union: &Union, index: usize) -> Result<()> {
+    let root = Dir::open(&union.mount.target)?.id().ino;
+    on_branch(union, root, index).map(drop)
+}
+
 /// All inode numbers in a union; mounts below it are not entered.
 pub fn inodes(union: &Union) -> Result<BTreeSet<u64>> {
     let mut all = BTreeSet::new();

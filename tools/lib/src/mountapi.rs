@@ -53,23 +53,30 @@ fn old_interface_wanted(sorted: &Sorted) -> Option<&'static str> {
     (!fits && goes()).then_some("an option has more than 255 bytes")
 }
 
+/// What the kernel said of a change that it made all the same. mount(2) leaves that to its log.
+pub type Warnings = Vec<String>;
+
 /// Mounts a union.
-pub fn mount(request: &Request<'_>) -> Result<()> {
+pub fn mount(request: &Request<'_>) -> Result<Warnings> {
     if old_interface_wanted(request.options).is_some() {
-        return mount_by_string(request);
+        return mount_by_string(request).map(|()| Warnings::new());
     }
     let fs = match mount::fsopen(request.fstype, FsOpenFlags::FSOPEN_CLOEXEC) {
-        Err(Errno::NOSYS | Errno::PERM) => return mount_by_string(request),
+        Err(Errno::NOSYS | Errno::PERM) => {
+            return mount_by_string(request).map(|()| Warnings::new());
+        }
         other => other.map_err(|e| cannot_mount(request, e, Vec::new()))?,
     };
     let refused = |e| cannot_mount(request, e, messages(&fs));
     mount::fsconfig_set_string(&fs, "source", request.source).map_err(refused)?;
     configure(&fs, request.options)?.map_err(refused)?;
     mount::fsconfig_create(&fs).map_err(refused)?;
+    let warnings = warnings(&fs);
     let attributes = attributes(request.options.flags(MountFlags::empty()));
     let mount = mount::fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, attributes).map_err(refused)?;
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
-    mount::move_mount(&mount, "", CWD, request.target, flags).map_err(refused)
+    mount::move_mount(&mount, "", CWD, request.target, flags).map_err(refused)?;
+    Ok(warnings)
 }
 
 /// The outer error: an option cannot be passed; the inner one: the kernel refused it.
@@ -116,15 +123,36 @@ fn attributes(flags: MountFlags) -> MountAttrFlags {
 
 /// What the kernel has to say about a file system that is being set up.
 fn messages(fs: impl AsFd) -> Vec<String> {
+    said(fs).into_iter().map(|(_, text)| text).collect()
+}
+
+/// The warnings among these messages.
+fn warnings(fs: impl AsFd) -> Warnings {
+    let all = said(fs).into_iter();
+    all.filter(|(kind, _)| *kind == 'w')
+        .map(|(_, text)| text)
+        .collect()
+}
+
+/// The messages, each with the letter of its kind: error, warning, information.
+fn said(fs: impl AsFd) -> Vec<(char, String)> {
     let mut all = Vec::new();
     let mut buffer = [0; 4096];
     while let Ok(n @ 1..) = rustix::io::read(&fs, &mut buffer) {
         let text = String::from_utf8_lossy(&buffer[..n]);
-        let text = text.trim_end();
-        // A letter tells the kind: error, warning, information.
-        all.push(text.get(2..).unwrap_or(text).to_owned());
+        all.push(kind_and_text(text.trim_end()));
     }
     all
+}
+
+/// Divides `w text`.
+fn kind_and_text(message: &str) -> (char, String) {
+    match message.split_once(' ') {
+        Some((kind @ ("e" | "w" | "i"), text)) => {
+            (kind.chars().next().unwrap_or('e'), text.to_owned())
+        }
+        _ => ('e', message.to_owned()),
+    }
 }
 
 fn mount_by_string(request: &Request<'_>) -> Result<()> {
@@ -160,8 +188,10 @@ fn cannot_mount(request: &Request<'_>, errno: Errno, messages: Vec<String>) -> E
             "the kernel knows no file system type {0}; load the module: modprobe {0}",
             request.fstype
         ),
-        Errno::PERM => "are you root?".to_owned(),
-        Errno::NOENT | Errno::NOTDIR if messages.is_empty() => {
+        Errno::PERM if messages.is_empty() => "the kernel refused it".to_owned(),
+        Errno::NOENT | Errno::NOTDIR
+            if messages.is_empty() && dir::Dir::open(request.target).is_err() =>
+        {
             format!("is {target} a directory?")
         }
         _ if messages.is_empty() => "the kernel's log says why: dmesg | tail".to_owned(),
@@ -171,7 +201,7 @@ fn cannot_mount(request: &Request<'_>, errno: Errno, messages: Vec<String>) -> E
 }
 
 /// Changes a mounted union.
-pub fn remount(mounted: &Mount, options: &Sorted) -> Result<()> {
+pub fn remount(mounted: &Mount, options: &Sorted) -> Result<Warnings> {
     let target = &mounted.target;
     let refused = |errno: Errno, messages: Vec<String>| {
         let advice = match messages.is_empty() {
@@ -192,6 +222,7 @@ pub fn remount(mounted: &Mount, options: &Sorted) -> Result<()> {
         let data = CString::new(&string[..]).context("an option has a NUL byte")?;
         mount::mount_remount(&path, flags, data.as_c_str()).map_err(|e| refused(e, Vec::new()))
     };
+    let by_string = || by_string().map(|()| Warnings::new());
     if old_interface_wanted(options).is_some() {
         return by_string();
     }
@@ -202,11 +233,12 @@ pub fn remount(mounted: &Mount, options: &Sorted) -> Result<()> {
     };
     configure(&fs, options)?.map_err(|e| refused(e, messages(&fs)))?;
     mount::fsconfig_reconfigure(&fs).map_err(|e| refused(e, messages(&fs)))?;
+    let warnings = warnings(&fs);
     if options.has_flags() {
         mount::mount_remount(&path, flags | MountFlags::BIND, c"")
             .map_err(|e| refused(e, Vec::new()))?;
     }
-    Ok(())
+    Ok(warnings)
 }
 
 /// The flags of a mount, from its words in the mount table.
@@ -250,6 +282,15 @@ mod tests {
         assert!(attributes
             .contains(MountAttrFlags::MOUNT_ATTR_NOATIME | MountAttrFlags::MOUNT_ATTR_RDONLY));
         assert!(!attributes.contains(MountAttrFlags::MOUNT_ATTR_NOEXEC));
+    }
+
+    #[test]
+    fn kinds_of_messages() {
+        let message = "w ruaufs: branch /a: no such permission \"wr\"";
+        let (kind, text) = kind_and_text(message);
+        assert_eq!((kind, &text[..]), ('w', &message[2..]));
+        assert_eq!(kind_and_text("e no"), ('e', "no".to_owned()));
+        assert_eq!(kind_and_text("what else"), ('e', "what else".to_owned()));
     }
 
     #[test]

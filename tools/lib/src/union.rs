@@ -157,6 +157,15 @@ impl Union {
         )
     }
 
+    /// The branch that a user means: its directory, however it is spelled, or its index.
+    pub fn branch_or_index(&self, word: &Path) -> Result<&Branch> {
+        let index = || word.to_str()?.parse::<usize>().ok();
+        self.branch(word).or_else(|error| {
+            let by_index = index().and_then(|index| self.branches.get(index));
+            by_index.ok_or(error)
+        })
+    }
+
     /// The branch that is this directory, however it is spelled.
     pub fn branch(&self, path: &Path) -> Result<&Branch> {
         if let Some(branch) = self.branches.iter().find(|b| b.path == path) {

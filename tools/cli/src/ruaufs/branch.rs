@@ -12,6 +12,7 @@ use anyhow::{ensure, Context, Result};
 use clap::{Parser, Subcommand};
 use ruaufs_user::{
     branch::{self, Access, Spec},
+    dir::Dir,
     errno_of,
     names::Show,
     options::Setting,
@@ -58,7 +59,7 @@ enum Command {
     Del {
         /// The union: where it is mounted, or a path in it
         union: PathBuf,
-        /// The branches' directories
+        /// The branches: their directories, or their indexes
         #[arg(required = true)]
         branches: Vec<PathBuf>,
     },
@@ -74,7 +75,7 @@ enum Command {
     Move {
         /// The union: where it is mounted, or a path in it
         union: PathBuf,
-        /// The branch's directory
+        /// The branch: its directory, or its index
         branch: PathBuf,
         /// Its new index; the topmost is 0
         #[arg(long, value_name = "INDEX")]
@@ -100,7 +101,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
 fn add(union: &Union, text: &OsString, at: Option<usize>, bottom: bool) -> Result<()> {
     let spec = Spec::parse(text)?;
     branch::check_path(&spec.path)?;
-    ensure!(spec.path.is_dir(), "{} is no directory", spec.path.shown());
+    check_directory(&spec.path)?;
     ensure!(
         !is_member(union, &spec.path),
         "{} is a branch already; `ruaufs branch mod` changes it, `move` moves it",
@@ -122,6 +123,12 @@ fn add(union: &Union, text: &OsString, at: Option<usize>, bottom: bool) -> Resul
     change(union, vec![option], &spec.path)
 }
 
+/// Refuses a branch that is no directory, or not there.
+pub(super) fn check_directory(path: &Path) -> Result<()> {
+    let opened = Dir::open(path).map(drop);
+    opened.context("a branch must be a directory")
+}
+
 fn del(union: &Union, paths: &[PathBuf]) -> Result<()> {
     ensure!(
         paths.len() < union.branches.len(),
@@ -129,7 +136,8 @@ fn del(union: &Union, paths: &[PathBuf]) -> Result<()> {
     );
     let mut list = Vec::new();
     for path in paths {
-        list.push(Setting::new("del", bytes(&union.branch(path)?.path)));
+        let branch = union.branch_or_index(path)?;
+        list.push(Setting::new("del", bytes(&branch.path)));
     }
     change(union, list, &paths[0])
 }
@@ -145,7 +153,7 @@ fn modify(union: &Union, text: &OsString) -> Result<()> {
 }
 
 fn move_to(union: &Union, path: &Path, to: usize) -> Result<()> {
-    let branch = union.branch(path)?;
+    let branch = union.branch_or_index(path)?;
     let last = union.branches.len() - 1;
     ensure!(to <= last, "the index is at most {last}");
     if branch.index == to {

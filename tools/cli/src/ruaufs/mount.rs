@@ -13,6 +13,8 @@ use ruaufs_user::{
     options::{self, Setting, Sorted},
 };
 
+use crate::change;
+
 /// Mount a union of directories
 ///
 /// The first branch is the topmost; it is writable unless it says otherwise, and all others are
@@ -43,11 +45,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     for text in &args.branches {
         let spec = Spec::parse(text).with_context(|| format!("branch {}", text.shown()))?;
         branch::check_path(&spec.path)?;
-        ensure!(
-            spec.path.is_dir(),
-            "branch {} is no directory",
-            spec.path.shown()
-        );
+        super::branch::check_directory(&spec.path)?;
         branches.push(Setting::new("br", spec.to_bytes()));
     }
     let mut list = Vec::new();
@@ -65,10 +63,11 @@ pub(crate) fn run(args: Args) -> Result<()> {
         !sorted.remount,
         "to change a mounted union: ruaufs branch, or mount -o remount,..."
     );
-    mountapi::mount(&Request {
+    change::show(mountapi::mount(&Request {
         fstype: &args.fstype,
         source: &args.source,
         target: &args.target,
         options: &sorted,
-    })
+    })?);
+    Ok(())
 }

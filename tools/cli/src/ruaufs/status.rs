@@ -118,7 +118,7 @@ pub(crate) fn branches(union: &Union, json: bool) -> Result<()> {
     let status = Status::of(union);
     match json {
         true => say_json(&status.branches),
-        false => say(table(&status.branches)),
+        false => say(text_of(&table(&status.branches))),
     }
 }
 
@@ -167,9 +167,9 @@ impl Status {
                 "pseudo-links: {count} files, `auplink {path} flush` makes hard links of them"
             ))?;
         }
-        say(table(&self.branches))?;
+        say(text_of(&table(&self.branches)))?;
         if self.stats.is_some() {
-            say(super::stats::table(&self.counts))?;
+            say(text_of(&super::stats::table(&self.counts)))?;
             for hint in super::stats::hints(&self.counts) {
                 say(hint)?;
             }
@@ -264,6 +264,11 @@ fn table(branches: &[BranchStatus]) -> Table {
     table
 }
 
+/// The lines of a table, without the padding of the last column.
+fn text_of(table: &Table) -> String {
+    table.trim_fmt()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -280,8 +285,12 @@ mod tests {
         let table = table(&[
             row(0, Some(64), "rw", "/changes"),
             row(1, None, "ro+wh", "/base"),
-        ])
-        .to_string();
+        ]);
+        let table = text_of(&table);
+        assert!(
+            table.lines().all(|line| line.trim_end() == line),
+            "{table:?}"
+        );
         let lines: Vec<Vec<&str>> = table
             .lines()
             .map(|l| l.split_whitespace().collect())

@@ -66,7 +66,8 @@ fn refuses_bad_branches(cx: &Ctx) -> Result<()> {
         tool("ruaufs", &[&"mount", &mnt, &branch])?.bad(1, words);
         Ok(())
     };
-    bad("/nowhere", "/nowhere is no directory")?;
+    bad("/nowhere", "/nowhere: No such file or directory")?;
+    bad("/proc/version", "/proc/version: Not a directory")?;
     bad(
         &spec(&dir, "wr"),
         "unknown permission \"wr\": it is rw, ro or rr",
@@ -336,7 +337,10 @@ fn refuses_bad_changes(cx: &Ctx) -> Result<()> {
     };
     let (root, low, other) = (u.root(), u.br(1, ""), cx.dir(Kind::Tmpfs)?);
     branch(&[&"add", &root, &low], "is a branch already")?;
-    branch(&[&"add", &root, &"/nowhere"], "is no directory")?;
+    branch(
+        &[&"add", &root, &"/nowhere"],
+        "/nowhere: No such file or directory",
+    )?;
     branch(&[&"add", &root, &other, &"--at", &"3"], "at most 2")?;
     branch(&[&"add", &root, &spec(&other, "rx")], "unknown permission")?;
     branch(&[&"del", &root, &other], "is no branch of")?;
