@@ -48,7 +48,7 @@ const struct dentry *ruaufs_helper_d_named(const struct dentry *dentry,
 /* Whether @dentry is on its way to be freed. */
 bool ruaufs_helper_is_dying(const struct dentry *dentry)
 {
-	return lockref_is_dead(&dentry->d_lockref);
+	return is_dead(dentry);
 }
 
 /*
