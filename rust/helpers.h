@@ -38,7 +38,9 @@ bool ruaufs_helper_is_named_in_use(struct inode *inode);
 struct dentry *ruaufs_helper_d_real(struct dentry *dentry,
 				    enum d_real_type type);
 void ruaufs_helper_clear_real(struct dentry *dentry);
-bool ruaufs_helper_settle_real(struct dentry *dentry);
+/* Of the files of a directory, some may have a d_real(). */
+#define RUAUFS_REALS_SOME 0
+void ruaufs_helper_settle_real(struct dentry *dentry, u32 *reals);
 bool ruaufs_helper_hide_reals(struct dentry *dir);
 bool ruaufs_helper_is_below_overlay(const struct dentry *dentry);
 

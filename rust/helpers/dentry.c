@@ -175,20 +175,19 @@ bool ruaufs_helper_is_below_overlay(const struct dentry *dentry)
 
 /*
  * Sees that @dentry, one of ours, has a d_real() unless it is below a directory
- * that an overlayfs writes to.  Whether it has.
+ * that an overlayfs writes to.  @reals, what is known of the files of the
+ * directory that it is in, is forgotten before: see fs/objects/overlay.rs.
  */
-bool ruaufs_helper_settle_real(struct dentry *dentry)
+void ruaufs_helper_settle_real(struct dentry *dentry, u32 *reals)
 {
-	bool shown;
-
 	spin_lock(&dentry->d_lock);
-	shown = !ruaufs_helper_is_below_overlay(dentry);
-	if (shown)
-		dentry->d_flags |= DCACHE_OP_REAL;
-	else
+	if (READ_ONCE(*reals) != RUAUFS_REALS_SOME)
+		xchg(reals, RUAUFS_REALS_SOME);
+	if (ruaufs_helper_is_below_overlay(dentry))
 		dentry->d_flags &= ~DCACHE_OP_REAL;
+	else
+		dentry->d_flags |= DCACHE_OP_REAL;
 	spin_unlock(&dentry->d_lock);
-	return shown;
 }
 
 /*

@@ -18,24 +18,11 @@ use super::{
 };
 use crate::bindings;
 use crate::compat::barrier::smp_mb;
-use crate::fs::{
-    base::reals::{
-        GOING,
-        NONE,
-        SOME, //
-    },
-    types::{
-        FileSystem,
-        Private, //
-    }, //
+use crate::fs::types::{
+    FileSystem,
+    Private, //
 };
-use kernel::{
-    prelude::*,
-    sync::atomic::{
-        Full,
-        Relaxed, //
-    }, //
-};
+use kernel::prelude::*;
 
 /// With these bytes begin the attributes of an overlayfs.
 const ATTRIBUTES: [&[u8]; 2] = [b"trusted.overlay.", b"user.overlay."];
@@ -67,14 +54,13 @@ impl<T: FileSystem> Dentry<T> {
         let Some(dir) = parent.inode() else {
             return;
         };
-        dir.data().reals().forget();
-        // SAFETY: The dentry is valid. The helper looks at the directories again under its lock, so
-        // that who hides it comes before, and is seen, or after.
-        if unsafe { bindings::ruaufs_helper_settle_real(self.as_ptr()) } {
-            // Who hid the others meanwhile, for an overlayfs that is gone, must not say that this
-            // one is hidden too.
-            dir.data().reals().forget();
-        }
+        // Under its lock the helper forgets first, and then looks for the mark of an overlayfs. Who
+        // set the mark, and then found `NONE`, did that before it was forgotten: the mark is seen.
+        // Who found something else hides this dentry, too: before the lock was taken, so the mark
+        // is seen, or afterwards. And what began before it was forgotten does not end in `NONE`.
+        // SAFETY: The dentry is valid, and in the list of its parent's children; the word is one of
+        // an atomic.
+        unsafe { bindings::ruaufs_helper_settle_real(self.as_ptr(), dir.data().reals().as_ptr()) };
     }
 
     /// An attribute of the dentry is about to be read.
@@ -93,14 +79,14 @@ impl<T: FileSystem> Dentry<T> {
         let Some(dir) = self.inode().filter(|_| self.is_below_overlay()) else {
             return;
         };
-        let state = &dir.data().reals().0;
+        let reals = dir.data().reals();
         // The overlayfs has marked its directory before. Who still misses the mark has forgotten
         // `NONE` here, or does it before it looks for the mark under the lock of a file.
         smp_mb();
-        if state.load(Relaxed) == NONE {
+        if reals.is_none() {
             return;
         }
-        let _ = state.cmpxchg(SOME, GOING, Full);
+        let going = reals.going();
         // SAFETY: Both are valid, and nothing is locked here.
         let all = unsafe {
             if self.sb().shows_real() {
@@ -109,7 +95,7 @@ impl<T: FileSystem> Dentry<T> {
             bindings::ruaufs_helper_hide_reals(self.as_ptr())
         };
         if all {
-            let _ = state.cmpxchg(GOING, NONE, Full);
+            going.gone();
         }
     }
 }
