@@ -269,8 +269,7 @@ impl Gate {
         let section = self.begin_open();
         let seat = self.take_seat(doing);
         if let Some(seat) = seat {
-            // SAFETY: The seat is ours.
-            unsafe { seat.section().write(section) };
+            seat.section().store(section, Relaxed);
         }
         Entered {
             gate: self,
@@ -300,8 +299,7 @@ impl Gate {
     pub(in crate::fs) fn sit(&self, doing: Doing) -> Sitting<'_> {
         let seat = self.take_seat(doing);
         if let Some(seat) = seat {
-            // SAFETY: The seat is ours.
-            unsafe { seat.section().write(0) };
+            seat.section().store(0, Relaxed);
         }
         Sitting(seat, NotThreadSafe)
     }
@@ -310,9 +308,11 @@ impl Gate {
         self.rows.iter().flat_map(|row| row.0.iter())
     }
 
-    /// Who is inside, if that can be seen. For who closed the gate in vain.
+    /// Who is inside, if that can be seen, and not outside at the moment. For who closed the gate
+    /// in vain.
     fn occupant(&self) -> Option<Occupant> {
-        self.seats().find_map(Seat::occupant)
+        let mut inside = self.seats().filter(|seat| !seat.is_outside());
+        inside.find_map(Seat::occupant)
     }
 
     /// Runs `f`, which takes long, outside the section that the current task is in. Then goes on
@@ -324,10 +324,7 @@ impl Gate {
     pub(in crate::fs) fn outside<R>(&self, f: impl FnOnce() -> R) -> (R, bool) {
         // SAFETY: Always callable.
         let pid = unsafe { bindings::ruaufs_helper_current_pid() } as usize;
-        let own = |seat: &&Seat| {
-            // SAFETY: If the seat is ours.
-            seat.is_of(pid) && unsafe { seat.section().read() } != 0
-        };
+        let own = |seat: &&Seat| seat.is_of(pid) && seat.section().load(Relaxed) != 0;
         let Some(seat) = self.seats().find(own) else {
             return (f(), false);
         };
@@ -335,13 +332,14 @@ impl Gate {
         if load_acquire(seat.kept()) == 0 {
             seat.kept().store(changes.wrapping_add(1).max(1), Release);
         }
+        let section = seat.section().load(Relaxed);
+        seat.section().store(0, Relaxed);
         // SAFETY: The seat is ours, and with it the section. It is ended once: until the next one
         // begins the seat has none, so what `f` calls finds no section here to leave.
-        unsafe { self.end(seat.section().replace(0)) };
+        unsafe { self.end(section) };
         let result = f();
         let section = self.begin_open();
-        // SAFETY: As above.
-        unsafe { seat.section().write(section) };
+        seat.section().store(section, Relaxed);
         (result, load_acquire(&self.changes) != changes)
     }
 
@@ -447,6 +445,12 @@ fn rest(pause: Delta) -> Delta {
 #[pinned_drop]
 impl PinnedDrop for Gate {
     fn drop(self: Pin<&mut Self>) {
+        // A walk under RCU may have come as far as a dentry of ours before the last mount went, and
+        // look at the shape, and at what is beside it, which are freed after this. The grace
+        // periods below are no substitute: that one of SRCU contains one of RCU is how readers of
+        // its fast flavour are waited for today (`srcu_readers_active_idx_check()` in
+        // kernel/rcu/srcutree.c), and nothing that `synchronize_srcu()` promises.
+        wait_for_walks();
         // No section is left, so all that was replaced goes now.
         if let Some(worker) = self.worker.as_ref() {
             worker.wait();
@@ -517,8 +521,7 @@ impl Drop for Entered<'_> {
     #[inline]
     fn drop(&mut self) {
         let section = match self.seat {
-            // SAFETY: The seat is ours.
-            Some(seat) => unsafe { seat.section().read() },
+            Some(seat) => seat.section().load(Relaxed),
             None => self.section,
         };
         // SAFETY: Begun by this task, and ended once.

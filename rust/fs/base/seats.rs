@@ -10,7 +10,10 @@ use super::{
 use crate::bindings;
 use kernel::{
     prelude::*,
-    sync::atomic::Atomic,
+    sync::atomic::{
+        Atomic,
+        Relaxed, //
+    },
     types::Opaque, //
 };
 
@@ -104,10 +107,15 @@ impl Seat {
         unsafe { Atomic::from_ptr((&raw mut (*self.0.get()).kept).cast()) }
     }
 
-    /// The section, or 0 if there is none; the task alone touches it.
-    pub(super) fn section(&self) -> *mut c_ulong {
-        // SAFETY: The seat is valid; this is an address.
-        unsafe { &raw mut (*self.0.get()).section }
+    /// The section, or 0 if there is none; the task alone changes it.
+    pub(super) fn section(&self) -> &Atomic<usize> {
+        // SAFETY: As above.
+        unsafe { Atomic::from_ptr((&raw mut (*self.0.get()).section).cast()) }
+    }
+
+    /// Whether its section is outside at the moment, and so holds nobody up.
+    pub(super) fn is_outside(&self) -> bool {
+        load_acquire(self.kept()) != 0 && self.section().load(Relaxed) == 0
     }
 
     /// Whether its section was begun by a task that is known as `pid`.

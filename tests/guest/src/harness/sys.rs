@@ -306,6 +306,17 @@ pub(crate) fn truncate(path: impl AsRef<Path>, len: u64) -> Res<()> {
     at("truncate", path, result)
 }
 
+/// The current thread runs on the first CPU only.
+pub(crate) fn on_first_cpu() -> Res<()> {
+    let mask: u64 = 1;
+    // SAFETY: the mask has the length that is said.
+    let ret = unsafe { libc::syscall(libc::SYS_sched_setaffinity, 0, size_of_val(&mask), &mask) };
+    match ret {
+        -1 => at("sched_setaffinity", Path::new(""), Err(last_errno())),
+        _ => Ok(()),
+    }
+}
+
 /// The errno of the last call through libc.
 pub(crate) fn last_errno() -> Errno {
     let raw = std::io::Error::last_os_error().raw_os_error();

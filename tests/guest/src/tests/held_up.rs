@@ -25,7 +25,7 @@ cases! {
         ioctl_into_fuse, look_up_in_silent_branch, killed_remount, daemon_uses_the_union,
         silent_branch_that_the_remount_asks, branch_of_a_listing_goes_later,
         files_made_beside_snapshots, many_names_of_one_file,
-        directory_changed_while_it_is_copied;
+        directory_changed_while_it_is_copied, who_is_outside_is_not_named;
 }
 
 /// What takes at most a fraction of a second may take that long on a machine that is busy.
@@ -154,6 +154,32 @@ fn copy_up(cx: &Ctx) -> Result<()> {
     assert_eq!(all.len() as u64, fuse::SIZE + 3);
     assert!(all.ends_with(b"FFFend"));
     assert_eq!(sys::mode(&sys::lstat(u.br(0, fuse::FILE))?), 0o600);
+    u.umount()
+}
+
+/// Who copies is outside and in nobody's way: somebody else is named, wherever the two are noted.
+fn who_is_outside_is_not_named(cx: &Ctx) -> Result<()> {
+    let (u, fuse) = over_fuse(cx)?;
+    fuse.hold(Request::Read);
+    fuse.hold(Request::Lookup("silent".to_owned()));
+    let (file, silent) = (u.at(fuse::FILE), u.at("silent"));
+    let writer = named("copier", move || {
+        sys::on_first_cpu()?;
+        sys::append(file, "end")
+    })?;
+    fuse.wait_for(1)?;
+    let walker = named("walker", move || {
+        sys::on_first_cpu()?;
+        sys::lstat(silent).map(drop)
+    })?;
+    fuse.wait_for(2)?;
+    busy(
+        beside_others(&u, &[&further(cx)?])?,
+        &["(walker)", "looking a name up"],
+    );
+    fuse.release();
+    writer.join().expect("no panic")?;
+    errno(walker.join().expect("no panic"), Errno::NOENT);
     u.umount()
 }
 
