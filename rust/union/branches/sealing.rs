@@ -16,8 +16,10 @@ use super::{
 };
 use crate::fs::{
     access::xattr,
-    base::once::load_acquire, //
+    base::once::load_acquire,
+    objects::section::Entered, //
 };
+use crate::union::types::Union;
 use kernel::{
     prelude::*,
     sync::{
@@ -26,11 +28,25 @@ use kernel::{
     }, //
 };
 
+/// Writes the key that new handles are sealed with to its branch, once. Without it handles are
+/// good as long as the union is mounted. The mounter's credentials are in force.
+///
+/// No remount takes the branch away, or makes it read-only, before `entered` ends.
+pub(crate) fn keep(entered: &Entered<'_, Union>) {
+    if let Some((branch, key)) = current(entered.section().table()) {
+        key.store(branch);
+    }
+}
+
 impl BranchKey {
-    /// Writes it to `branch`, once. Without it handles are good as long as the union is mounted.
-    /// The mounter's credentials are in force.
-    pub(crate) fn store(&self, branch: &Branch) {
-        if load_acquire(&self.stored) {
+    /// Whether it is on its branch, or that was tried.
+    pub(crate) fn is_stored(&self) -> bool {
+        load_acquire(&self.stored)
+    }
+
+    /// Writes it to `branch`, which is written as long as the caller's section lasts.
+    fn store(&self, branch: &Branch) {
+        if self.is_stored() {
             return;
         }
         // Who resolves a handle does not wait for a thaw: it is written with a later one.

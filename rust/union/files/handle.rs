@@ -51,6 +51,7 @@ use super::search::{
 use crate::compat::errno::ESTALE;
 use crate::fs::{
     access::export,
+    base::seats::Doing,
     operations::export::Operations, //
 };
 use crate::logic::{
@@ -93,14 +94,14 @@ use kernel::{
 
 /// Keeps the key that handles are sealed with, at the first need.
 fn keep_key(sb: &SuperBlock) {
-    let current = {
+    let is_kept = {
         let reading = sb.read();
-        let section = reading.section();
-        let current = sealing::current(section.table());
-        current.map(|(branch, key)| (branch.clone(), key.clone()))
+        let current = sealing::current(reading.section().table());
+        current.is_none_or(|(_, key)| key.is_stored())
     };
-    if let Some((branch, key)) = current {
-        sb.data().cred.scope(|| key.store(&branch));
+    if !is_kept {
+        let entered = sb.enter(Doing::Attributes);
+        sb.data().cred.scope(|| sealing::keep(&entered));
     }
 }
 

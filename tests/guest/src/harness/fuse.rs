@@ -56,6 +56,8 @@ pub(crate) enum Request {
     Statfs,
     /// For an extended attribute.
     Xattr,
+    /// To set one.
+    SetXattr,
 }
 
 /// What the daemon does with a request before it answers.
@@ -71,6 +73,8 @@ struct State {
     seen: usize,
     /// How many names were removed.
     removed: usize,
+    /// The file is not there any more.
+    gone: bool,
 }
 
 struct Daemon {
@@ -96,6 +100,7 @@ const OPEN: u32 = 14;
 const READ: u32 = 15;
 const STATFS: u32 = 17;
 const RELEASE: u32 = 18;
+const SETXATTR: u32 = 21;
 const LISTXATTR: u32 = 23;
 const GETXATTR: u32 = 22;
 const FLUSH: u32 = 25;
@@ -153,6 +158,7 @@ fn request_of(request: &[u8]) -> Option<Request> {
         LISTXATTR => Some(Request::ListXattr),
         STATFS => Some(Request::Statfs),
         GETXATTR => Some(Request::Xattr),
+        SETXATTR => Some(Request::SetXattr),
         _ => None,
     }
 }
@@ -189,6 +195,8 @@ fn answer_for_work(request: &[u8]) -> Option<Result<Vec<u8>, Errno>> {
             Some(Ok(out))
         }
         (UNLINK, PLINKS) => Some(Ok(Vec::new())),
+        // It keeps none, and is asked again.
+        (GETXATTR, _) => Some(Err(Errno::NODATA)),
         _ => None,
     }
 }
@@ -246,6 +254,8 @@ impl Daemon {
                 act(&wanted);
             }
         }
+        let is_file = request_of(request) == Some(Request::Lookup(FILE.to_owned()));
+        let gone = is_file && self.state.lock().expect("not poisoned").gone;
         let work = self.with_work.then(|| answer_for_work(request)).flatten();
         if work.is_some() && half(request, 4) == UNLINK {
             self.state.lock().expect("not poisoned").removed += 1;
@@ -254,6 +264,7 @@ impl Daemon {
             return;
         };
         let (error, body) = match answer {
+            Ok(_) if gone => (-Errno::NOENT.raw_os_error(), Vec::new()),
             Ok(body) => (0, body),
             Err(errno) => (-errno.raw_os_error(), Vec::new()),
         };
@@ -367,6 +378,11 @@ impl Fuse {
     /// How many names were removed.
     pub(crate) fn removed(&self) -> usize {
         self.daemon.state.lock().expect("not poisoned").removed
+    }
+
+    /// The file is not there any more.
+    pub(crate) fn take_file(&self) {
+        self.daemon.state.lock().expect("not poisoned").gone = true;
     }
 
     /// Lets all requests go on.

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::held_up::{beside_others_in, busy, further, over_fuse, remounter};
+use super::held_up::{beside_others_in, busy, further, named, over_fuse, remounter};
 use crate::harness::{
     fuse::{self, Fuse, Request},
     handle::Handle,
@@ -29,7 +29,7 @@ cases! {
         taken_and_given_back_by_a_remount;
     ONCE: left_over_pseudo_links, frozen_branch_of_a_mount, server_that_is_away,
         claim_of_a_change_that_was_given_up, handle_beside_a_frozen_branch,
-        rename_on_a_frozen_branch;
+        rename_on_a_frozen_branch, key_of_handles_on_its_way, tidying_waits_in_a_line;
 }
 
 /// How long something may take that is done by itself.
@@ -293,6 +293,72 @@ fn rename_on_a_frozen_branch(cx: &Ctx) -> Result<()> {
         ("g".into(), "f+".into())
     );
     assert!(exists(u.br(0, "other/new")));
+    u.umount()?;
+    fs.umount()
+}
+
+/// The key of handles is on its way to the branch: until it is there, the branch is not removed.
+fn key_of_handles_on_its_way(cx: &Ctx) -> Result<()> {
+    let fuse = Fuse::with_work(cx)?;
+    let u = cx
+        .union()
+        .at(fuse.path(), "rw")
+        .rw(Tree::new().file("low", "low"))
+        .mount()?;
+    let handle = Handle::of(u.at("low"))?;
+    let mount = dir::open_dir(u.root())?;
+    fuse.hold(Request::SetXattr);
+    let keeper = named("keeper", move || handle.open(&mount, OFlags::RDONLY))?;
+    fuse.wait_for(1)?;
+    let del = format!("del:{}", fuse.path().display());
+    busy(
+        reconfigure(u.root(), &[&del]),
+        &["(keeper)", "changing attributes"],
+    );
+    fuse.release();
+    assert_eq!(sys::pread_fd(&keeper.join().expect("no panic")?)?, b"low");
+    reconfigure(u.root(), &[&del])?;
+    u.umount()
+}
+
+/// How many kernel threads are at work for unions.
+fn at_work() -> Result<usize> {
+    let mut count = 0;
+    for entry in std::fs::read_dir("/proc")? {
+        let comm = std::fs::read_to_string(entry?.path().join("comm"));
+        count += usize::from(comm.is_ok_and(|comm| comm.trim().ends_with("+aufsd")));
+    }
+    Ok(count)
+}
+
+/// What is to be tidied up on a frozen file system takes one thread, however much it is, and all of
+/// it is done after the thaw.
+fn tidying_waits_in_a_line(cx: &Ctx) -> Result<()> {
+    let fs = Private::disk(Kind::Ext4, &cx.name(), 64 << 20)?;
+    let branches: Vec<_> = (0..4).map(|n| fs.path().join(format!("b{n}"))).collect();
+    let mut spec = cx.union().rw(Tree::new());
+    for branch in &branches {
+        sys::mkdir(branch)?;
+        spec = spec.at(branch, "rw");
+    }
+    let u = spec.mount()?;
+    let count = |branch: &PathBuf| -> Result<usize> { Ok(std::fs::read_dir(branch)?.count()) };
+    let frozen = Frozen::new(fs.path())?;
+    for branch in &branches {
+        let begin = Instant::now();
+        reconfigure(u.root(), &[&format!("mod:{}=ro", branch.display())])?;
+        assert!(begin.elapsed() < SOON);
+        assert_eq!(count(branch)?, 3, "{}: it is frozen", branch.display());
+    }
+    assert_eq!(at_work()?, 1, "threads wait for one file system");
+    drop(frozen);
+    let begin = Instant::now();
+    for branch in &branches {
+        while count(branch)? > 0 {
+            assert!(begin.elapsed() < SOON, "{} is left", branch.display());
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
     u.umount()?;
     fs.umount()
 }
