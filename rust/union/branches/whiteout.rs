@@ -127,6 +127,7 @@ pub(crate) fn make_opaque(branch: &Branch, dir: &LowerDentry, write: &WriteAcces
 }
 
 /// What is among the orphans is out of sight; the next mount removes it.
+#[cold]
 pub(crate) fn cannot_remove(name: &[u8], error: Error) {
     warn_limited!(
         "cannot remove {:?} from the directory of orphans, the next mount tries again: {:?}\n",
@@ -272,9 +273,6 @@ pub(super) fn work(
     if alone {
         clean(at.at(&work.orphans)?, write)?;
     }
-    if work.base.is_none() {
-        remove_object(at, whname::BASE, Kind::Regular, write)?;
-    }
     Ok(work)
 }
 
@@ -296,6 +294,7 @@ pub(super) fn remove_object(
 }
 
 /// Says that the bookkeeping objects of a branch that is not written any more are left.
+#[cold]
 pub(crate) fn cannot_give_up(error: Error) {
     warn_limited!(
         "cannot remove the bookkeeping objects (.wh..wh.*) of a branch: {:?}\n",

@@ -39,18 +39,50 @@ impl From<Error> for Refused {
     }
 }
 
+/// Some of the bookkeeping objects of a branch: a bit for each.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Objects(pub(crate) usize);
+
+impl Objects {
+    pub(crate) const NONE: Objects = Objects(0);
+    pub(crate) const ALL: Objects = Objects((1 << OBJECTS.len()) - 1);
+    /// The base of whiteouts.
+    pub(crate) const BASE: Objects = Objects(1);
+
+    fn has(self, at: usize) -> bool {
+        self.0 & (1 << at) != 0
+    }
+
+    /// Those that are in both.
+    pub(crate) fn and(self, other: Objects) -> Objects {
+        Objects(self.0 & other.0)
+    }
+
+    /// Those that are not in `other`.
+    pub(crate) fn without(self, other: Objects) -> Objects {
+        Objects(self.0 & !other.0)
+    }
+
+    /// Their names and kinds.
+    fn iter(self) -> impl Iterator<Item = (&'static [u8], Kind)> {
+        let all = OBJECTS.into_iter().enumerate();
+        all.filter_map(move |(at, object)| self.has(at).then_some(object))
+    }
+}
+
 /// Makes or finds what a writable branch has at its root, and removes what an interrupted
-/// operation left there. If that fails, nothing is left that was not there.
+/// operation left there. If that fails, nothing is left that was not there. Says what was there
+/// before; a base that is not wanted stays.
 pub(crate) fn prepare(
     root: &Path,
     access: &Access,
     alone: bool,
     write: &WriteAccess<'_>,
-) -> core::result::Result<Work, Refused> {
+) -> core::result::Result<(Work, Objects), Refused> {
     let at = root.here();
-    let mut there = [false; OBJECTS.len()];
+    let mut there = Objects::NONE;
     // Before anything is made: the branch of a mount that fails for one of them stays as it is.
-    for ((name, kind), there) in OBJECTS.into_iter().zip(&mut there) {
+    for (at, (name, kind)) in OBJECTS.into_iter().enumerate() {
         let Some(found) = dirop::lookup_positive(root.dentry().dir()?, name)? else {
             continue;
         };
@@ -59,38 +91,27 @@ pub(crate) fn prepare(
         if inode.kind() != kind || (kind == Kind::Regular && inode.size() != 0) {
             return Err(Refused::Foreign(name));
         }
-        *there = true;
+        there.0 |= 1 << at;
     }
     let work = whiteout::work(at, access, alone, write);
     if work.is_err() {
-        for ((name, kind), _) in OBJECTS.into_iter().zip(there).filter(|(_, there)| !there) {
+        for (name, kind) in Objects::ALL.without(there).iter() {
             if let Err(error) = whiteout::remove_object(at, name, kind, write) {
                 whiteout::cannot_give_up(error);
             }
         }
     }
-    Ok(work?)
+    Ok((work?, there))
 }
 
-/// Whether the branch at `root` has any bookkeeping object. The mounter's credentials are in
-/// force.
-pub(crate) fn has_work(root: &Path) -> Result<bool> {
-    for (name, _) in OBJECTS {
-        if dirop::lookup_positive(root.dentry().dir()?, name)?.is_some() {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
-/// Removes the bookkeeping objects of a branch that is not written any more. What is in use stays:
-/// whiteouts are links of the base, but do not need it; pseudo-links that nobody flushed are kept.
-/// The mounter's credentials are in force.
-pub(crate) fn give_up(root: &Path) {
+/// Removes `objects` of a branch that needs them no more. What is in use stays: whiteouts are links
+/// of the base, but do not need it; pseudo-links that nobody flushed are kept. The mounter's
+/// credentials are in force.
+pub(crate) fn give_up(root: &Path, objects: Objects) {
     let at = root.here();
     let result = || -> Result {
         let write = root.mount().want_write()?;
-        for (name, kind) in OBJECTS {
+        for (name, kind) in objects.iter() {
             whiteout::remove_object(at, name, kind, &write)?;
         }
         Ok(())

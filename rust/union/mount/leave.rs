@@ -9,7 +9,10 @@ use crate::union::{
     branches::{
         branch::Branch,
         claim::Claim,
-        work, //
+        work::{
+            self,
+            Objects, //
+        }, //
     },
     change::dirren,
     plink,
@@ -52,7 +55,7 @@ impl SbInfo {
         let (cred, left) = (self.cred.clone(), branch.clone());
         let tidy = move |root: &PrivatePath| {
             if gives_up {
-                work::give_up(root);
+                work::give_up(root, Objects::ALL);
             }
             dirren::flush_logged(&cred, &left);
             plink::count::flush_logged(&cred, &left);

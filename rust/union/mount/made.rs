@@ -5,7 +5,6 @@
 #![forbid(unsafe_code)]
 
 use crate::fs::{
-    base::once::load_acquire,
     objects::{
         cred::Cred,
         path::{
@@ -18,12 +17,16 @@ use crate::logic::branch_spec::Access;
 use crate::union::{
     branches::{
         askers::Askers,
-        branch::Work,
+        branch::{
+            BranchTable,
+            Work, //
+        },
         claim::Claim,
         notes,
         whiteout,
         work::{
             self,
+            Objects,
             Refused, //
         }, //
     },
@@ -33,6 +36,7 @@ use kernel::{
     prelude::*,
     sync::{
         atomic::{
+            Acquire,
             Atomic,
             Full,
             Release, //
@@ -41,14 +45,21 @@ use kernel::{
     }, //
 };
 
-/// What was made on disk for a draft: bookkeeping objects of branches that had none.
+/// What was made on disk for a draft: bookkeeping objects that branches did not have. When this is
+/// dropped they go, or, if they are kept, those that are needed no more: that may take long.
 pub(crate) struct Made(pub(super) KVec<Arc<Undo>>);
 
 impl Made {
-    /// It is in use now.
-    pub(crate) fn keep(self) {
+    /// It is in use now, by the branches of `table`.
+    pub(crate) fn keep(&self, table: &BranchTable) {
         for undo in self.0.iter() {
-            undo.kept.store(true, Release);
+            let branch = table.at_root(undo.root.dentry());
+            let work = branch.and_then(|branch| branch.work.as_ref());
+            let needless = match work.is_some_and(|work| work.base.is_some()) {
+                true => Objects::NONE.0,
+                false => undo.needless.load(Acquire),
+            };
+            undo.unwanted.store(needless, Release);
         }
     }
 }
@@ -56,35 +67,39 @@ impl Made {
 impl Drop for Made {
     fn drop(&mut self) {
         for undo in self.0.drain_all() {
-            if load_acquire(&undo.kept) {
+            if undo.unwanted.load(Acquire) == Objects::NONE.0 {
                 continue;
             }
             let own = undo.clone();
             let tidy = move |_: &PrivatePath| own.undo();
             if let Err(error) = undo.askers.tidy(&undo.cred, &undo.root, tidy) {
-                undo.kept.store(true, Release);
+                undo.unwanted.store(Objects::NONE.0, Release);
                 whiteout::cannot_give_up(error);
             }
         }
     }
 }
 
-/// Removes the bookkeeping objects of a branch again, unless they are kept: when that is asked for,
-/// or when a question that made them was given up, so that nobody has this any more.
+/// Removes bookkeeping objects of a branch that are not wanted: when that is asked for, or when a
+/// question that made them was given up, so that nobody has this any more.
 pub(super) struct Undo {
     pub(super) root: Arc<PrivatePath>,
     /// The branch stays claimed until then: it is changed.
     pub(super) _claim: Arc<Claim>,
     pub(super) cred: Arc<Cred>,
     pub(super) askers: Arc<Askers>,
-    pub(super) kept: Atomic<bool>,
+    /// The [`Objects`] to be removed.
+    pub(super) unwanted: Atomic<usize>,
+    /// Those to be removed in place of them if what was made is kept.
+    pub(super) needless: Atomic<usize>,
 }
 
 impl Undo {
     /// The mounter's credentials are in force.
     fn undo(&self) {
-        if !self.kept.xchg(true, Full) {
-            work::give_up(&self.root);
+        let objects = Objects(self.unwanted.xchg(Objects::NONE.0, Full));
+        if objects != Objects::NONE {
+            work::give_up(&self.root, objects);
         }
     }
 }
@@ -113,8 +128,9 @@ pub(super) struct Prepared {
 }
 
 impl Preparing {
-    /// Makes or finds the bookkeeping objects. If there were none, and the union is to be alone on
-    /// the branch, they are removed unless they are kept. The mounter's credentials are in force.
+    /// Makes or finds the bookkeeping objects. Those that it makes are removed unless they are kept:
+    /// if others use the branch, only the base, which nobody needs. The mounter's credentials are
+    /// in force.
     pub(super) fn run(self, write: &WriteAccess<'_>) -> Result<Prepared, Refused> {
         let Preparing {
             undo,
@@ -122,10 +138,16 @@ impl Preparing {
             alone,
             plinks,
         } = self;
-        let had_any = work::has_work(&undo.root)?;
         let undo = Arc::new(undo, GFP_KERNEL).map_err(Error::from)?;
-        let work = work::prepare(&undo.root, &access, alone, write)?;
-        undo.kept.store(had_any || !alone, Release);
+        let (work, there) = work::prepare(&undo.root, &access, alone, write)?;
+        let ours = match alone {
+            true => Objects::ALL,
+            false => Objects::BASE,
+        };
+        undo.unwanted.store(ours.without(there).0, Release);
+        if work.base.is_none() {
+            undo.needless.store(there.and(Objects::BASE).0, Release);
+        }
         let load = || plink::load::load(&undo.root, &access, alone.then_some(write));
         Ok(Prepared {
             work,

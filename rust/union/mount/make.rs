@@ -48,7 +48,10 @@ use crate::union::{
         notes,
         renamed::Renamed,
         seal::BranchKey,
-        work::Refused, //
+        work::{
+            Objects,
+            Refused, //
+        }, //
     },
     plink,
     types, //
@@ -172,7 +175,8 @@ impl<'a> Draft<'a> {
                 _claim: claim.clone(),
                 cred: self.cred.clone(),
                 askers: self.askers.clone(),
-                kept: Atomic::new(true),
+                unwanted: Atomic::new(Objects::NONE.0),
+                needless: Atomic::new(Objects::NONE.0),
             },
             access: *access,
             alone,

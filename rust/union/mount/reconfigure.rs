@@ -235,7 +235,7 @@ fn settings_only(
         sb.shrink();
     }
     let closed = patience.close(alone, false)?;
-    outcome.made.keep();
+    outcome.made.keep(&outcome.shape.table);
     let replaced = sb::reshape(closed, outcome.shape);
     // What is looked up from now on has it from the beginning.
     sb.set_checked(checked);
@@ -302,7 +302,7 @@ impl Found<'_> {
             removed,
             given_up,
         } = outcome;
-        made.keep();
+        made.keep(&shape.table);
         if let Some(top) = shape.table.order.first() {
             sb.set_limits(top.root.mount().limits());
         }
@@ -352,6 +352,7 @@ impl Found<'_> {
         drop((renewed, self));
         sb.shrink();
         follow(alone.section(), &removed, &given_up, over);
+        drop(made);
     }
 
     /// Gives cached objects and names what was found. The gate is closed. Gives the inodes that

@@ -52,7 +52,7 @@ impl Operations for Union {
         // Undone, unless all goes well.
         let First { slots, made } = options.begin(context, section)?;
         let root = find::get_root(section, slots)?;
-        made.keep();
+        made.keep(section.table());
         Ok(root)
     }
 

@@ -9,7 +9,7 @@ use crate::harness::{map::Map, prelude::*, scratch, union::remount2};
 
 cases! {
     BASIC: becomes_read_only, becomes_read_only_under_a_writer, mapped_for_writing, becomes_writable,
-        whiteouts_begin_to_count, nolwh_and_back;
+        whiteouts_begin_to_count, nolwh_and_back, nolwh_of_a_refused_remount;
     ONCE: read_only_file_system_becomes_rw;
 }
 
@@ -140,6 +140,27 @@ fn nolwh_and_back(cx: &Ctx) -> Result<()> {
     sys::unlink(u.at("c"))?;
     assert!(links(".wh.c")? > 1);
     assert_eq!(names(u.root())?, set([]));
+    u.umount()
+}
+
+/// The base of whiteouts is there, or not, as before. What comes last in one remount counts.
+fn nolwh_of_a_refused_remount(cx: &Ctx) -> Result<()> {
+    let u = two(cx, Tree::new(), Tree::new().file("a", "a"))?;
+    let rw = u.br(0, "");
+    let base = rw.join(BASES[0]);
+    let ways = [opt("mod:", &rw, "=rw+nolwh"), opt("mod:", &rw, "=rw")];
+    let [nolwh, plain] = ways.each_ref().map(String::as_str);
+    for (way, back, linked) in [(nolwh, plain, true), (plain, nolwh, false)] {
+        assert_eq!(sys::exists(&base), linked);
+        remount(&u, &[way, "append:/proc=ro"]).expect_err("procfs as a branch");
+        assert_eq!(sys::exists(&base), linked, "{way}: refused");
+        remount(&u, &[way, back])?;
+        assert_eq!(sys::exists(&base), linked, "{way}, {back}");
+        remount(&u, &[way, back, way])?;
+        assert_eq!(sys::exists(&base), !linked, "{way}");
+    }
+    sys::unlink(u.at("a"))?;
+    assert!(sys::lstat(u.br(0, ".wh.a"))?.st_nlink as u64 > 1);
     u.umount()
 }
 
