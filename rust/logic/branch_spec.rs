@@ -217,6 +217,7 @@ impl Attrs {
     }
 
     /// Writes `+` and the word of each attribute.
+    #[inline(never)]
     pub fn write_to(self, out: &mut dyn FnMut(&[u8])) {
         let mut left = self;
         for &(word, attr, _) in Self::WORDS {
@@ -479,6 +480,8 @@ pub fn parse(spec: &[u8]) -> Result<BranchSpec> {
     }
     let mut notes = KVec::new();
     let access = match access {
+        // Two options in one value, as only fsconfig(2) can give: mount(2) cuts at the comma.
+        Some(text) if text.contains(&b',') => return Err(EINVAL),
         Some(text) => Some(Access::parse(text, &mut notes)?),
         None => None,
     };

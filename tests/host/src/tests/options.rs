@@ -210,6 +210,26 @@ fn refused_branch_options() {
     }
 }
 
+/// Only fsconfig(2) can give two options at once: not what mount(2) makes of the same text.
+#[test]
+fn two_options_in_one_value() {
+    for (key, value) in [
+        ("mod:/a", "ro,mod:/a=rw"),
+        ("mod", "/a=ro,mod:/a=rw"),
+        ("br:/a", "rw:/b=ro,udba=none"),
+        ("append", "/a=rw+nolwh,dirren"),
+        ("add:1:/a", "ro,plink"),
+    ] {
+        let parsed = parse(key.as_bytes(), Some(value.as_bytes()));
+        assert!(
+            matches!(parsed, Err(Bad::Invalid { errno: EINVAL, .. })),
+            "{key}={value}: {parsed:?}"
+        );
+    }
+    let comma = parse(b"append", Some(b"/a,b=ro")).unwrap();
+    assert_eq!(shown(comma), "append=/a,b=ro", "a path may have commas");
+}
+
 #[test]
 fn flags() {
     for (word, flag) in [
