@@ -66,6 +66,11 @@ DEFINE_EVENT(ruaufs_event, copy_up,
 	TP_ARGS(event)
 );
 
+DEFINE_EVENT(ruaufs_event, move_down,
+	TP_PROTO(const struct ruaufs_event *event),
+	TP_ARGS(event)
+);
+
 DEFINE_EVENT_PRINT(ruaufs_event, whiteout,
 	TP_PROTO(const struct ruaufs_event *event),
 	TP_ARGS(event),

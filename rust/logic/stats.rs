@@ -13,6 +13,10 @@ pub enum Counter {
     CopyUpBytes,
     /// The time they took.
     CopyUpTime,
+    /// Files that were moved to a lower branch.
+    MovesDown,
+    /// Their data.
+    MoveDownBytes,
     /// Names that the VFS asked for.
     Lookups,
     /// Those of them for which there was an index.
@@ -37,10 +41,12 @@ pub enum Counter {
 
 impl Counter {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::CopyUps,
         Self::CopyUpBytes,
         Self::CopyUpTime,
+        Self::MovesDown,
+        Self::MoveDownBytes,
         Self::Lookups,
         Self::IndexHits,
         Self::IndexMisses,
@@ -65,6 +71,8 @@ impl Counter {
             Self::CopyUps => "copy_ups",
             Self::CopyUpBytes => "copy_up_bytes",
             Self::CopyUpTime => "copy_up_ns",
+            Self::MovesDown => "moves_down",
+            Self::MoveDownBytes => "move_down_bytes",
             Self::Lookups => "lookups",
             Self::IndexHits => "index_hits",
             Self::IndexMisses => "index_misses",
@@ -88,6 +96,8 @@ impl Counter {
             Self::CopyUps => "objects that were copied up",
             Self::CopyUpBytes => "data that was read and written for that",
             Self::CopyUpTime => "time that this took",
+            Self::MovesDown => "files that were moved to a lower branch",
+            Self::MoveDownBytes => "data that was read and written for that",
             Self::Lookups => "names that were not in the kernel's cache",
             Self::IndexHits => "of these, in merged directories with an index",
             Self::IndexMisses => "of these, in merged directories without one",

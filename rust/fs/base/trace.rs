@@ -136,6 +136,8 @@ macro_rules! tracepoints {
 tracepoints! {
     /// An object was copied up, or was not.
     CopyUp: __tracepoint_copy_up, rust_do_trace_copy_up;
+    /// A file was moved to a lower branch, or was not.
+    MoveDown: __tracepoint_move_down, rust_do_trace_move_down;
     /// A whiteout or an opaque mark was made or removed.
     Whiteout: __tracepoint_whiteout, rust_do_trace_whiteout;
     /// An object was renamed, or was not.

@@ -370,7 +370,7 @@ impl<T: Mountable> Table<T> {
         new: *mut bindings::dentry,
         flags: c_uint,
     ) -> c_int {
-        let moved = Cell::new(false);
+        let (moved, begun) = (Cell::new(false), Cell::new(None));
         // SAFETY: Valid by the contract of the callback.
         let rename = || unsafe {
             // INVARIANT: Both parents are locked, and nothing was moved.
@@ -379,6 +379,7 @@ impl<T: Mountable> Table<T> {
                 new: Dentry::from_raw(new),
                 exchange: flags & bindings::RENAME_EXCHANGE != 0,
                 moved: &moved,
+                begun: &begun,
             };
             let old_dir = Inode::<T>::from_raw(old_dir);
             let entered = old_dir.sb().enter(Doing::Rename);

@@ -33,7 +33,11 @@ use core::{
 };
 use kernel::{
     prelude::*,
-    sync::aref::ARef, //
+    sync::aref::ARef,
+    time::{
+        Instant,
+        Monotonic, //
+    }, //
 };
 
 /// What to make.
@@ -72,9 +76,18 @@ pub(crate) struct MoveNames<'a, T> {
     pub(in crate::fs) new: &'a Dentry<T>,
     pub(in crate::fs) exchange: bool,
     pub(in crate::fs) moved: &'a Cell<bool>,
+    /// When the first try began, if somebody asked.
+    pub(in crate::fs) begun: &'a Cell<Option<Instant<Monotonic>>>,
 }
 
 impl<T: crate::fs::types::FileSystem> MoveNames<'_, T> {
+    /// When the rename began: the first try, if a change of the shape overtook others.
+    pub(crate) fn begun(&self) -> Instant<Monotonic> {
+        let begun = self.begun.get().unwrap_or_else(Instant::now);
+        self.begun.set(Some(begun));
+        begun
+    }
+
     /// Moves them.
     pub(crate) fn commit(self) {
         self.moved.set(true);

@@ -27,9 +27,12 @@ use crate::fs::{
         self,
         Renaming, //
     },
-    base::trace::{
-        self,
-        Tracepoint, //
+    base::{
+        gate::OVERTAKEN,
+        trace::{
+            self,
+            Tracepoint, //
+        }, //
     },
     objects::{
         entry::Entry,
@@ -147,10 +150,11 @@ pub(crate) fn rename(
         dir: from.0,
         dentry: from.1.dentry(),
         to_dir: to.0,
-        begin: Instant::now(),
+        begin: names.begun(),
     });
     let result = rename_unseen(section, from, to, flags, names, idmap);
-    if let Some(seen) = seen {
+    // One that was overtaken begins anew.
+    if let Some(seen) = seen.filter(|_| result != Err(OVERTAKEN)) {
         seen.show(flags, result);
     }
     result

@@ -5,9 +5,13 @@
 #![forbid(unsafe_code)]
 
 use super::copy::CopyUp;
-use crate::fs::base::trace::{
-    self,
-    Tracepoint, //
+use crate::fs::base::{
+    gate::OVERTAKEN,
+    trace::{
+        self,
+        Event,
+        Tracepoint, //
+    }, //
 };
 use crate::logic::stats::Counter;
 use crate::union::{
@@ -20,7 +24,10 @@ use crate::union::{
 };
 use kernel::{
     prelude::*,
-    time::Instant, //
+    time::{
+        Instant,
+        Monotonic, //
+    }, //
 };
 
 impl CopyUp<'_> {
@@ -35,16 +42,34 @@ impl CopyUp<'_> {
         stats.add(Counter::CopyUpBytes, self.bytes.get());
         stats.add(Counter::CopyUpTime, nanoseconds);
         if trace::CopyUp::is_on() {
-            self.show(parent, result, nanoseconds);
+            self.show(trace::CopyUp::show, parent, result, nanoseconds);
         }
         result
     }
 
+    /// A move down that began at `begin` has ended, or begins anew: counts it.
+    pub(crate) fn moved_down(&self, begin: Instant<Monotonic>, result: Result) {
+        let stats = self.sb.data().stats();
+        stats.add(Counter::MovesDown, result.is_ok().into());
+        stats.add(Counter::MoveDownBytes, self.bytes.get());
+        if trace::MoveDown::is_on() && result != Err(OVERTAKEN) {
+            let parent = self.dentry.parent();
+            let nanoseconds = stats::since(begin);
+            self.show(trace::MoveDown::show, Some(&parent), result, nanoseconds);
+        }
+    }
+
     #[cold]
-    fn show(&self, parent: Option<&Dentry>, result: Result, nanoseconds: u64) {
+    fn show(
+        &self,
+        tracepoint: fn(&Event<'_>),
+        parent: Option<&Dentry>,
+        result: Result,
+        nanoseconds: u64,
+    ) {
         let branch = |branch: &crate::union::branches::branch::Branch| branch.id.number().into();
         let dir = events::ino(parent);
-        events::show(trace::CopyUp::show, self.dentry, dir, &mut |event| {
+        events::show(tracepoint, self.dentry, dir, &mut |event| {
             event.way(branch(self.source.branch()), branch(self.target));
             event.bytes(self.bytes.get());
             event.ended(result, nanoseconds);

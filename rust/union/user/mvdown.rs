@@ -122,6 +122,10 @@ use kernel::{
     sync::{
         aref::ARef,
         Arc, //
+    },
+    time::{
+        Instant,
+        Monotonic, //
     }, //
 };
 
@@ -170,6 +174,7 @@ pub(crate) fn mvdown(file: &File<Union>, arg: usize) -> Result<isize> {
         return Err(EISDIR);
     }
     let mut request = Mvdown::decode(&read(arg)?);
+    let begin = Instant::now();
     request.flags &= !Mvdown::ANSWERS;
     let result = {
         let inode = file.inode();
@@ -179,7 +184,7 @@ pub(crate) fn mvdown(file: &File<Union>, arg: usize) -> Result<isize> {
         loop {
             let entered = inode.sb().enter(Doing::Move);
             let section = entered.section();
-            match run(section, file.dentry(), &mut request) {
+            match run(section, file.dentry(), &mut request, begin) {
                 // A remount came in between: once more.
                 Err(Refused { error, .. }) if error == OVERTAKEN => {}
                 result => break result,
@@ -208,7 +213,12 @@ pub(crate) fn mvdown(file: &File<Union>, arg: usize) -> Result<isize> {
     }
 }
 
-fn run(section: Section<'_>, dentry: &Dentry, request: &mut Mvdown) -> Outcome {
+fn run(
+    section: Section<'_>,
+    dentry: &Dentry,
+    request: &mut Mvdown,
+    begin: Instant<Monotonic>,
+) -> Outcome {
     let inode = dentry.object()?;
     let info = inode.sb().data();
     if dentry.is_nameless() {
@@ -253,6 +263,10 @@ fn run(section: Section<'_>, dentry: &Dentry, request: &mut Mvdown) -> Outcome {
         bytes: Cell::new(0),
     };
     let result = info.cred.scope(|| Move(&copy).run(section, request));
+    copy.moved_down(
+        begin,
+        result.as_ref().copied().map_err(|refused| refused.error),
+    );
     drop(still);
     drop(lock);
     result?;

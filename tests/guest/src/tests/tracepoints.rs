@@ -4,17 +4,23 @@
 
 use rustix::fs::{major, minor, Stat};
 
-use super::held_up::further;
+use super::{
+    held_up::{further, named, over_fuse},
+    mvdown::move_down,
+};
 use crate::harness::{
+    fuse::{self, Request},
     prelude::*,
+    scratch::Private,
     sys::RenameFlags,
-    trace::{Event, Trace},
+    trace::{Counting, Event, Trace},
     union::reconfigure,
 };
 
 cases! {
-    BASIC: copy_up, whiteouts, renames, remounts, stale_names;
-    ONCE: odd_names, when_it_is_off, of_other_unions;
+    BASIC: copy_up, whiteouts, renames, remounts, stale_names, rename_that_is_overtaken,
+        stale_name_of_a_remote_branch, moves_down;
+    ONCE: odd_names, when_it_is_off, of_other_unions, copy_up_without_room;
 }
 
 /// The device of an object as events show it.
@@ -201,6 +207,85 @@ fn stale_names(cx: &Ctx) -> Result<()> {
     for event in events {
         assert_eq!(event.name, "stale");
     }
+    u.umount()
+}
+
+/// A rename that a remount overtakes is shown once, as its caller sees it. The names are those of
+/// objects, so that the VFS need not look them up again.
+fn rename_that_is_overtaken(cx: &Ctx) -> Result<()> {
+    let (u, fuse) = over_fuse(cx)?;
+    let trace = Trace::of(&u, &cx.name())?;
+    fuse.hold(Request::Read);
+    let (old, new) = (u.at(fuse::FILE), u.at("plain"));
+    let renamer = named("renamer", move || sys::rename(old, new))?;
+    fuse.wait_for(1)?;
+    reconfigure(u.root(), &[&further(cx)?])?;
+    fuse.release();
+    renamer.join().expect("no panic")?;
+    let events = trace.events()?;
+    let named = |name: &str| events.iter().filter(|event| event.name == name).collect();
+    let (renames, remounts): (Vec<_>, Vec<_>) = (named("rename"), named("remount"));
+    assert_eq!((renames.len(), remounts.len()), (1, 1), "{events:?}");
+    assert_eq!(renames[0].number("error"), 0, "{events:?}");
+    // The time in which the remount came is part of it.
+    let [rename, remount] = [renames[0], remounts[0]].map(|event| event.number("ns"));
+    assert!(rename > remount, "{events:?}");
+    u.umount()
+}
+
+/// On a branch that is asked at each use, too.
+fn stale_name_of_a_remote_branch(cx: &Ctx) -> Result<()> {
+    let (u, fuse) = over_fuse(cx)?;
+    let [root, f] = ["", fuse::FILE].map(|name| sys::lstat(u.at(name)).expect("stat"));
+    let trace = Trace::of(&u, &cx.name())?;
+    sys::lstat(u.at(fuse::FILE))?;
+    assert!(trace.events()?.is_empty(), "it holds");
+    fuse.take_file();
+    errno(sys::lstat(u.at(fuse::FILE)), Errno::NOENT);
+    let events = trace.events()?;
+    assert_eq!(events.len(), 1, "{events:?}");
+    assert_eq!(events[0].name, "stale");
+    about(&events[0], &f, "file", &root, fuse::FILE);
+    u.umount()
+}
+
+/// A copy-up that fails is shown with its error.
+fn copy_up_without_room(cx: &Ctx) -> Result<()> {
+    let fs = Private::tmpfs(&cx.name(), "size=256k")?;
+    let u = cx
+        .union()
+        .at(fs.path(), "rw")
+        .ro(Tree::new().file("f", vec![b'f'; 1 << 20]))
+        .mount()?;
+    let trace = Trace::of(&u, &cx.name())?;
+    let full = Errno::NOSPC;
+    errno(sys::append(u.at("f"), "end"), full);
+    let [event] = &trace.named("copy_up")?[..] else {
+        panic!("one copy-up");
+    };
+    assert_eq!(event.number("error"), -i64::from(full.raw_os_error()));
+    assert!(event.number("bytes") < 1 << 20, "{event:?}");
+    u.umount()?;
+    fs.umount()
+}
+
+/// A move to a lower branch is shown and counted, and so is one that fails.
+fn moves_down(cx: &Ctx) -> Result<()> {
+    let rw = Tree::new().file("d/f", vec![b'f'; 50_000]);
+    let u = cx.union().rw(rw).rw(Tree::new()).mount()?;
+    let [d, f] = ["d", "d/f"].map(|name| sys::lstat(u.at(name)).expect("stat"));
+    let trace = Trace::of(&u, &cx.name())?;
+    let counting = Counting::of(&u)?;
+    move_down(&sys::open_ro(u.at("d/f"))?)?;
+    let [event] = &trace.named("move_down")?[..] else {
+        panic!("one move");
+    };
+    about(event, &f, "file", &d, "f");
+    let shown = numbers(event, ["from", "to", "bytes", "error"]);
+    assert_eq!(shown, [64, 65, 50_000, 0], "{event:?}");
+    let all = counting.all()?;
+    let moved = ["moves_down", "move_down_bytes"].map(|name| all[name]);
+    assert_eq!(moved, [1, 50_000], "{all:?}");
     u.umount()
 }
 
