@@ -35,6 +35,7 @@ pub fn parse_canonical(text: &[u8]) -> Option<u64> {
 ///
 /// As the kernel's `kstrtoll()` with base 0: an optional sign, then `0x` and hexadecimal digits,
 /// `0` and octal digits, or decimal digits. `None` if it is anything else or does not fit.
+#[inline(never)]
 pub fn parse_signed(text: &[u8]) -> Option<i64> {
     match text.strip_prefix(b"-") {
         Some(rest) => 0i64.checked_sub_unsigned(parse_magnitude(rest)?),

@@ -177,6 +177,7 @@ pub(crate) struct Change(bindings::iattr);
 
 impl Change {
     /// A change of nothing.
+    #[inline(never)]
     pub(crate) fn new() -> Self {
         Change(pin_init::zeroed())
     }
@@ -224,6 +225,7 @@ impl Change {
     }
 
     /// Applies the change to a foreign object. Its `i_rwsem` is taken here.
+    #[inline(never)]
     pub(crate) fn apply(self, path: Writable<'_>) -> Result {
         let inode = path.dentry().positive()?;
         let _locked = inode.lock();

@@ -278,6 +278,7 @@ impl KernelFile {
 
     /// Calls `f` with name, inode number and `DT_*` type of each entry, `.` and `..` included,
     /// until it gives an error, which is passed on.
+    #[inline(never)]
     pub(crate) fn each_entry(&mut self, f: &mut dyn FnMut(&[u8], u64, u8) -> Result) -> Result {
         collect(self, f)
     }

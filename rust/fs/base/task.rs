@@ -36,6 +36,7 @@ impl Label {
     }
 
     /// Its name.
+    #[cold]
     pub(crate) fn name(&self) -> &[u8] {
         self.name.split(|&byte| byte == 0).next().unwrap_or(&[])
     }

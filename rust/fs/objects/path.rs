@@ -469,6 +469,7 @@ impl Deref for PrivatePath {
 }
 
 impl Drop for PrivatePath {
+    #[inline(never)]
     fn drop(&mut self) {
         if !self.ended {
             // SAFETY: It is being dropped.

@@ -78,6 +78,7 @@ pub(crate) fn has_twin(table: &BranchTable, branch: &Branch) -> bool {
 }
 
 /// What is noted of the instance `slot`, if it can be recognised later.
+#[inline(never)]
 pub(crate) fn of(table: &BranchTable, slot: &Slot) -> Result<Option<Origin>> {
     let branch = slot.branch();
     let Some(fs) = branch.identity else {

@@ -130,6 +130,7 @@ impl Renamed {
     }
 
     /// Whether the directory with the number `ino` may have records.
+    #[inline(never)]
     pub(crate) fn has(&self, ino: u64) -> bool {
         load_acquire(&self.used) && self.numbers.lock().set.get(&ino).is_some()
     }

@@ -406,6 +406,7 @@ impl CopyUp<'_> {
     }
 
     /// Whether the copy is still one of the top instance, to a branch on the same side of it.
+    #[inline(never)]
     fn holds(&self, section: Section<'_>) -> Result<bool> {
         let table = section.table();
         let top = self.inode.stack(section)?.top();
@@ -455,6 +456,7 @@ impl CopyUp<'_> {
     }
 
     /// Whether a directory gets an instance below its top one: one that nobody sees.
+    #[inline(never)]
     pub(super) fn goes_down(&self, section: Section<'_>) -> bool {
         let table = section.table();
         self.inode.is_dir()

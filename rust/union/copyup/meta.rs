@@ -342,6 +342,7 @@ pub(crate) struct Times(Change);
 
 impl Times {
     /// Those of `dir`.
+    #[inline(never)]
     pub(super) fn of(dir: &LowerDentry) -> Result<Self> {
         Ok(Times(Change::new().times_of(dir.positive()?)))
     }
@@ -388,6 +389,7 @@ impl<'a> DirTimes<'a> {
     }
 
     /// Those of `slot`, which are not shown.
+    #[inline(never)]
     pub(crate) fn of_slot(slot: &Slot) -> Result<Self> {
         Ok(DirTimes {
             times: Times::of(slot.dentry())?,

@@ -120,6 +120,7 @@ pub(crate) struct Draft<'a> {
 
 impl<'a> Draft<'a> {
     /// For a mount, of the union `si`: no branches.
+    #[inline(never)]
     pub(crate) fn new(
         context: &'a Context<'a>,
         patience: &'a Patience<'a>,

@@ -59,6 +59,7 @@ pub(crate) struct Wanted {
 
 impl Wanted {
     /// The path that was given, in memory of its own.
+    #[inline(never)]
     pub(super) fn shown(&self) -> Result<KVec<u8>> {
         let mut shown = KVec::new();
         shown.extend_from_slice(&self.spec.path, GFP_KERNEL)?;

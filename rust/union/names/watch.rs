@@ -103,6 +103,7 @@ fn add(group: &Group, stack: &Stack, pulse: &Arc<Pulse>, list: &mut KVec<Watch>)
 }
 
 /// As [`watch`], where it is too late for an error: what is not watched is as with `udba=reval`.
+#[inline(never)]
 pub(crate) fn watch_or_log(section: Section<'_>, inode: &Inode) {
     if let Err(error) = watch(section, inode) {
         warn_limited!("cannot watch inode {}: {:?}\n", inode.ino(), error);

@@ -184,6 +184,7 @@ impl Fhsm {
     }
 
     /// Something happened on `branch`.
+    #[inline(never)]
     pub(crate) fn tell(&self, branch: &Branch, event: Event, seconds: u32) {
         let mut news = self.news.lock();
         if news.daemon.is_none() {

@@ -64,6 +64,7 @@ impl Global {
 }
 
 /// Says what is missing.
+#[inline(never)]
 pub(crate) fn optional<T>(what: &str, made: Result<T>) -> Option<T> {
     made.inspect_err(|error| pr_warn!("{}: cannot be made: {:?}\n", what, error))
         .ok()

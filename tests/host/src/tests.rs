@@ -18,6 +18,7 @@ mod num;
 mod options;
 mod plans;
 mod plink;
+mod reply;
 mod settings;
 mod uapi;
 mod whname;
