@@ -28,7 +28,7 @@
 //! - *branch*: a directory that is stacked into the union ([`branches`]).
 //! - *slot*: one branch's instance of an object; an inode's slots, topmost first,
 //!   are its stack ([`crate::fs::objects::stack`]). A non-directory has one slot.
-//! - *whiteout*: a file `.wh.NAME`, hides NAME on the branches below ([`branches::whiteout`]).
+//! - *whiteout*: a mark that hides one name on the branches below ([`branches::whiteout`]).
 //! - *opaque*: a directory that hides what its namesakes below hold.
 //! - *copy-up*, *promotion*: giving an object an instance on a writable branch
 //!   ([`copyup`]).

@@ -5,7 +5,7 @@
 #
 # Checks by text what the compiler cannot check of the layers (see
 # Documentation/ruaufs/architecture.rst): fs knows nothing of branches, union and
-# logic hold nothing unsafe, logic calls no kernel.
+# logic hold nothing unsafe, logic calls no kernel, one file knows the names of marks.
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
 cd "$SRC/rust"
@@ -46,5 +46,12 @@ for name in fs union logic; do
 	forbid $name "differences between kernels belong into compat" '\bcfg.*\bruaufs_'
 done
 forbid fs "knows nothing of the layers above" '\b(crate|super)::(union|logic)\b|\b(union|logic)::'
+
+# How branches store whiteouts and opaque marks is said once; comments count, too.
+marks=logic/marks/aufs.rs
+if grep -rnF '.wh.' --include='*.rs' --include='*.[ch]' . | grep -v "^./$marks:"; then
+	echo "error: only rust/$marks knows reserved names; union/branches/whiteout.rs is to be asked"
+	failed=1
+fi
 
 ((failed == 0)) || exit 1

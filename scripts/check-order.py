@@ -5,7 +5,8 @@
 #
 # Imports point one way between the folders of a layer: a file names what is in its own folder,
 # or in one that stands before it in ORDER.  Inside of a folder files may name each other in a
-# circle only where CIRCLES says why.  The head of a folder has documentation and no code.
+# circle only where CIRCLES says why.  What ONLY lists has one file that names it.  The head of a
+# folder has documentation and no code.
 # --arrows lists who names whom, instead.
 import pathlib
 import re
@@ -34,6 +35,10 @@ CIRCLES = {
         "fs/objects/stack.rs",
         "fs/objects/walk.rs",
     ): "so do the structures of C: a dentry has an inode, an inode a super block, that a dentry",
+}
+# Folder or file: (the only file of fs and union that may name it, why).
+ONLY = {
+    "logic/marks": ("union/branches/whiteout.rs", "it is the face of all that hides names"),
 }
 # (layer or folder, folder that nothing in it may name): why.
 NEVER = {
@@ -131,6 +136,9 @@ def check_order(arrows):
             error(f"rust/{name}: ORDER has no place for it")
             continue
         for other in sorted(others):
+            for part, (only, why) in ONLY.items():
+                if other.startswith((f"{part}/", f"{part}.rs")) and name != only:
+                    error(f"rust/{name} names rust/{other}: only rust/{only} may, {why}")
             for (a, b), why in NEVER.items():
                 if name.startswith(f"{a}/") and other.startswith(f"{b}/"):
                     error(f"rust/{name} names rust/{other}: {why}")

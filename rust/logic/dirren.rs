@@ -4,8 +4,8 @@
 //!
 //! | name | where | what |
 //! |---|---|---|
-//! | `.wh..wh.hino` | branch root | the inode numbers of renamed directories of the branch |
-//! | `.wh..wh..dr.BRID` | a renamed directory | what its instance on the branch BRID is called |
+//! | [`LIST`] | branch root | the inode numbers of renamed directories of the branch |
+//! | [`RECORD_PREFIX`]`BRID` | a renamed directory | what its instance on the branch BRID is called |
 //!
 //! BRID identifies a branch below: `2_FSID_ROOT` or, for a file system without an identity,
 //! `3_DEVICE_ROOT`, where ROOT is the inode number of the branch's root directory.
@@ -29,15 +29,15 @@ use super::{
         EINVAL,
         GFP_KERNEL, //
     },
-    num,
-    whname, //
+    marks::aufs,
+    num, //
 };
 
 /// The list of inode numbers at the root of a branch.
-pub const LIST: &[u8] = b".wh..wh.hino";
+pub const LIST: &[u8] = aufs::RENAMED;
 
 /// With these bytes begins the name of a record.
-pub const RECORD_PREFIX: &[u8] = b".wh..wh..dr.";
+pub const RECORD_PREFIX: &[u8] = aufs::RECORD_PREFIX;
 
 /// The first four bytes of a record.
 const MAGIC: [u8; 4] = 0x6164_7201_u32.to_be_bytes();
@@ -92,8 +92,7 @@ impl<'a> Record<'a> {
         let ([len, ..], rest) = rest.split_first_chunk::<8>()?;
         let name = rest.get(..usize::from(*len))?;
         // Nothing of the bookkeeping is shown.
-        let usable =
-            !name.is_empty() && name != b"." && name != b".." && !whname::is_reserved(name);
+        let usable = !matches!(name, b"" | b"." | b"..") && aufs::user(name).is_some();
         if *magic != MAGIC || !usable || name.iter().any(|&byte| byte == b'/' || byte == 0) {
             return None;
         }

@@ -23,7 +23,7 @@ use super::{
         Key,
         Table, //
     },
-    whname, //
+    marks::Role, //
 };
 
 /// The most entries of an index: some megabytes of memory.
@@ -81,19 +81,18 @@ impl Builder {
         }
     }
 
-    /// Takes in what `branch` calls `name`, if it is wanted. Branches come topmost first.
+    /// Takes in what `branch` calls `name` and what is, for the union, in `role`, if it is wanted.
+    /// Branches come topmost first.
     ///
     /// # Errors
     ///
     /// - `EOVERFLOW`: there are too many, or a name is longer than 255 bytes.
     /// - `ENOMEM`.
-    pub fn push(&mut self, branch: u16, name: &[u8], wanted: Wanted) -> Result {
-        let (name, what) = if !whname::is_reserved(name) {
-            (name, What::Entry)
-        } else if let Some(name) = whname::whiteouted(name) {
-            (name, What::Whiteout)
-        } else {
-            return Ok(());
+    pub fn push(&mut self, branch: u16, name: &[u8], role: Role<'_>, wanted: Wanted) -> Result {
+        let (name, what) = match role {
+            Role::Object => (name, What::Entry),
+            Role::Whiteout(hidden) => (hidden, What::Whiteout),
+            Role::Opaque | Role::Own => return Ok(()),
         };
         let is_wanted = match what {
             What::Entry => wanted.entries,

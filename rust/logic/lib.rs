@@ -8,7 +8,8 @@
 //!
 //! | module | what it decides |
 //! |---|---|
-//! | [`whname`] | names beginning with `.wh.`: making and recognising them, what users may not use |
+//! | [`marks`] | whiteouts and opaque marks: how they are stored, what names users may not use |
+//! | [`name`] | names that the union makes |
 //! | [`branch_spec`] | `PATH=PERM+ATTR`: permissions and attributes of a branch |
 //! | [`options`] | mount options, the mount-wide settings, their text in `/proc/mounts` |
 //! | [`lookup`] | which branches make up a name |
@@ -55,7 +56,9 @@ pub mod hash;
 pub mod index;
 pub mod ino;
 pub mod lookup;
+pub mod marks;
 pub mod merge;
+pub mod name;
 pub mod num;
 pub mod options;
 pub mod plink;
@@ -63,4 +66,3 @@ pub mod remove;
 pub mod reply;
 pub mod stats;
 pub mod uapi;
-pub mod whname;

@@ -49,6 +49,16 @@ pub enum Marks {
     Absent,
 }
 
+impl From<bool> for Marks {
+    #[inline]
+    fn from(present: bool) -> Self {
+        match present {
+            true => Marks::Present,
+            false => Marks::Absent,
+        }
+    }
+}
+
 /// What to do next. The numbers count the branches from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {

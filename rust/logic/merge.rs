@@ -11,7 +11,7 @@
 //! - A whiteout hides its name on all branches below, if its branch honours whiteouts. An entry
 //!   beside its own whiteout stays visible (the rule of OCI image layers, and of
 //!   [`lookup`](super::lookup)).
-//! - Names beginning with `.wh.` are hidden on all branches, honoured or not. With
+//! - What is no object of the user's ([`Role`]) is left out on all branches, honoured or not. With
 //!   [`Reserved::Shown`], whiteouts and opaque marks of branches which honour them are listed too.
 //! - Opaque marks are not looked at: the caller passes only layers above them.
 //!
@@ -43,7 +43,7 @@ use super::{
         Key,
         Table, //
     },
-    whname, //
+    marks::Role, //
 };
 
 /// The most names in a listing or a snapshot: keeps each allocation, also when it doubles, below
@@ -68,6 +68,21 @@ struct Raw {
     len: u16,
     /// The type as in `struct dirent`.
     dtype: u8,
+    /// What it is.
+    what: What,
+}
+
+/// What a [`Listing`] stores of a [`Role`].
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum What {
+    /// An object of the user's.
+    Object,
+    /// A whiteout. The name that it hides begins at [`Listing::lead`] of its own.
+    Whiteout,
+    /// An opaque mark.
+    Opaque,
+    /// Another object of the union's own.
+    Own,
 }
 
 /// The names of one branch's directory.
@@ -78,6 +93,9 @@ pub struct Listing {
     entries: KVVec<Raw>,
     /// Whether a whiteout is among them.
     whiteouts: bool,
+    /// By how many bytes the names of whiteouts are longer than those that they hide: a branch has
+    /// one format.
+    lead: u16,
 }
 
 impl Listing {
@@ -87,16 +105,17 @@ impl Listing {
             bytes: KVVec::new(),
             entries: KVVec::new(),
             whiteouts: false,
+            lead: 0,
         }
     }
 
-    /// Adds an entry; reserved names too, but neither `.` nor `..`.
+    /// Adds an entry, whatever its role; but neither `.` nor `..`.
     ///
     /// # Errors
     ///
     /// - `EOVERFLOW`: the directory is too big, or the name longer than 65535 bytes.
     /// - `ENOMEM`.
-    pub fn push(&mut self, name: &[u8], ino: u64, dtype: u8) -> Result {
+    pub fn push(&mut self, name: &[u8], role: Role<'_>, ino: u64, dtype: u8) -> Result {
         let len = u16::try_from(name.len()).map_err(|_| EOVERFLOW)?;
         let at = self.bytes.len();
         // NO-OVERFLOW: `MAX_BYTES` is more than any `u16`.
@@ -109,6 +128,12 @@ impl Listing {
             self.entries.reserve(FIRST_NAMES, GFP_KERNEL_ACCOUNT)?;
         }
         self.bytes.extend_from_slice(name, GFP_KERNEL_ACCOUNT)?;
+        let what = match role {
+            Role::Object => What::Object,
+            Role::Whiteout(_) => What::Whiteout,
+            Role::Opaque => What::Opaque,
+            Role::Own => What::Own,
+        };
         // CAST: `MAX_BYTES` fits into 32 bits.
         let at = at as u32;
         let raw = Raw {
@@ -116,9 +141,14 @@ impl Listing {
             at,
             len,
             dtype,
+            what,
         };
         self.entries.push(raw, GFP_KERNEL_ACCOUNT)?;
-        self.whiteouts |= whname::whiteouted(name).is_some();
+        if let Role::Whiteout(hidden) = role {
+            self.whiteouts = true;
+            // CAST: The length fits, so does the length of a part.
+            self.lead = name.len().saturating_sub(hidden.len()) as u16;
+        }
         Ok(())
     }
 
@@ -135,6 +165,11 @@ impl Listing {
     /// Returns the name of an entry of this listing.
     fn name(&self, raw: &Raw) -> &[u8] {
         slice(&self.bytes, raw.at, raw.len)
+    }
+
+    /// Returns the name that a whiteout of this listing hides.
+    fn hidden(&self, raw: &Raw) -> &[u8] {
+        self.name(raw).get(usize::from(self.lead)..).unwrap_or(&[])
     }
 }
 
@@ -157,7 +192,7 @@ pub struct Layer {
     pub honours_whiteouts: bool,
 }
 
-/// Whether reserved names are listed.
+/// Whether marks are listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reserved {
     /// They are not.
@@ -310,10 +345,9 @@ impl Name {
         let Some((layer, raw)) = self.resolve(layers) else {
             return false;
         };
-        let own = layer.listing.name(raw);
         match self.kind {
-            Kind::Shown | Kind::Placed => own == name,
-            Kind::Hidden | Kind::HiddenPlaced => own.strip_prefix(whname::PREFIX) == Some(name),
+            Kind::Shown | Kind::Placed => layer.listing.name(raw) == name,
+            Kind::Hidden | Kind::HiddenPlaced => layer.listing.hidden(raw) == name,
         }
     }
 }
@@ -399,19 +433,22 @@ impl<'a> Merge<'a> {
         // CAST: There are at most `MAX_NAMES`.
         let entries = || (0u32..).zip(layer.listing.entries.iter());
         for (i, raw) in entries() {
-            let name = layer.listing.name(raw);
-            let n = if !whname::is_reserved(name) || (show && whname::is_mark(name)) {
-                self.meet(name, number, i, Kind::Shown)?
-            } else {
-                NO_NAME
+            let shown = match raw.what {
+                What::Object => true,
+                What::Whiteout | What::Opaque => show,
+                What::Own => false,
+            };
+            let n = match shown {
+                true => self.meet(layer.listing.name(raw), number, i, Kind::Shown)?,
+                false => NO_NAME,
             };
             self.numbers.push(n, GFP_KERNEL_ACCOUNT)?;
         }
         let last = self.layers.len() <= usize::from(number).saturating_add(1);
         if layer.honours_whiteouts && layer.listing.has_whiteouts() && !last {
             for (i, raw) in entries() {
-                if let Some(hidden) = whname::whiteouted(layer.listing.name(raw)) {
-                    self.meet(hidden, number, i, Kind::Hidden)?;
+                if raw.what == What::Whiteout {
+                    self.meet(layer.listing.hidden(raw), number, i, Kind::Hidden)?;
                 }
             }
         }

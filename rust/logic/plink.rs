@@ -2,7 +2,7 @@
 
 //! The note on a pseudo-link: what makes it last beyond the mount.
 //!
-//! A file in `.wh..wh.plnk` is called `INO.HINO`, as aufs has it. aufs takes all of them for
+//! A file in the branch's directory of pseudo-links is called `INO.HINO`, as aufs has it. aufs takes all of them for
 //! garbage once the union is unmounted, since nothing in the name says whether INO still means the
 //! same file. The note says it: it identifies the lower file (the *origin*) that was copied, and
 //! counts the names that the union shows of it. It is the extended attribute [`XATTR`] of the
@@ -26,6 +26,12 @@
 //! [`Note::is_of`].
 
 #![forbid(unsafe_code)]
+
+use super::{
+    env::Result,
+    name::Name,
+    num, //
+};
 
 /// With these bytes begin the names of attributes that are the union's own.
 pub const OWN_XATTRS: &[u8] = b"trusted.ruaufs.";
@@ -225,4 +231,29 @@ impl Note {
         };
         note.origin.is_linkable().then_some(note)
     }
+}
+
+/// Makes the name of a pseudo-link: the union's inode number, a dot, the branch's.
+///
+/// # Errors
+///
+/// - `ENOMEM`.
+#[inline(never)]
+pub fn name(ino: u64, lower_ino: u64) -> Result<Name> {
+    let (mut buf, mut lower_buf) = ([0; 20], [0; 20]);
+    Name::concat(&[
+        num::decimal(ino, &mut buf),
+        b".",
+        num::decimal(lower_ino, &mut lower_buf),
+    ])
+}
+
+/// Reads the name of a pseudo-link: (the union's inode number, the branch's).
+pub fn parse_name(entry: &[u8]) -> Option<(u64, u64)> {
+    let dot = entry.iter().position(|&byte| byte == b'.')?;
+    let (ino, lower) = entry.split_at_checked(dot)?;
+    Some((
+        num::parse_canonical(ino)?,
+        num::parse_canonical(lower.strip_prefix(b".")?)?,
+    ))
 }

@@ -19,6 +19,7 @@ pub(crate) mod ino;
 pub(crate) mod marks;
 pub(crate) mod notes;
 pub(crate) mod origin;
+pub(crate) mod orphans;
 pub(crate) mod renamed;
 pub(crate) mod seal;
 pub(crate) mod sealing;

@@ -3,7 +3,7 @@
 //! Pseudo-links: hard links that survive copy-up.
 //!
 //! When a file with several names is copied up, the copy gets one of the names, and a second
-//! link in `.wh..wh.plnk` of the branch with a note ([`crate::logic::plink`]) that says which
+//! link in a directory at the branch's root with a note ([`crate::logic::plink`]) that says which
 //! lower file it is a copy of. Whoever comes by another name, which still leads to the original
 //! (the *origin*), gets the copy ([`resolve`](crate::union::plink::originals::resolve)): at once,
 //! after eviction, and at the next mount.

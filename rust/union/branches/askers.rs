@@ -45,10 +45,10 @@ use super::{
     errand::{
         self,
         Errand, //
-    }, //
+    },
+    whiteout, //
 };
 use crate::fs::{
-    access::dirop,
     base::{
         task,
         worker::Worker, //
@@ -61,10 +61,7 @@ use crate::fs::{
         }, //
     }, //
 };
-use crate::logic::{
-    reply::Reply,
-    whname, //
-};
+use crate::logic::reply::Reply;
 use kernel::{
     new_condvar,
     new_mutex,
@@ -447,9 +444,7 @@ impl Askers {
         if !branch.access.honours_whiteouts() {
             return Ok(false);
         }
-        let ask = |root: &PrivatePath| -> Result<bool> {
-            Ok(dirop::lookup_positive(root.dentry().dir()?, whname::OPAQUE)?.is_some())
-        };
+        let ask = |root: &PrivatePath| -> Result<bool> { whiteout::is_opaque(&**root.dentry()) };
         if branch.root.dentry().is_remote() {
             let done = self.ask(cred, &branch.root, errand::calling(ask)?, is_over)?;
             Ok(errand::result_of::<Result<bool>>(done)??)

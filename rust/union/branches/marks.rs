@@ -15,9 +15,14 @@
 
 #![forbid(unsafe_code)]
 
-use super::branch::Slot;
+use super::{
+    branch::Slot,
+    whiteout::{
+        self,
+        Role, //
+    }, //
+};
 use crate::fs::{
-    access::io::KernelFile,
     base::once::{
         load,
         store, //
@@ -27,10 +32,7 @@ use crate::fs::{
         time::Stamp, //
     }, //
 };
-use crate::logic::{
-    hash::Key,
-    whname, //
-};
+use crate::logic::hash::Key;
 use kernel::{
     prelude::*,
     sync::atomic::Atomic, //
@@ -103,8 +105,8 @@ impl Marks {
             return Ok(true);
         }
         let mut marked = false;
-        KernelFile::dir(slot.path()?, true)?.each_entry(&mut |name, _, _| {
-            marked |= whname::is_reserved(name);
+        whiteout::each_entry(slot.path()?, |_, role, _, _| {
+            marked |= role != Role::Object;
             Ok(())
         })?;
         // With the stamp from before: a change meanwhile has given it another one.

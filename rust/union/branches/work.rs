@@ -6,29 +6,51 @@
 
 use super::{
     branch::Work,
-    whiteout::{
-        self,
-        OBJECTS, //
-    }, //
+    orphans,
+    whiteout, //
 };
+use crate::compat::errno::ENOTEMPTY;
 use crate::fs::{
-    access::dirop,
+    access::{
+        attr::Change,
+        dirop::{
+            self,
+            Creating,
+            Removing, //
+        }, //
+    },
     objects::{
         inode::Kind,
         path::{
             Path,
+            PathRef,
             WriteAccess, //
         }, //
     }, //
 };
 use crate::logic::branch_spec::Access;
-use kernel::prelude::*;
+use crate::union::types::LowerDentry;
+use crate::warn_limited;
+use kernel::{
+    prelude::*,
+    sync::aref::ARef, //
+};
+
+/// The mode of the directories at the root of a branch.
+const DIR_MODE: u16 = 0o700;
+
+/// What a writable branch has at its root.
+const OBJECTS: [(&[u8], Kind); 3] = [
+    (whiteout::BASE, Kind::Regular),
+    (whiteout::PLINK_DIR, Kind::Dir),
+    (whiteout::ORPHAN_DIR, Kind::Dir),
+];
 
 /// Why a branch cannot be written.
 #[derive(Clone, Copy)]
 pub(crate) enum Refused {
-    /// Something of another type bears the name of a bookkeeping object.
-    Foreign(&'static [u8]),
+    /// Something else bears the name of a bookkeeping object, which is of this type.
+    Foreign(&'static [u8], Kind),
     /// The branch gave this error.
     Error(Error),
 }
@@ -89,15 +111,15 @@ pub(crate) fn prepare(
         let inode = found.positive()?;
         // Whiteouts become links of the base: it is nobody's file.
         if inode.kind() != kind || (kind == Kind::Regular && inode.size() != 0) {
-            return Err(Refused::Foreign(name));
+            return Err(Refused::Foreign(name, kind));
         }
         there.0 |= 1 << at;
     }
-    let work = whiteout::work(at, access, alone, write);
+    let work = make(at, access, alone, write);
     if work.is_err() {
         for (name, kind) in Objects::ALL.without(there).iter() {
-            if let Err(error) = whiteout::remove_object(at, name, kind, write) {
-                whiteout::cannot_give_up(error);
+            if let Err(error) = remove_object(at, name, kind, write) {
+                cannot_give_up(error);
             }
         }
     }
@@ -112,11 +134,70 @@ pub(crate) fn give_up(root: &Path, objects: Objects) {
     let result = || -> Result {
         let write = root.mount().want_write()?;
         for (name, kind) in objects.iter() {
-            whiteout::remove_object(at, name, kind, &write)?;
+            remove_object(at, name, kind, &write)?;
         }
         Ok(())
     };
     if let Err(error) = result() {
-        whiteout::cannot_give_up(error);
+        cannot_give_up(error);
     }
+}
+
+/// The objects at the root `at`, made where there are none.
+fn make(at: PathRef<'_>, access: &Access, alone: bool, write: &WriteAccess<'_>) -> Result<Work> {
+    let work = Work {
+        base: match access.makes_linked_whiteouts() {
+            true => Some(own_object(at, whiteout::BASE, Kind::Regular, write)?),
+            false => None,
+        },
+        plinks: own_object(at, whiteout::PLINK_DIR, Kind::Dir, write)?,
+        orphans: own_object(at, whiteout::ORPHAN_DIR, Kind::Dir, write)?,
+    };
+    if alone {
+        orphans::clean(at.at(&work.orphans)?, write)?;
+    }
+    Ok(work)
+}
+
+/// Removes an object at the root `at`. Fine if there is none, or if a directory is in use.
+fn remove_object(at: PathRef<'_>, name: &[u8], kind: Kind, write: &WriteAccess<'_>) -> Result {
+    let removed = Removing::new(at, name, write).and_then(|removing| match kind {
+        Kind::Dir => removing.rmdir(),
+        _ => removing.unlink(),
+    });
+    match removed {
+        Err(error) if error == ENOTEMPTY || [ENOENT, EEXIST].contains(&error) => Ok(()),
+        other => other,
+    }
+}
+
+/// Says that the bookkeeping objects of a branch that is not written any more are left.
+#[cold]
+pub(crate) fn cannot_give_up(error: Error) {
+    warn_limited!(
+        "cannot remove the bookkeeping objects ({}) of a branch: {:?}\n",
+        whiteout::BOOKKEEPING,
+        error
+    );
+}
+
+/// Finds or makes one bookkeeping object.
+fn own_object(
+    root: PathRef<'_>,
+    name: &'static [u8],
+    kind: Kind,
+    write: &WriteAccess<'_>,
+) -> Result<ARef<LowerDentry>> {
+    if let Some(found) = dirop::lookup_positive(root.dentry().dir()?, name)? {
+        return Ok(found);
+    }
+    let creating = Creating::new(root, name, write)?;
+    let (made, mode) = if kind == Kind::Dir {
+        (creating.mkdir(DIR_MODE)?, DIR_MODE)
+    } else {
+        (creating.create(whiteout::MARK_MODE)?, whiteout::MARK_MODE)
+    };
+    // Whatever the umask of whoever mounts.
+    Change::new().mode(mode).apply(write.to(root.at(&made)?)?)?;
+    Ok(made)
 }

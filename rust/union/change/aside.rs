@@ -12,11 +12,11 @@ use crate::fs::{
     },
     objects::path::WriteAccess, //
 };
-use crate::logic::whname;
+use crate::logic::name::Name;
 use crate::union::{
     branches::{
         branch::Branch,
-        whiteout::{
+        orphans::{
             self,
             DEPTH, //
         }, //
@@ -52,20 +52,20 @@ pub(crate) fn remove_dir(
     write: &WriteAccess<'_>,
 ) -> Result {
     let temp = info.temp_name(name)?;
-    let orphans = &branch.work()?.orphans;
+    let home_of_orphans = &branch.work()?.orphans;
     let move_to = |home: &LowerDentry| {
         Renaming::new((branch.at(dir)?, name), (branch.at(home)?, &temp), 0, write)?
             .of(object)?
             .commit()
     };
-    let (moved, in_place) = match move_to(orphans) {
+    let (moved, in_place) = match move_to(home_of_orphans) {
         Err(error) if error == EXDEV => (move_to(dir)?, true),
         other => (other?, false),
     };
-    let home = if in_place { dir } else { orphans };
+    let home = if in_place { dir } else { home_of_orphans };
     // The kernel thread opens no file: it would be closed some time after the work is done.
-    match whiteout::names(branch.at(&moved)?) {
-        Ok(marks) if !marks.iter().all(|mark| whname::is_reserved(mark)) => {
+    match orphans::marks_alone(branch.at(&moved)?) {
+        Ok(None) => {
             // Somebody put a name there while it was still in its place.
             const NOREPLACE: u32 = 1;
             let (from, to) = ((branch.at(home)?, &*temp), (branch.at(dir)?, name));
@@ -74,7 +74,7 @@ pub(crate) fn remove_dir(
                 .commit()?;
             return Err(ENOTEMPTY.into());
         }
-        Ok(marks) => {
+        Ok(Some(marks)) => {
             let aside = Aside {
                 branch: branch.clone(),
                 home: home.into(),
@@ -89,7 +89,7 @@ pub(crate) fn remove_dir(
                 aside.remove(section, info, write);
             }
         }
-        Err(error) => whiteout::cannot_remove(&temp, error),
+        Err(error) => orphans::cannot_remove(&temp, error),
     }
     Ok(())
 }
@@ -100,7 +100,7 @@ struct Aside {
     /// Where it is now.
     home: ARef<LowerDentry>,
     dir: ARef<LowerDentry>,
-    temp: whname::Name,
+    temp: Name,
     marks: KVVec<KVec<u8>>,
 }
 
@@ -121,7 +121,7 @@ impl Aside {
         let queued = info.worker.run(move || {
             cred.scope(|| match job.branch.want_write() {
                 Ok(write) => job.remove_now(&write),
-                Err(error) => whiteout::cannot_remove(&job.temp, error),
+                Err(error) => orphans::cannot_remove(&job.temp, error),
             });
         });
         if queued.is_err() {
@@ -134,12 +134,12 @@ impl Aside {
         let result = || -> Result {
             let at = self.branch.at(&self.dir)?;
             for mark in self.marks.iter() {
-                whiteout::remove_mark(at, mark, DEPTH, write)?;
+                orphans::remove_mark(at, mark, DEPTH, write)?;
             }
             Removing::new(self.branch.at(&self.home)?, &self.temp, write)?.rmdir()
         };
         if let Err(error) = result() {
-            whiteout::cannot_remove(&self.temp, error);
+            orphans::cannot_remove(&self.temp, error);
         }
     }
 }

@@ -34,10 +34,7 @@ use crate::fs::{
     },
     operations::inode::Make, //
 };
-use crate::logic::{
-    options::Diropq,
-    whname, //
-};
+use crate::logic::options::Diropq;
 use crate::union::{
     branches::{
         branch::{
@@ -46,7 +43,10 @@ use crate::union::{
             Slots, //
         },
         durable,
-        whiteout, //
+        whiteout::{
+            self,
+            UserName, //
+        }, //
     },
     copyup::{
         self,
@@ -107,11 +107,11 @@ pub(crate) fn make(
     mode: u16,
     idmap: IdMap<'_>,
 ) -> Result<ARef<Inode>> {
-    whname::check(entry.name())?;
+    let name = whiteout::check(entry.name())?;
     let sb = dir.sb();
     let info = sb.data();
     let wanted = NewEntry {
-        name: Some(entry.name()),
+        name: Some(name),
         is_dir: matches!(make, Make::Dir),
     };
     let branch =
@@ -119,11 +119,11 @@ pub(crate) fn make(
     let slot = dir.slot_on(section, branch.id)?.ok_or(ESTALE)?;
     let noticed = dir.notice_others(section)?;
     let write = branch.want_write()?;
-    let made = with_name(section, dir, &entry, slot, &write, |whiteouted| {
+    let made = with_name(section, dir, (&entry, name), slot, &write, |whiteouted| {
         let at = slot.path()?;
         copyup::meta::share_inherited(section, dir, slot, &write)?;
         let made = info.cred.scope_for_creation(dir, &entry, mode, idmap, || {
-            let creating = Creating::new(at, entry.name(), &write)?;
+            let creating = Creating::new(at, &name, &write)?;
             match make {
                 Make::File => creating.create(mode),
                 Make::Dir => creating.mkdir(mode),
@@ -135,7 +135,7 @@ pub(crate) fn make(
         {
             info.cred.scope(|| {
                 whiteout::make_opaque(&branch, &made, &write)
-                    .inspect_err(|_| unmake(slot, entry.name(), &write))
+                    .inspect_err(|_| unmake(slot, name, &write))
             })?;
         }
         Ok((made, whiteouted))
@@ -145,7 +145,7 @@ pub(crate) fn make(
     let (made, whiteouted) = made;
     let slots = Slots::one(Slot::new(branch, made));
     let inode = find::get(section, slots).inspect_err(|_| {
-        take_back(dir, slot, entry.name(), whiteouted);
+        take_back(dir, slot, name, whiteouted);
         entry.dentry().unhash();
     })?;
     dir.changed_on(section, slot.branch(), noticed);
@@ -153,7 +153,7 @@ pub(crate) fn make(
 }
 
 /// Takes back what was made and made visible: there was no memory for its inode.
-fn take_back(dir: &Inode, slot: &Slot, name: &[u8], whiteouted: bool) {
+fn take_back(dir: &Inode, slot: &Slot, name: UserName<'_>, whiteouted: bool) {
     let branch = slot.branch();
     let result = dir.sb().data().cred.scope(|| {
         let write = branch.want_write()?;
@@ -167,20 +167,20 @@ fn take_back(dir: &Inode, slot: &Slot, name: &[u8], whiteouted: bool) {
     if let Err(error) = result {
         warn_limited!(
             "cannot undo the creation of {:?}: {:?}\n",
-            kernel::str::BStr::from_bytes(name),
+            kernel::str::BStr::from_bytes(&name),
             error
         );
     }
 }
 
-/// Runs `make`, which puts `entry` into the directory instance `slot`, and removes the whiteout
+/// Runs `make`, which puts `entry`, which has `name`, into the directory instance `slot`, and removes the whiteout
 /// of the name afterwards. `make` is told whether there is one.
 ///
 /// An error in the end undoes what was made.
 fn with_name<F, R>(
     section: Section<'_>,
     dir: &Inode,
-    entry: &Entry<'_, Union>,
+    (entry, name): (&Entry<'_, Union>, UserName<'_>),
     slot: &Slot,
     write: &WriteAccess<'_>,
     make: F,
@@ -191,17 +191,15 @@ where
     let info = dir.sb().data();
     let view = View::of(section, dir)?;
     let at = view.stack().position(slot.branch().id).ok_or(ESTALE)?;
-    let whiteouted = view.whiteouted(at, entry.name())?;
+    let whiteouted = view.whiteouted(at, name)?;
     // The guard waits for the name to appear; from here on that is our own doing.
     entry.dentry().set_guard(None);
     let result = make(whiteouted).and_then(|made| {
         if whiteouted {
             info.cred.scope(|| {
                 durable::in_order(slot.branch(), slot.dentry())
-                    .and_then(|()| {
-                        whiteout::remove(slot.branch(), slot.dentry(), entry.name(), write)
-                    })
-                    .inspect_err(|_| unmake(slot, entry.name(), write))
+                    .and_then(|()| whiteout::remove(slot.branch(), slot.dentry(), name, write))
+                    .inspect_err(|_| unmake(slot, name, write))
             })?;
         }
         Ok(made)
@@ -214,20 +212,15 @@ where
 }
 
 /// Removes what was just made.
-fn unmake(slot: &Slot, name: &[u8], write: &WriteAccess<'_>) {
+fn unmake(slot: &Slot, name: UserName<'_>, write: &WriteAccess<'_>) {
     let result = || -> Result {
-        let removing = Removing::new(slot.path()?, name, write)?;
+        let removing = Removing::new(slot.path()?, &name, write)?;
         if removing.child().is_dir() {
             // It holds an opaque mark at most.
             let child: ARef<LowerDentry> = removing.child().into();
             drop(removing);
-            match Removing::new(slot.branch().at(&child)?, whname::OPAQUE, write)
-                .and_then(Removing::unlink)
-            {
-                Err(error) if error != ENOENT => return Err(error),
-                _ => {}
-            }
-            Removing::new(slot.path()?, name, write)?.rmdir()
+            whiteout::unmake_opaque(slot.branch(), &child, write)?;
+            Removing::new(slot.path()?, &name, write)?.rmdir()
         } else {
             removing.unlink_regardless()
         }
@@ -235,7 +228,7 @@ fn unmake(slot: &Slot, name: &[u8], write: &WriteAccess<'_>) {
     if let Err(error) = result() {
         warn_limited!(
             "cannot undo the creation of {:?}: {:?}\n",
-            kernel::str::BStr::from_bytes(name),
+            kernel::str::BStr::from_bytes(&name),
             error
         );
     }
@@ -248,17 +241,17 @@ pub(crate) fn link(
     dir: &Inode,
     entry: Entry<'_, Union>,
 ) -> Result {
-    whname::check(entry.name())?;
+    let name = whiteout::check(entry.name())?;
     let info = dir.sb().data();
     if section.settings().shwh {
-        whname::check(&old.name()?)?;
+        whiteout::check(&old.name()?)?;
     }
     let inode = old.object()?;
     let home = old.directory();
     let own = target::above(section, &home, inode.stack(section)?.top())?;
     let new = NewName {
         dir: entry.parent(),
-        name: entry.name(),
+        name,
         victim: None,
         from: (!old.is_nameless()).then_some(&*home),
         // What is there already is linked from there.
@@ -278,10 +271,10 @@ pub(crate) fn link(
     let noticed = dir.notice_others(section)?;
     let write = branch.want_write()?;
     let top: ARef<LowerDentry> = inode.stack(section)?.top().dentry().clone();
-    let made = with_name(section, dir, &entry, slot, &write, |_| {
+    let made = with_name(section, dir, (&entry, name), slot, &write, |_| {
         info.cred.scope(|| {
             plink::count::count_beside(section, inode, &write)?;
-            Creating::new(slot.path()?, entry.name(), &write)?.link(&top)
+            Creating::new(slot.path()?, &name, &write)?.link(&top)
         })
     })?;
     drop(write);

@@ -68,7 +68,8 @@ use crate::union::{
             MODE,
             PARENT,
             PATH_MAX, //
-        }, //
+        },
+        whiteout::UserName, //
     },
     copyup::meta::DirTimes,
     names::{
@@ -80,6 +81,7 @@ use crate::union::{
         records, //
     },
     types::{
+        text,
         Inode,
         LowerDentry,
         Section, //
@@ -133,7 +135,7 @@ pub(crate) fn prepare(
     object: &Inode,
     branch: &Branch,
     dir: &Inode,
-    name: &[u8],
+    name: UserName<'_>,
 ) -> Result<bool> {
     let info = object.sb().data();
     let stack = object.stack(section)?;
@@ -148,7 +150,7 @@ pub(crate) fn prepare(
             .position(|slot| slot.branch().id == branch.id)
             .ok_or(ESTALE)?;
         let view = View::plain(info, section.shape(), parent);
-        let found = lookup::probe(&view, at.saturating_add(1), name, Depth::All)?.slots;
+        let found = lookup::probe(&view, at.saturating_add(1), name.into(), Depth::All)?.slots;
         let same = found.len() == stack.rest().len()
             && found
                 .iter()
@@ -396,7 +398,8 @@ pub(crate) fn is_stale(branch: &Branch) -> bool {
 pub(crate) fn flush_logged(cred: &Cred, branch: &Branch) {
     if let Err(error) = flush(cred, branch) {
         warn_limited!(
-            "cannot write the list of renamed directories (.wh..wh.hino): {:?}\n",
+            "cannot write the list of renamed directories ({}): {:?}\n",
+            text(stored::LIST),
             error
         );
     }

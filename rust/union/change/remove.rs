@@ -22,12 +22,9 @@ use crate::fs::{
         path::WriteAccess, //
     }, //
 };
-use crate::logic::{
-    remove::{
-        self as policy,
-        Facts, //
-    },
-    whname, //
+use crate::logic::remove::{
+    self as policy,
+    Facts, //
 };
 use crate::union::{
     branches::{
@@ -37,7 +34,10 @@ use crate::union::{
             Stack, //
         },
         durable,
-        whiteout, //
+        whiteout::{
+            self,
+            UserName, //
+        }, //
     },
     copyup::{
         promote,
@@ -91,11 +91,11 @@ impl Removal {
     ///
     /// `ENOENT` if somebody removed the name behind our back, `EROFS` if there is no branch to
     /// change.
-    pub(crate) fn plan(section: Section<'_>, parent: &Dentry, name: &[u8]) -> Result<Removal> {
+    fn plan(section: Section<'_>, parent: &Dentry, name: UserName<'_>) -> Result<Removal> {
         let table = section.table();
         let view = View::of(section, parent.object()?)?;
-        let known = &mut view.known(name);
-        let found = lookup::probe_known(&view, known, 0, name, Depth::First)?;
+        let known = &mut view.known(name.into());
+        let found = lookup::probe_known(&view, known, 0, name.into(), Depth::First)?;
         let (top, at) = found.slots.first().zip(found.place).ok_or(ENOENT)?;
         let top_index = table.index_of(top.branch().id).ok_or(ESTALE)?;
         let target = target::above(section, parent, top)?;
@@ -115,7 +115,7 @@ impl Removal {
 }
 
 /// Whether the `at`-th instance of `dir` has a whiteout of `name` already.
-fn hidden_at(dir: &Stack, at: usize, name: &[u8]) -> Result<bool> {
+fn hidden_at(dir: &Stack, at: usize, name: UserName<'_>) -> Result<bool> {
     match dir.get(at) {
         Some(slot) if slot.branch().access.honours_whiteouts() => {
             whiteout::exists(slot.dentry(), name)
@@ -126,22 +126,28 @@ fn hidden_at(dir: &Stack, at: usize, name: &[u8]) -> Result<bool> {
 
 /// Removes the name of a non-directory.
 pub(crate) fn unlink(section: Section<'_>, dir: &Inode, entry: Entry<'_, Union>) -> Result {
-    whname::check(entry.name())?;
+    let name = whiteout::check(entry.name())?;
     let inode = entry.dentry().object()?;
     promote::gather(section, entry.dentry(), inode);
     let may_go = || Ok(());
     let noticed = dir.notice_others(section)?;
-    let (lock, removal) = with_whiteout(section, dir, &entry, may_go, |removal, slot, write| {
-        let Some(instance) = &removal.instance else {
-            return Ok(());
-        };
-        plink::count::goes(section, inode, write);
-        // One reference is the plan's.
-        let_go(section, inode, slot.branch(), instance, 1);
-        let removing = Removing::new(slot.path()?, entry.name(), write)?;
-        same(&removing, instance)?;
-        removing.unlink()
-    })?;
+    let (lock, removal) = with_whiteout(
+        section,
+        dir,
+        (&entry, name),
+        may_go,
+        |removal, slot, write| {
+            let Some(instance) = &removal.instance else {
+                return Ok(());
+            };
+            plink::count::goes(section, inode, write);
+            // One reference is the plan's.
+            let_go(section, inode, slot.branch(), instance, 1);
+            let removing = Removing::new(slot.path()?, &name, write)?;
+            same(&removing, instance)?;
+            removing.unlink()
+        },
+    )?;
     // Before the lock goes: a promotion that waits for it must see that the name is gone.
     entry.dentry().unhash();
     gone(section, inode, &removal);
@@ -181,6 +187,7 @@ pub(crate) fn let_go(
 
 /// Removes an empty directory.
 pub(crate) fn rmdir(section: Section<'_>, dir: &Inode, entry: Entry<'_, Union>) -> Result {
+    let name = whiteout::check(entry.name())?;
     let inode = entry.dentry().object()?;
     let info = dir.sb().data();
     // With one instance only, the branch says whether it is empty.
@@ -193,29 +200,35 @@ pub(crate) fn rmdir(section: Section<'_>, dir: &Inode, entry: Entry<'_, Union>) 
         false => Ok(()),
     };
     let noticed = dir.notice_others(section)?;
-    let (lock, removal) = with_whiteout(section, dir, &entry, may_go, |removal, slot, write| {
-        let Some(instance) = &removal.instance else {
-            return Ok(());
-        };
-        let removing = Removing::new(slot.path()?, entry.name(), write)?;
-        same(&removing, instance)?;
-        match removing.rmdir() {
-            // It holds marks, or names after all.
-            Err(error) if error == ENOTEMPTY => {
-                // What was asked for is empty; something else may lie here by now.
-                if !dirop::same_inode(instance, inode.stack(section)?.top_inode()) {
-                    return Err(ESTALE.into());
+    let (lock, removal) = with_whiteout(
+        section,
+        dir,
+        (&entry, name),
+        may_go,
+        |removal, slot, write| {
+            let Some(instance) = &removal.instance else {
+                return Ok(());
+            };
+            let removing = Removing::new(slot.path()?, &name, write)?;
+            same(&removing, instance)?;
+            match removing.rmdir() {
+                // It holds marks, or names after all.
+                Err(error) if error == ENOTEMPTY => {
+                    // What was asked for is empty; something else may lie here by now.
+                    if !dirop::same_inode(instance, inode.stack(section)?.top_inode()) {
+                        return Err(ESTALE.into());
+                    }
+                    if alone {
+                        readdir::check_empty(section, inode)?;
+                    }
+                    let object = instance.inode().ok_or(ESTALE)?;
+                    let what = (name.bytes(), object);
+                    aside::remove_dir(section, info, &removal.branch, slot.dentry(), what, write)
                 }
-                if alone {
-                    readdir::check_empty(section, inode)?;
-                }
-                let object = instance.inode().ok_or(ESTALE)?;
-                let what = (entry.name(), object);
-                aside::remove_dir(section, info, &removal.branch, slot.dentry(), what, write)
+                other => other,
             }
-            other => other,
-        }
-    })?;
+        },
+    )?;
     entry.dentry().unhash();
     if let Some(instance) = removal.instance.as_deref().and_then(LowerDentry::inode) {
         removal.branch.renamed.forget(instance.ino());
@@ -265,7 +278,7 @@ fn same(removing: &Removing<'_>, instance: &LowerDentry) -> Result {
     }
 }
 
-/// Plans the removal of `entry`, makes the whiteout that it needs, then runs `remove`. The
+/// Plans the removal of `entry`, which has `name`, makes the whiteout that it needs, then runs `remove`. The
 /// whiteout goes again after an error; but it leaves its mark in the times of the directory, so
 /// `may_go` is asked before one is made.
 ///
@@ -273,7 +286,7 @@ fn same(removing: &Removing<'_>, instance: &LowerDentry) -> Result {
 fn with_whiteout<'a, F>(
     section: Section<'_>,
     dir: &Inode,
-    entry: &Entry<'a, Union>,
+    (entry, name): (&Entry<'a, Union>, UserName<'_>),
     may_go: impl FnOnce() -> Result,
     remove: F,
 ) -> Result<(PromotionLock<'a>, Removal)>
@@ -287,7 +300,7 @@ where
     let (lock, removal) = loop {
         let lock = inode.promotion_lock();
         plink::part::check(entry.dentry())?;
-        let removal = cred.scope(|| Removal::plan(section, parent, entry.name()))?;
+        let removal = cred.scope(|| Removal::plan(section, parent, name))?;
         if dir.slot_on(section, removal.branch.id)?.is_some() {
             break (lock, removal);
         }
@@ -302,7 +315,7 @@ where
         if removal.whiteout {
             may_go()?;
             index::hides(dir);
-            whiteout::create(branch, slot.dentry(), entry.name(), &write)?;
+            whiteout::create(branch, slot.dentry(), name, &write)?;
         }
         let in_order = match removal.whiteout && removal.instance.is_some() {
             true => durable::in_order(branch, slot.dentry()),
@@ -311,10 +324,10 @@ where
         let removed = in_order.and_then(|()| remove(&removal, slot, &write));
         removed.inspect_err(|_| {
             if removal.whiteout {
-                if let Err(error) = whiteout::remove(branch, slot.dentry(), entry.name(), &write) {
+                if let Err(error) = whiteout::remove(branch, slot.dentry(), name, &write) {
                     warn_limited!(
                         "cannot undo the whiteout of {:?}: {:?}\n",
-                        kernel::str::BStr::from_bytes(entry.name()),
+                        kernel::str::BStr::from_bytes(&name),
                         error
                     );
                 }

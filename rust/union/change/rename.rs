@@ -43,10 +43,7 @@ use crate::fs::{
     },
     operations::inode::MoveNames, //
 };
-use crate::logic::{
-    options::Diropq,
-    whname, //
-};
+use crate::logic::options::Diropq;
 use crate::union::{
     branches::{
         branch::{
@@ -54,9 +51,13 @@ use crate::union::{
             Slot, //
         },
         durable,
+        orphans,
         stack,
         stats,
-        whiteout, //
+        whiteout::{
+            self,
+            UserName, //
+        }, //
     },
     copyup::{
         self,
@@ -116,19 +117,19 @@ struct End<'a> {
     dir: &'a Inode,
     parent: &'a Dentry,
     dentry: &'a Dentry,
-    name: &'a [u8],
+    name: UserName<'a>,
     entry: Entry<'a, Union>,
 }
 
 impl<'a> End<'a> {
-    fn new((dir, entry): (&'a Inode, Entry<'a, Union>)) -> Self {
-        End {
+    fn new((dir, entry): (&'a Inode, Entry<'a, Union>)) -> Result<Self> {
+        Ok(End {
             dir,
             parent: entry.parent(),
             dentry: entry.dentry(),
-            name: entry.name(),
+            name: whiteout::check(entry.name())?,
             entry,
-        }
+        })
     }
 }
 
@@ -198,9 +199,7 @@ fn rename_unseen(
     if flags & !(NOREPLACE | EXCHANGE | WHITEOUT) != 0 {
         return Err(EINVAL);
     }
-    whname::check(from.1.name())?;
-    whname::check(to.1.name())?;
-    let (from, to) = (End::new(from), End::new(to));
+    let (from, to) = (End::new(from)?, End::new(to)?);
     let same_dir = core::ptr::eq(from.dir, to.dir);
     let exchange = flags & EXCHANGE != 0;
     let info = from.dir.sb().data();
@@ -488,13 +487,13 @@ impl Job<'_> {
         section: Section<'_>,
         dir: &Inode,
         slot: &Slot,
-        name: &[u8],
+        name: UserName<'_>,
     ) -> Result<bool> {
         self.shows_below_in(&View::of(section, dir)?, slot, name)
     }
 
     /// As [`Job::shows_below`], in a directory of which it is known already what is known.
-    fn shows_below_in(&self, dir: &View<'_>, slot: &Slot, name: &[u8]) -> Result<bool> {
+    fn shows_below_in(&self, dir: &View<'_>, slot: &Slot, name: UserName<'_>) -> Result<bool> {
         let at = dir.stack().position(slot.branch().id).ok_or(ESTALE)?;
         lookup::visible(dir, at.saturating_add(1), name)
     }
@@ -543,7 +542,7 @@ impl Job<'_> {
             {
                 warn_limited!(
                     "cannot undo the whiteout of {:?}: {:?}\n",
-                    kernel::str::BStr::from_bytes(self.from.name),
+                    kernel::str::BStr::from_bytes(&self.from.name),
                     error
                 );
             }
@@ -557,7 +556,7 @@ impl Job<'_> {
             if let Err(error) = removed {
                 warn_limited!(
                     "cannot remove the whiteout of {:?}: {:?}\n",
-                    kernel::str::BStr::from_bytes(self.to.name),
+                    kernel::str::BStr::from_bytes(&self.to.name),
                     error
                 );
                 return Ok(false);
@@ -590,8 +589,8 @@ impl Job<'_> {
     ) -> Result {
         let go = || -> Result {
             let renaming = Renaming::new(
-                (self.old.path()?, self.from.name),
-                (self.new.path()?, self.to.name),
+                (self.old.path()?, self.from.name.bytes()),
+                (self.new.path()?, self.to.name.bytes()),
                 self.flags & WHITEOUT,
                 self.write,
             )?;
@@ -629,7 +628,7 @@ impl Job<'_> {
         }
         let slot = self.instance(section, victim)?;
         settle(section, victim, slot.branch(), room);
-        let result = whiteout::remove_marks(slot.path()?, self.write).and_then(|()| go());
+        let result = orphans::remove_marks(slot.path()?, self.write).and_then(|()| go());
         let undo = || -> Result {
             // A mark for all that are gone.
             if result.is_err() {
@@ -644,7 +643,7 @@ impl Job<'_> {
             warn_limited!(
                 "branch {}: directory {:?} keeps a whiteout beside it or lacks its opaque mark: {:?}\n",
                 text(&branch.shown.to_bytes().unwrap_or_default()),
-                text(name),
+                text(&name),
                 error
             );
         }
@@ -692,8 +691,8 @@ impl Job<'_> {
             }
         }
         let renaming = Renaming::new(
-            (self.old.path()?, self.from.name),
-            (self.new.path()?, self.to.name),
+            (self.old.path()?, self.from.name.bytes()),
+            (self.new.path()?, self.to.name.bytes()),
             EXCHANGE,
             self.write,
         )?;

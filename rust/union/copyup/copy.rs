@@ -36,7 +36,7 @@ use crate::logic::{
         Attrs,
         OnOpen, //
     },
-    whname, //
+    name::Name, //
 };
 use crate::union::{
     branches::{
@@ -110,7 +110,7 @@ pub(crate) struct Staged {
 
 /// A temporary name.
 pub(crate) struct Temporary {
-    pub(crate) name: whname::Name,
+    pub(crate) name: Name,
     /// The directory of the branch that it is in.
     pub(crate) dir: ARef<LowerDentry>,
     /// The times that this directory had before, and what counted its changes then, unless it is

@@ -33,15 +33,13 @@ use crate::fs::{
         inode::Kind, //
     }, //
 };
-use crate::logic::{
-    branch_spec::OnOpen,
-    whname, //
-};
+use crate::logic::branch_spec::OnOpen;
 use crate::union::{
     branches::{
         branch::Slot,
         durable::OnDisk,
-        ino::InoTable, //
+        ino::InoTable,
+        whiteout, //
     },
     types::{
         Dentry,
@@ -78,7 +76,7 @@ fn wanted(section: Section<'_>, file: &File<Union>) -> Result<Option<OnOpen>> {
     if (inode.is_dir() && how != OnOpen::CopyAll) || dentry.is_root() || dentry.is_unhashed() {
         return Ok(None);
     }
-    if section.settings().shwh && whname::is_reserved(&dentry.name()?) {
+    if section.settings().shwh && whiteout::user(&dentry.name()?).is_none() {
         return Ok(None);
     }
     let stored = inode.data().writes.may_be_mapped_beyond();

@@ -20,11 +20,13 @@ use crate::fs::{
     objects::writes::Copying, //
 };
 use crate::inform_limited;
-use crate::logic::whname;
 use crate::union::{
-    branches::branch::{
-        Branch,
-        Slot, //
+    branches::{
+        branch::{
+            Branch,
+            Slot, //
+        },
+        whiteout, //
     },
     plink,
     types::{
@@ -52,7 +54,7 @@ use kernel::{
 pub(crate) fn promote(section: Section<'_>, dentry: &Dentry, wanted: Data<'_>) -> Result {
     if section.settings().shwh {
         // A whiteout is shown, not offered for change.
-        whname::check(&dentry.name()?)?;
+        whiteout::check(&dentry.name()?)?;
     }
     loop {
         let inode = dentry.object()?;

@@ -31,6 +31,7 @@ use crate::union::{
             OnDisk, //
         },
         ino::Reserved,
+        orphans,
         stack,
         whiteout, //
     },
@@ -66,6 +67,7 @@ impl CopyUp<'_> {
         write: &WriteAccess<'_>,
     ) -> Result<Published> {
         let name = self.dentry.name()?;
+        let name = whiteout::check(&name)?;
         let dir = parent
             .object()?
             .slot_on(section, self.target.id)?
@@ -81,7 +83,7 @@ impl CopyUp<'_> {
         let times =
             || Ok::<_, Error>(DirTimes::of(section, parent.object()?, dir)?.from(before.clone()));
         // What it hides below stays hidden.
-        let whiteouted = self.goes_down(section) && whiteout::exists(dir.dentry(), &name)?;
+        let whiteouted = self.goes_down(section) && whiteout::exists(dir.dentry(), name)?;
         if whiteouted {
             whiteout::make_opaque(self.target, &staged.dentry, write)?;
         }
@@ -115,7 +117,7 @@ impl CopyUp<'_> {
                 if whiteouted {
                     // Beside a directory that is opaque it means nothing: a failure does no harm.
                     let removed = durable::in_order(self.target, dir.dentry())
-                        .and_then(|()| whiteout::remove(self.target, dir.dentry(), &name, write));
+                        .and_then(|()| whiteout::remove(self.target, dir.dentry(), name, write));
                     if let Err(error) = removed {
                         warn_limited!(
                             "cannot remove the whiteout of {:?}: {:?}\n",
@@ -254,7 +256,7 @@ impl CopyUp<'_> {
     /// Removes what was staged.
     pub(crate) fn discard(&self, section: Section<'_>, staged: Staged, write: &WriteAccess<'_>) {
         if let Some(temp) = staged.temp {
-            whiteout::purge(self.target, &temp.dir, &staged.dentry, &temp.name, write);
+            orphans::purge(self.target, &temp.dir, &staged.dentry, &temp.name, write);
             if let Some((changes, times)) = temp.times {
                 let parent = self.dentry.parent();
                 let kept = parent

@@ -16,8 +16,7 @@ use crate::logic::{
     options::{
         CopyUpPolicy,
         CreatePolicy, //
-    },
-    whname, //
+    }, //
 };
 use crate::union::{
     branches::{
@@ -25,7 +24,10 @@ use crate::union::{
             Branch,
             Slot, //
         },
-        whiteout, //
+        whiteout::{
+            self,
+            UserName, //
+        }, //
     },
     types::{
         Dentry,
@@ -45,7 +47,7 @@ use kernel::{
 #[derive(Clone, Copy)]
 pub(crate) struct NewEntry<'a> {
     /// Its name, unless it gets none yet.
-    pub(crate) name: Option<&'a [u8]>,
+    pub(crate) name: Option<UserName<'a>>,
     /// Whether it is a directory.
     pub(crate) is_dir: bool,
 }
@@ -89,7 +91,7 @@ pub(crate) fn for_new_entry(
 fn bounds(
     section: Section<'_>,
     dir: &Dentry,
-    name: Option<&[u8]>,
+    name: Option<UserName<'_>>,
     facts: &[create::Branch],
 ) -> Result<create::Bounds> {
     let inode = dir.object()?;
@@ -97,11 +99,8 @@ fn bounds(
         Some(name) => topmost(section, inode, |slot| whiteout::exists(slot.dentry(), name))?,
         None => None,
     };
-    let opaque = |inode: &Inode| {
-        topmost(section, inode, |slot| {
-            Ok(dirop::lookup_positive(slot.dentry().dir()?, whname::OPAQUE)?.is_some())
-        })
-    };
+    let opaque =
+        |inode: &Inode| topmost(section, inode, |slot| whiteout::is_opaque(&**slot.dentry()));
     let mut bounds = create::Bounds {
         own: upper(whiteout, opaque(inode)?),
         inherited: None,
@@ -117,9 +116,8 @@ fn bounds(
         let parent = child.parent();
         let inode = parent.object()?;
         let name = child.name()?;
-        let whiteout = topmost(section, inode, |slot| {
-            whiteout::exists(slot.dentry(), &name)
-        })?;
+        let name = whiteout::check(&name)?;
+        let whiteout = topmost(section, inode, |slot| whiteout::exists(slot.dentry(), name))?;
         bounds.inherited = upper(bounds.inherited, upper(whiteout, opaque(inode)?));
         child = parent;
     }
@@ -215,7 +213,7 @@ fn pick(
 pub(crate) struct NewName<'a> {
     /// The directory that it is given in.
     pub(crate) dir: &'a Dentry,
-    pub(crate) name: &'a [u8],
+    pub(crate) name: UserName<'a>,
     /// What it leads to now.
     pub(crate) victim: Option<&'a Inode>,
     /// The directory of the other name, if there is one.

@@ -20,21 +20,21 @@ use crate::fs::{
     },
     objects::ours::Candidate, //
 };
-use crate::logic::{
-    handle::{
-        self,
-        Object,
-        Part,
-        Target, //
-    },
-    whname, //
+use crate::logic::handle::{
+    self,
+    Object,
+    Part,
+    Target, //
 };
 use crate::union::{
-    branches::branch::{
-        Branch,
-        BranchTable,
-        Slot,
-        Slots, //
+    branches::{
+        branch::{
+            Branch,
+            BranchTable,
+            Slot,
+            Slots, //
+        },
+        whiteout, //
     },
     names::find,
     state::{
@@ -493,7 +493,7 @@ fn search(
             full = left == 0;
             left = left.checked_sub(1).ok_or(ESTALE)?;
             let is_wanted = number == inode.ino() || io::may_be_dir(kind);
-            if is_wanted && !whname::is_reserved(name) {
+            if is_wanted && whiteout::user(name).is_some() {
                 wanted.push(copy_of(name)?, GFP_KERNEL_ACCOUNT)?;
             }
             Ok(())

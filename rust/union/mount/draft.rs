@@ -52,6 +52,7 @@ use crate::union::{
             BranchTable, //
         },
         claim::Claims,
+        whiteout,
         work::Refused, //
     },
     state::sb::Shape,
@@ -366,7 +367,15 @@ impl<'a> Draft<'a> {
     }
 
     pub(super) fn unread_plinks(&self, wanted: &Wanted, error: Error) -> Error {
-        self.refuse(wanted, error, fmt!("cannot read .wh..wh.plnk: {:?}", error))
+        self.refuse(
+            wanted,
+            error,
+            fmt!(
+                "cannot read {}: {:?}",
+                types::text(whiteout::PLINK_DIR),
+                error
+            ),
+        )
     }
 
     /// Ends it: says what is unusual about the branches.

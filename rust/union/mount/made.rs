@@ -23,7 +23,6 @@ use crate::union::{
         },
         claim::Claim,
         notes,
-        whiteout,
         work::{
             self,
             Objects,
@@ -74,7 +73,7 @@ impl Drop for Made {
             let tidy = move |_: &PrivatePath| own.undo();
             if let Err(error) = undo.askers.tidy(&undo.cred, &undo.root, tidy) {
                 undo.unwanted.store(Objects::NONE.0, Release);
-                whiteout::cannot_give_up(error);
+                work::cannot_give_up(error);
             }
         }
     }

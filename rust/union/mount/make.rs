@@ -16,6 +16,7 @@ use super::{
     wanted::Wanted, //
 };
 use crate::fs::objects::{
+    inode::Kind,
     path::{
         Path,
         PrivatePath, //
@@ -27,8 +28,8 @@ use crate::logic::{
         self,
         Access, //
     },
-    ino,
-    whname, //
+    dirren as stored,
+    ino, //
 };
 use crate::mount_error;
 use crate::union::{
@@ -48,6 +49,7 @@ use crate::union::{
         notes,
         renamed::Renamed,
         seal::BranchKey,
+        whiteout,
         work::{
             Objects,
             Refused, //
@@ -188,10 +190,11 @@ impl<'a> Draft<'a> {
                 let plinks = plinks.map_err(|error| self.unread_plinks(wanted, error))?;
                 Ok((Some(work), Some(plinks)))
             }
-            Err(Refused::Foreign(object)) => {
-                let is_base = object == whname::BASE;
-                let article = if is_base { "an" } else { "a" };
-                let kind = if is_base { "empty file" } else { "directory" };
+            Err(Refused::Foreign(object, kind)) => {
+                let (article, kind) = match kind {
+                    Kind::Dir => ("a", "directory"),
+                    _ => ("an", "empty file"),
+                };
                 Err(self.refuse(
                     wanted,
                     EINVAL,
@@ -207,7 +210,8 @@ impl<'a> Draft<'a> {
                 wanted,
                 error,
                 fmt!(
-                    "cannot make its bookkeeping objects (.wh..wh.*): {:?}",
+                    "cannot make its bookkeeping objects ({}): {:?}",
+                    whiteout::BOOKKEEPING,
                     error
                 ),
             )),
@@ -337,8 +341,9 @@ impl<'a> Draft<'a> {
                 mount_error!(
                     self.context,
                     error,
-                    "option \"dirren\": branch {}: cannot read .wh..wh.hino: {:?}",
+                    "option \"dirren\": branch {}: cannot read {}: {:?}",
                     types::text(&shown),
+                    types::text(stored::LIST),
                     error
                 )
             })?;

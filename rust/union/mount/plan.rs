@@ -378,7 +378,7 @@ impl<'a, 'm, 'c> Plan<'a, 'm, 'c> {
     fn ask_roots(&mut self, shape: &Arc<Shape>) -> Result<Arc<Answer>> {
         let info = self.sb.data();
         let slots = match self.may_ask(shape.is_remote())? {
-            None => branch::root_slots(&shape.table, &mut whiteout::is_opaque)?,
+            None => branch::root_slots(&shape.table, &mut whiteout::is_opaque_root)?,
             Some(patience) => {
                 let mut ask =
                     |branch: &Arc<Branch>| patience.ask_root(&info.askers, &info.cred, branch);
@@ -414,7 +414,7 @@ impl<'a, 'm, 'c> Plan<'a, 'm, 'c> {
             Some(patiently) => Ask::Apart(patiently),
         };
         let view = View::plain(info, shape, self.stack(section, dir, at)?).by(ask);
-        let answer = lookup::probe(&view, 0, &name, Depth::All)?;
+        let answer = lookup::probe(&view, 0, whiteout::sought(&name), Depth::All)?;
         Ok(Arc::new(answer, GFP_KERNEL)?)
     }
 

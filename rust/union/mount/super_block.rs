@@ -23,9 +23,11 @@ use crate::fs::{
         sb::Operations, //
     }, //
 };
-use crate::logic::whname;
 use crate::union::{
-    branches::branch::Branch,
+    branches::{
+        branch::Branch,
+        whiteout, //
+    },
     names::find,
     types::{
         Inode,
@@ -73,7 +75,7 @@ impl Operations for Union {
             }
         }
         total.magic = crate::union::types::MAGIC;
-        total.name_max = whname::NAME_MAX as u64;
+        total.name_max = whiteout::NAME_MAX as u64;
         total.id = section.sb().device();
         Ok(total)
     }

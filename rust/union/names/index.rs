@@ -41,14 +41,17 @@ use crate::logic::{
         What, //
     },
     options::Udba,
-    stats::Counter,
-    whname, //
+    stats::Counter, //
 };
 use crate::union::{
     branches::{
         branch::Stack,
         marks::Marks,
-        whiteout, //
+        whiteout::{
+            self,
+            Sought,
+            UserName, //
+        }, //
     },
     objects::cache::{
         Cover,
@@ -195,10 +198,12 @@ impl<'a> View<'a> {
     }
 
     /// What is known of `name`.
-    pub(crate) fn known(&self, name: &[u8]) -> Known<'_> {
-        // Marks are asked for with `shwh` only, and not in it under their names.
-        let index = self.index.as_deref().filter(|_| !whname::is_reserved(name));
-        let sightings = index.map(|index| index.names.find(name));
+    pub(crate) fn known(&self, name: Sought<'_>) -> Known<'_> {
+        // Marks are not in it under names of their own.
+        let index = self.index.as_deref().zip(name.object());
+        let (index, sightings) = index.map_or((None, None), |(index, name)| {
+            (Some(index), Some(index.names.find(&name)))
+        });
         Known {
             index,
             stack: self.stack,
@@ -209,7 +214,7 @@ impl<'a> View<'a> {
 
     /// Whether the instance `at`, on a writable branch, has a whiteout of `name` that must go when
     /// the name is made.
-    pub(crate) fn whiteouted(&self, at: usize, name: &[u8]) -> Result<bool> {
+    pub(crate) fn whiteouted(&self, at: usize, name: UserName<'_>) -> Result<bool> {
         let Some(slot) = self.stack.get(at) else {
             return Ok(false);
         };
@@ -217,7 +222,7 @@ impl<'a> View<'a> {
         if self.stack.len() < 2 || !slot.branch().access.honours_whiteouts() {
             return Ok(false);
         }
-        let mut known = self.known(name);
+        let mut known = self.known(name.into());
         let next = known.next_whiteout(at);
         if next > at {
             return Ok(false);

@@ -14,7 +14,10 @@ use super::{
 };
 use crate::fs::operations::dentry::Validity;
 use crate::union::{
-    branches::stack,
+    branches::{
+        stack,
+        whiteout, //
+    },
     plink,
     types::{
         Dentry,
@@ -45,7 +48,7 @@ fn same(section: Section<'_>, dir: &Inode, dentry: &Dentry, name: &[u8]) -> Resu
         lookup::probe(
             &View::plain(info, section.shape(), dir.stack(section)?),
             0,
-            name,
+            whiteout::sought(name),
             Depth::All,
         )
     })?;

@@ -39,8 +39,7 @@ use crate::logic::{
         Scan,
         Step, //
     },
-    stats::Counter,
-    whname, //
+    stats::Counter, //
 };
 use crate::union::{
     branches::{
@@ -48,7 +47,12 @@ use crate::union::{
             Slot,
             Slots, //
         },
-        ino::InoTable, //
+        ino::InoTable,
+        whiteout::{
+            self,
+            Sought,
+            UserName, //
+        }, //
     },
     types::{
         Inode,
@@ -90,7 +94,7 @@ pub(crate) enum Depth {
 /// # Errors
 ///
 /// See [`probe_known`].
-pub(crate) fn probe(dir: &View<'_>, skip: usize, name: &[u8], depth: Depth) -> Result<Answer> {
+pub(crate) fn probe(dir: &View<'_>, skip: usize, name: Sought<'_>, depth: Depth) -> Result<Answer> {
     probe_known(dir, &mut dir.known(name), skip, name, depth)
 }
 
@@ -108,7 +112,7 @@ pub(crate) fn probe_known(
     dir: &View<'_>,
     known: &mut Known<'_>,
     skip: usize,
-    name: &[u8],
+    name: Sought<'_>,
     depth: Depth,
 ) -> Result<Answer> {
     let (stack, ask) = (dir.stack(), dir.ask());
@@ -118,8 +122,8 @@ pub(crate) fn probe_known(
         guard: None,
         asked: 0,
     };
-    // Asked for with `shwh` only.
-    let is_mark = whname::is_reserved(name);
+    // That of a mark is asked for with `shwh` only.
+    let object = name.object();
     let mut found: Option<ARef<LowerDentry>> = None;
     let mut scan = Scan::new(stack.len().saturating_sub(skip));
     let mut step = scan.step();
@@ -133,13 +137,14 @@ pub(crate) fn probe_known(
                     continue;
                 }
                 let slot = stack.get(i).ok_or(EIO)?;
-                let dentry = if is_mark && !slot.branch().access.honours_whiteouts() {
+                let dentry = if object.is_none() && !slot.branch().access.honours_whiteouts() {
                     None
                 } else {
                     answer.asked = answer.asked.wrapping_add(1);
-                    ask.name(slot, name)?
+                    ask.name(slot, name.bytes())?
                 };
                 let what = match &dentry {
+                    Some(dentry) if whiteout::is_mark(dentry) => Found::Absent,
                     Some(dentry) if dentry.is_dir() => {
                         slot.branch().check_case(dentry)?;
                         Found::Dir
@@ -159,10 +164,10 @@ pub(crate) fn probe_known(
             }
             Step::Marks(n) => {
                 let i = skip.saturating_add(n);
-                let whiteout = known.next_whiteout(i);
+                let hidden = known.next_whiteout(i);
                 // Whether those taken before it are opaque was asked before it was taken.
                 let place = answer.place.filter(|place| *place >= i);
-                let next = whiteout.min(place.unwrap_or(stack.len()));
+                let next = hidden.min(place.unwrap_or(stack.len()));
                 if next > i {
                     step = scan.clear_until(next.saturating_sub(skip));
                     continue;
@@ -174,16 +179,18 @@ pub(crate) fn probe_known(
                         // What it hides is not known.
                         return Err(ENOKEY.into());
                     }
-                    if whiteout == i && dir.marks().may_hold(slot)? {
-                        answer.asked = answer.asked.wrapping_add(1);
-                        marks = mark(ask, slot, &whname::whiteout(name)?)?;
+                    if let Some(name) = object.filter(|_| hidden == i) {
+                        if dir.marks().may_hold(slot)? {
+                            answer.asked = answer.asked.wrapping_add(1);
+                            marks = whiteout::hides(&Asked(ask, slot), name)?.into();
+                        }
                     }
                     let inside = answer.slots.last();
                     let inside = inside.filter(|_| marks == Marks::Absent && place == Some(i));
                     if let Some(inside) = inside {
                         if dir.marks().may_hold(inside)? {
                             answer.asked = answer.asked.wrapping_add(1);
-                            marks = mark(ask, inside, whname::OPAQUE)?;
+                            marks = whiteout::is_opaque(&Asked(ask, inside))?.into();
                         }
                     }
                 }
@@ -219,26 +226,33 @@ pub(crate) fn probe_known(
     Ok(answer)
 }
 
-/// Whether `dir` has the mark `name`. `EIO` if it is not a regular file.
-#[inline]
-fn mark(ask: Ask<'_>, dir: &Slot, name: &[u8]) -> Result<Marks> {
-    let found = ask.name(dir, name)?;
-    match found.filter(|found| !found.is_negative()) {
-        None => Ok(Marks::Absent),
-        Some(found)
-            if found
-                .inode()
-                .is_some_and(|inode| inode.kind() == Kind::Regular) =>
-        {
-            Ok(Marks::Present)
+/// An instance that is asked for marks by an [`Ask`].
+struct Asked<'a>(Ask<'a>, &'a Slot);
+
+impl whiteout::Dir for Asked<'_> {
+    type Entry = LowerDentry;
+
+    #[inline]
+    fn has(&self, name: &[u8]) -> Result<bool> {
+        let Asked(ask, dir) = self;
+        let found = ask.name(dir, name)?;
+        match found.filter(|found| !found.is_negative()) {
+            None => Ok(false),
+            Some(found)
+                if found
+                    .inode()
+                    .is_some_and(|inode| inode.kind() == Kind::Regular) =>
+            {
+                Ok(true)
+            }
+            Some(_) => Err(EIO),
         }
-        Some(_) => Err(EIO),
     }
 }
 
 /// Whether `name` would be seen through the instances of `dir` from the `skip`-th on.
-pub(crate) fn visible(dir: &View<'_>, skip: usize, name: &[u8]) -> Result<bool> {
-    visible_known(dir, &mut dir.known(name), skip, name)
+pub(crate) fn visible(dir: &View<'_>, skip: usize, name: UserName<'_>) -> Result<bool> {
+    visible_known(dir, &mut dir.known(name.into()), skip, name)
 }
 
 /// As [`visible`], with what is known of `name`, as for [`probe_known`].
@@ -246,12 +260,12 @@ pub(crate) fn visible_known(
     dir: &View<'_>,
     known: &mut Known<'_>,
     skip: usize,
-    name: &[u8],
+    name: UserName<'_>,
 ) -> Result<bool> {
     if skip >= dir.stack().len() {
         return Ok(false);
     }
-    let answer = probe_known(dir, known, skip, name, Depth::First)?;
+    let answer = probe_known(dir, known, skip, name.into(), Depth::First)?;
     Ok(!answer.slots.is_empty())
 }
 
@@ -272,24 +286,20 @@ pub(crate) fn lookup(
 ) -> Result<Tied> {
     let sb = dir.sb();
     let info = sb.data();
-    if !(section.settings().shwh && whname::is_mark(entry.name())) {
-        whname::check(entry.name())?;
-    }
+    let name = whiteout::check_sought(entry.name(), section.settings().shwh)?;
     // From before the look: what happens meanwhile makes the next walk look again.
     entry.dentry().set_seen(dir.data().watches.count());
     let stats = info.stats();
     let view = View::for_lookup(section, dir)?;
     for attempt in 0..ATTEMPTS {
-        let answer = info
-            .cred
-            .scope(|| probe(&view, 0, entry.name(), Depth::All))?;
+        let answer = info.cred.scope(|| probe(&view, 0, name, Depth::All))?;
         stats.add(Counter::BranchLookups, answer.asked.into());
         entry.dentry().set_guard(answer.guard);
         let Some(first) = answer.slots.first().cloned() else {
             return Ok(tie.to(None));
         };
         let found = first.inode()?;
-        if whname::is_reserved(entry.name()) && found.kind() != Kind::Regular {
+        if name.object().is_none() && found.kind() != Kind::Regular {
             return Err(EIO);
         }
         let inode = find::get(section, answer.slots)?;

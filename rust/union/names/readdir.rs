@@ -46,8 +46,7 @@ use crate::logic::{
         Layer,
         Listing as Names, //
     },
-    stats::Counter,
-    whname, //
+    stats::Counter, //
 };
 use crate::union::{
     branches::{
@@ -56,7 +55,8 @@ use crate::union::{
             Stack, //
         },
         ino::Lower,
-        stack::link_count, //
+        stack::link_count,
+        whiteout, //
     },
     objects::{
         cache::Listing,
@@ -169,13 +169,9 @@ fn layers(info: &SbInfo, stack: &Stack) -> Result<KVec<Layer>> {
             return Err(ENOKEY.into());
         }
         let mut listing = Names::new();
-        let read = KernelFile::dir(slot.path()?, true).and_then(|mut dir| {
-            dir.each_entry(&mut |name, ino, dtype| {
-                if name == b"." || name == b".." {
-                    Ok(())
-                } else {
-                    listing.push(name, ino, dtype)
-                }
+        let read = slot.path().and_then(|dir| {
+            whiteout::each_entry(dir, |name, role, ino, dtype| {
+                listing.push(name, role, ino, dtype)
             })
         });
         match read {
@@ -405,14 +401,14 @@ impl Operations for Union {
             space: one.space,
             number,
         };
-        let plain = |name: &[u8], number| match name {
-            [b'.', ..] => None,
-            _ => info.ino.computed(lower(number)),
+        let plain = |name: &[u8], number| match whiteout::is_plain(name) {
+            true => info.ino.computed(lower(number)),
+            false => None,
         };
         let map = |name: &[u8], number| match name {
             b"." => Some(own),
             b".." => Some(parent),
-            _ if whname::is_reserved(name) && !(one.shwh && whname::is_mark(name)) => None,
+            _ if !whiteout::is_shown(name, one.shwh) => None,
             _ => info
                 .ino
                 .number(lower(number))

@@ -20,12 +20,9 @@ use crate::fs::{
         path::Path, //
     }, //
 };
-use crate::logic::{
-    dirren::{
-        self as stored,
-        Record, //
-    },
-    whname, //
+use crate::logic::dirren::{
+    self as stored,
+    Record, //
 };
 use crate::union::{
     branches::{
@@ -38,7 +35,8 @@ use crate::union::{
             Renamed,
             PARENT,
             PATH_MAX, //
-        }, //
+        },
+        whiteout, //
     },
     state::sb::Shape,
     types::{
@@ -124,7 +122,7 @@ fn walk(root: &ARef<LowerDentry>, path: &[u8]) -> Result<Option<ARef<LowerDentry
         .split(|&byte| byte == b'/')
         .filter(|name| !name.is_empty())
     {
-        if name == b"." || name == b".." || whname::is_reserved(name) {
+        if name == b"." || name == b".." || whiteout::user(name).is_none() {
             return Ok(None);
         }
         match dirop::lookup_positive(dir.dir()?, name)?.filter(|found| found.is_dir()) {

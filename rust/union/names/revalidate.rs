@@ -27,8 +27,8 @@ use crate::fs::{
         Validity, //
     }, //
 };
-use crate::logic::whname;
 use crate::union::{
+    branches::whiteout,
     state::events,
     types::{
         Inode,
@@ -72,7 +72,7 @@ impl Operations for Union {
         let top = stack.top_inode();
         // With several names, the top instance may have been found under another one.
         let alone = top.is_dir() || (top.nlink() <= 1 && !inode.data().is_plinked());
-        if (!alone || stack.top().is_unhashed()) && walk.begins_with(whname::PREFIX) {
+        if (!alone || stack.top().is_unhashed()) && whiteout::is_walked(walk) {
             // A whiteout that `shwh` shows: one of many names of the same file, which comes and
             // goes with what it hides.
             return Validity::Stale;

@@ -4,10 +4,7 @@
 
 #![forbid(unsafe_code)]
 
-use crate::fs::{
-    access::io::KernelFile,
-    objects::time::Stamp, //
-};
+use crate::fs::objects::time::Stamp;
 use crate::logic::{
     branch_spec::Perm,
     index::{
@@ -17,9 +14,12 @@ use crate::logic::{
     },
     merge::Snapshot, //
 };
-use crate::union::branches::branch::{
-    Slot,
-    Stack, //
+use crate::union::branches::{
+    branch::{
+        Slot,
+        Stack, //
+    },
+    whiteout, //
 };
 use kernel::{
     prelude::*,
@@ -143,9 +143,8 @@ impl DirIndex {
                     entries: cover == Cover::All,
                     whiteouts: access.honours_whiteouts(),
                 };
-                KernelFile::dir(slot.path()?, true)?.each_entry(&mut |name, _, _| match name {
-                    b"." | b".." => Ok(()),
-                    _ => names.push(i, name, wanted),
+                whiteout::each_entry(slot.path()?, |name, role, _, _| {
+                    names.push(i, name, role, wanted)
                 })?;
             }
             if cover != Cover::All {

@@ -21,14 +21,12 @@ use crate::fs::{
         path::WriteAccess, //
     }, //
 };
-use crate::logic::{
-    plink::{
-        Names,
-        Note,
-        What,
-        XATTR, //
-    },
-    whname, //
+use crate::logic::plink::{
+    self as stored,
+    Names,
+    Note,
+    What,
+    XATTR, //
 };
 use crate::union::{
     branches::{
@@ -39,7 +37,7 @@ use crate::union::{
             Room, //
         },
         origin,
-        whiteout, //
+        orphans, //
     },
     types::{
         text,
@@ -219,7 +217,7 @@ pub(crate) fn hide(
                 return Ok(None);
             }
             let file = File::of(made.inode().ok_or(EIO)?);
-            let name = whname::plink(inode.ino(), file.ino)?;
+            let name = stored::name(inode.ino(), file.ino)?;
             let links = branch.at(&work.plinks)?;
             Renaming::new((orphans, &temp), (links, &name), 0, &write)?.commit()?;
             Ok(Some(file))
@@ -230,7 +228,7 @@ pub(crate) fn hide(
             other => other,
         };
         if !matches!(published, Ok(Some(_))) {
-            whiteout::purge(branch, &work.orphans, &made, &temp, &write);
+            orphans::purge(branch, &work.orphans, &made, &temp, &write);
         }
         let Some(file) = published? else {
             return Ok(false);

@@ -23,14 +23,12 @@ use crate::fs::{
         WriteAccess, //
     }, //
 };
-use crate::logic::{
-    plink::{
-        Names,
-        Note,
-        What,
-        XATTR, //
-    },
-    whname, //
+use crate::logic::plink::{
+    self as stored,
+    Names,
+    Note,
+    What,
+    XATTR, //
 };
 use crate::union::{
     branches::{
@@ -105,7 +103,7 @@ pub(crate) fn add(
     if keeps {
         info.plinks.keep(inode)?;
     }
-    let name = whname::plink(inode.ino(), file.ino)?;
+    let name = stored::name(inode.ino(), file.ino)?;
     let dir = branch.at(&branch.work()?.plinks)?;
     let make = || -> Result<Option<ARef<LowerDentry>>> {
         let creating = match Creating::new(dir, name.as_bytes(), write) {
@@ -205,7 +203,7 @@ pub(super) fn drop_file(branch: &Branch, entry: &Entry, write: &WriteAccess<'_>)
 /// Removes a pseudo-link.
 fn drop_name(branch: &Branch, number: u64, file: u64, write: &WriteAccess<'_>) {
     let result = || -> Result {
-        let name = whname::plink(number, file)?;
+        let name = stored::name(number, file)?;
         let dir = branch.at(&branch.work()?.plinks)?;
         match Removing::new(dir, name.as_bytes(), write).and_then(Removing::unlink) {
             // A tool was faster.

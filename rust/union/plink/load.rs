@@ -28,12 +28,12 @@ use crate::fs::{
 use crate::logic::{
     branch_spec::Access,
     plink::{
+        self as stored,
         Note,
         What,
         LEN,
         XATTR, //
-    },
-    whname, //
+    }, //
 };
 use crate::union::{
     branches::{
@@ -42,6 +42,7 @@ use crate::union::{
             Index,
             Room, //
         },
+        orphans,
         whiteout, //
     },
     types::LowerDentry, //
@@ -62,7 +63,7 @@ pub(crate) fn load(
 ) -> Result<Arc<Index>> {
     // They count where other marks do.
     let dir = if access.honours_whiteouts() {
-        dirop::lookup_positive(root.dentry().dir()?, whname::PLINK_DIR)?
+        dirop::lookup_positive(root.dentry().dir()?, whiteout::PLINK_DIR)?
     } else {
         None
     };
@@ -72,8 +73,8 @@ pub(crate) fn load(
         return Ok(index);
     };
     let at = root.at(dir)?;
-    whiteout::each_name(at, &mut |name| {
-        let Some((number, file)) = whname::parse_plink(name) else {
+    orphans::each_name(at, &mut |name| {
+        let Some((number, file)) = stored::parse_name(name) else {
             return Ok(());
         };
         match entry(root, dir, name, number, file) {
@@ -85,7 +86,7 @@ pub(crate) fn load(
                     _ => index.insert(Room::new()?, entry),
                 };
                 if let (Some(stale), Some(write)) = (stale, write) {
-                    let name = whname::plink(stale.number, stale.file.ino)?;
+                    let name = stored::name(stale.number, stale.file.ino)?;
                     discard(at, &name, write);
                 }
             }

@@ -9,9 +9,9 @@ use crate::fs::{
     access::dirop,
     base::once::load_acquire, //
 };
-use crate::logic::{
-    plink::What,
-    whname, //
+use crate::logic::plink::{
+    self as stored,
+    What, //
 };
 use crate::union::{
     branches::{
@@ -234,7 +234,7 @@ pub(super) fn noted<'a>(
 /// The file of `entry`, on `branch`; `None` if somebody took it away, or put another in its place.
 pub(super) fn file_of(branch: &Branch, entry: &Entry) -> Result<Option<ARef<LowerDentry>>> {
     let dir = branch.plinks.dir.as_ref().ok_or(EIO)?;
-    let name = whname::plink(entry.number, entry.file.ino)?;
+    let name = stored::name(entry.number, entry.file.ino)?;
     let found = dirop::lookup_positive(dir.dir()?, &name)?;
     Ok(found.filter(|found| found.inode().is_some_and(|inode| entry.is(inode))))
 }

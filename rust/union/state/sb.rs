@@ -28,8 +28,8 @@ use crate::fs::{
     }, //
 };
 use crate::logic::{
-    options::Settings,
-    whname, //
+    name::Name,
+    options::Settings, //
 };
 use crate::union::{
     branches::{
@@ -38,7 +38,8 @@ use crate::union::{
         ino::InoTable,
         marks::Marks,
         space::Space,
-        stats::Stats, //
+        stats::Stats,
+        whiteout, //
     },
     objects::kept::Plinks,
     types::{
@@ -207,9 +208,9 @@ impl SbInfo {
     }
 
     /// A temporary name for something like `name`, not used before for a while.
-    pub(crate) fn temp_name(&self, name: &[u8]) -> Result<whname::Name> {
+    pub(crate) fn temp_name(&self, name: &[u8]) -> Result<Name> {
         // CAST: The lower half is what is wanted.
-        whname::temp(name, self.temp.fetch_add(1, Relaxed) as u16)
+        whiteout::temp(name, self.temp.fetch_add(1, Relaxed) as u16)
     }
 }
 

@@ -57,11 +57,11 @@ use crate::fs::{
 };
 use crate::logic::{
     branch_spec::Attrs,
+    name::Name,
     uapi::{
         Mvdown,
         MvdownReason as Reason, //
-    },
-    whname, //
+    }, //
 };
 use crate::union::{
     branches::{
@@ -75,6 +75,7 @@ use crate::union::{
             Lower,
             Reserved, //
         },
+        orphans,
         stack,
         whiteout, //
     },
@@ -333,6 +334,7 @@ fn check_way(section: Section<'_>, dentry: &Dentry, upper: &Branch, lower: &Bran
     while !child.is_root() {
         let parent = child.parent();
         let name = child.name()?;
+        let name = whiteout::check(&name)?;
         for slot in parent.object()?.stack(section)?.iter() {
             let branch = slot.branch();
             let at = table.index_of(branch.id);
@@ -345,10 +347,10 @@ fn check_way(section: Section<'_>, dentry: &Dentry, upper: &Branch, lower: &Bran
             {
                 return Err(Reason::Upper.into());
             }
-            if branch.access.honours_whiteouts() && whiteout::exists(slot.dentry(), &name)? {
+            if branch.access.honours_whiteouts() && whiteout::exists(slot.dentry(), name)? {
                 return Err(Reason::Whiteout.into());
             }
-            if whiteout::hides_below(branch, slot.dentry(), whname::OPAQUE)? {
+            if whiteout::is_opaque_on(branch, slot.dentry())? {
                 return Err(Reason::Opaque.into());
             }
         }
@@ -358,7 +360,7 @@ fn check_way(section: Section<'_>, dentry: &Dentry, upper: &Branch, lower: &Bran
 }
 
 /// What had the name on the target before, and its name among the orphans.
-type Aside = Option<(ARef<LowerDentry>, whname::Name)>;
+type Aside = Option<(ARef<LowerDentry>, Name)>;
 
 /// A copy that has its name, below the original.
 struct Named {
@@ -555,9 +557,10 @@ impl Move<'_> {
             let write = target.want_write()?;
             let times = DirTimes::of_slot(dir)?;
             if let Some((old, temp)) = &named.aside {
-                whiteout::purge(target, &target.work()?.orphans, old, temp, &write);
+                orphans::purge(target, &target.work()?.orphans, old, temp, &write);
             }
-            let removed = whiteout::remove(target, dir.dentry(), name, &write);
+            let removed = whiteout::check(name)
+                .and_then(|name| whiteout::remove(target, dir.dentry(), name, &write));
             times.restore(section, dir, &write);
             removed
         };
@@ -659,7 +662,8 @@ impl Move<'_> {
             let dir = parent.object()?;
             let info = dir.sb().data();
             let view = View::plain(info, section.shape(), dir.stack(section)?);
-            Ok(lookup::probe(&view, 0, &dentry.name()?, Depth::First)?.guard)
+            let name = dentry.name()?;
+            Ok(lookup::probe(&view, 0, whiteout::sought(&name), Depth::First)?.guard)
         };
         // Without one, what is put there behind the union's back is noticed later.
         dentry.set_guard(guard().unwrap_or(None));

@@ -31,17 +31,15 @@ use crate::fs::{
     base::task,
     objects::file::File, //
 };
-use crate::logic::{
-    uapi::{
-        Rdu,
-        RduEntry, //
-    },
-    whname, //
+use crate::logic::uapi::{
+    Rdu,
+    RduEntry, //
 };
 use crate::union::{
     branches::{
         branch::BranchTable,
-        ino::Lower, //
+        ino::Lower,
+        whiteout, //
     },
     types::Union, //
 };
@@ -132,7 +130,7 @@ impl Instance {
         file.seek(0, position, Whence::Start)?;
         let mut full = false;
         let result = file.each_entry(&mut |name, ino, kind| {
-            if !self.marks && whname::is_reserved(name) {
+            if !self.marks && whiteout::user(name).is_none() {
                 return Ok(());
             }
             let entry = RduEntry {

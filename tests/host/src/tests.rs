@@ -7,12 +7,14 @@ mod branch_spec;
 mod create;
 mod dirren;
 mod escape;
+mod formats;
 mod handle;
 mod hash;
 mod index;
 mod ino;
 mod lookup;
 mod manual;
+mod marks;
 mod merge;
 mod num;
 mod options;
@@ -21,7 +23,6 @@ mod plink;
 mod reply;
 mod settings;
 mod uapi;
-mod whname;
 
 /// Collects what a `write_to` function writes.
 fn written(write: impl FnOnce(&mut dyn FnMut(&[u8]))) -> String {

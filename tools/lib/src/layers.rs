@@ -198,7 +198,7 @@ impl Layers {
             let (dir, honours) = self.at(index);
             let mut listing = Listing::new();
             for name in dir.names()? {
-                listing.push(name.as_bytes(), 0, 0)?;
+                listing.push(name.as_bytes(), names::role(&name), 0, 0)?;
             }
             let layer = merge::Layer {
                 listing,

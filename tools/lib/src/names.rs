@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Names beginning with `.wh.`: whiteouts, opaque marks, bookkeeping.
+//! Reserved names of branches: whiteouts, opaque marks, bookkeeping.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -8,21 +8,25 @@ use std::{
     path::Path,
 };
 
-pub use logic::whname::{Meaning, NAME_MAX};
-use logic::{dirren, escape, whname};
+pub use logic::marks::aufs::{Meaning, NAME_MAX};
+use logic::{
+    escape,
+    marks::{aufs, Role},
+    plink,
+};
 
 /// In a directory: nothing from lower branches shows.
-pub const OPAQUE: &str = text(whname::OPAQUE);
+pub const OPAQUE: &str = text(aufs::OPAQUE);
 /// At a branch's root: the file that whiteouts are hard links of.
-pub const BASE: &str = text(whname::BASE);
+pub const BASE: &str = text(aufs::BASE);
 /// At a branch's root: the directory of pseudo-links.
-pub const PLINKS: &str = text(whname::PLINK_DIR);
+pub const PLINKS: &str = text(aufs::PLINK_DIR);
 /// At a branch's root: the directory of temporary objects.
-pub const ORPHANS: &str = text(whname::ORPHAN_DIR);
+pub const ORPHANS: &str = text(aufs::ORPHAN_DIR);
 /// At a branch's root: numbers of renamed directories (`dirren`).
-pub const RENAMED: &str = text(dirren::LIST);
+pub const RENAMED: &str = text(aufs::RENAMED);
 /// At a branch's root: state of an unfinished `ruaufs commit`.
-pub const COMMIT: &str = text(whname::COMMIT);
+pub const COMMIT: &str = text(aufs::COMMIT);
 
 /// The text of a name or word that is ASCII.
 pub(crate) const fn text(bytes: &'static [u8]) -> &'static str {
@@ -34,17 +38,22 @@ pub(crate) const fn text(bytes: &'static [u8]) -> &'static str {
 
 /// Tells what a name on a branch means.
 pub fn meaning(name: &OsStr) -> Meaning<'_> {
-    whname::meaning(name.as_bytes())
+    aufs::meaning(name.as_bytes())
+}
+
+/// Tells what an entry of a branch's directory is for the union.
+pub(crate) fn role(name: &OsStr) -> Role<'_> {
+    aufs::role(name.as_bytes())
 }
 
 /// The name of the whiteout of `name`.
 pub fn whiteout(name: &OsStr) -> OsString {
-    OsString::from_vec([whname::PREFIX, name.as_bytes()].concat())
+    OsString::from_vec([aufs::PREFIX, name.as_bytes()].concat())
 }
 
 /// Reads the name of a pseudo-link: the union's inode number, the branch's.
 pub fn parse_plink(name: &OsStr) -> Option<(u64, u64)> {
-    whname::parse_plink(name.as_bytes())
+    plink::parse_name(name.as_bytes())
 }
 
 /// Replaces `\ooo` by the byte it stands for, as the mount table and sysfs write paths.

@@ -6,9 +6,11 @@ use logic::env::{failing::fail_after, ENOMEM};
 
 use logic::{
     branch_spec,
+    marks::{aufs, Role},
     merge::{merge, Layer, Listing},
+    name::Name,
     options::{self, Bad},
-    whname,
+    plink,
 };
 
 /// Runs `f` with its first, second, ... allocation failing until it has none left to fail.
@@ -28,14 +30,13 @@ fn each<T, E>(what: &str, f: impl Fn() -> Result<T, E>, is_nomem: impl Fn(&E) ->
 
 #[test]
 fn names() {
-    let count = |what, f: &dyn Fn() -> logic::env::Result<whname::Name>| {
-        each(what, f, |&error| error == ENOMEM)
-    };
-    assert_eq!(count("short", &|| whname::whiteout(b"foo")), 0);
-    assert_eq!(count("58", &|| whname::whiteout(&[b'x'; 58])), 0);
-    assert_eq!(count("59", &|| whname::whiteout(&[b'x'; 59])), 1);
-    assert_eq!(count("temp", &|| whname::temp(&[b'x'; 242], 3)), 1);
-    assert_eq!(count("plink", &|| whname::plink(u64::MAX, u64::MAX)), 0);
+    let count =
+        |what, f: &dyn Fn() -> logic::env::Result<Name>| each(what, f, |&error| error == ENOMEM);
+    assert_eq!(count("short", &|| aufs::whiteout(b"foo")), 0);
+    assert_eq!(count("58", &|| aufs::whiteout(&[b'x'; 58])), 0);
+    assert_eq!(count("59", &|| aufs::whiteout(&[b'x'; 59])), 1);
+    assert_eq!(count("temp", &|| aufs::temp(&[b'x'; 242], 3)), 1);
+    assert_eq!(count("plink", &|| plink::name(u64::MAX, u64::MAX)), 0);
 }
 
 #[test]
@@ -85,8 +86,9 @@ fn options_() {
 fn listing() -> logic::env::Result<Listing> {
     let mut listing = Listing::new();
     for i in 0..100u8 {
-        listing.push(&[b'a', i], u64::from(i), 8)?;
-        listing.push(&[b'.', b'w', b'h', b'.', b'b', i], 1, 8)?;
+        listing.push(&[b'a', i], Role::Object, u64::from(i), 8)?;
+        let whiteout = [b'.', b'w', b'h', b'.', b'b', i];
+        listing.push(&whiteout, aufs::role(&whiteout), 1, 8)?;
     }
     Ok(listing)
 }
@@ -115,7 +117,8 @@ fn listing_survives_a_failed_push() {
     let mut pushed = Vec::new();
     for i in 0..2000u32 {
         let name = format!("name{i}").into_bytes();
-        let (result, failed) = fail_after(u64::from(i % 2), || listing.push(&name, 0, 0));
+        let (result, failed) =
+            fail_after(u64::from(i % 2), || listing.push(&name, Role::Object, 0, 0));
         assert_eq!(result.is_err(), failed);
         if result.is_ok() {
             pushed.push(name);

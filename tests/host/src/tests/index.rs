@@ -5,7 +5,10 @@
 use logic::env::{failing::fail_after, ENOMEM, EOVERFLOW};
 use proptest::prelude::*;
 
-use logic::index::{Builder, Index, Wanted, What};
+use logic::{
+    index::{Builder, Index, Wanted, What},
+    marks::{aufs, Role},
+};
 
 const ALL: Wanted = Wanted {
     entries: true,
@@ -16,7 +19,8 @@ fn build(branches: &[Vec<&str>], wanted: impl Fn(usize) -> Wanted) -> logic::env
     let mut builder = Builder::new();
     for (i, names) in branches.iter().enumerate() {
         for name in names {
-            builder.push(i as u16, name.as_bytes(), wanted(i))?;
+            let name = name.as_bytes();
+            builder.push(i as u16, name, aufs::role(name), wanted(i))?;
         }
     }
     builder.finish()
@@ -74,13 +78,16 @@ fn only_what_is_wanted() {
 #[test]
 fn limits() {
     let mut builder = Builder::new();
-    builder.push(0, &[b'x'; 255], ALL).unwrap();
-    assert_eq!(builder.push(0, &[b'x'; 256], ALL), Err(EOVERFLOW));
+    builder.push(0, &[b'x'; 255], Role::Object, ALL).unwrap();
+    let too_long = builder.push(0, &[b'x'; 256], Role::Object, ALL);
+    assert_eq!(too_long, Err(EOVERFLOW));
     let mut many = Builder::new();
     for i in 0..1 << 16 {
-        many.push(0, format!("{i}").as_bytes(), ALL).unwrap();
+        let name = format!("{i}");
+        many.push(0, name.as_bytes(), Role::Object, ALL).unwrap();
     }
-    assert_eq!(many.push(0, b"one more", ALL), Err(EOVERFLOW));
+    let one_more = many.push(0, b"one more", Role::Object, ALL);
+    assert_eq!(one_more, Err(EOVERFLOW));
     let index = many.finish().unwrap();
     assert_eq!(seen(&index, "65535", What::Entry, 1), [0]);
     assert_eq!(seen(&index, "65536", What::Entry, 1), [0; 0]);

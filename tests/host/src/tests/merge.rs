@@ -10,8 +10,8 @@ use logic::env::EOVERFLOW;
 
 use logic::{
     lookup::{Found, Marks, Scan, Step},
+    marks::{aufs, Role},
     merge::{merge, Layer, Listing, Snapshot},
-    whname,
 };
 
 /// One branch: its names, and whether its whiteouts count.
@@ -33,7 +33,12 @@ fn layers(names: &[Names]) -> Vec<Layer> {
         let mut listing = Listing::new();
         for (i, name) in names.iter().enumerate() {
             listing
-                .push(name.as_bytes(), ino(i, l), dtype(name, l))
+                .push(
+                    name.as_bytes(),
+                    aufs::role(name.as_bytes()),
+                    ino(i, l),
+                    dtype(name, l),
+                )
                 .unwrap();
         }
         assert_eq!(listing.len(), names.len());
@@ -196,9 +201,14 @@ fn listing_knows_its_whiteouts() {
 #[test]
 fn names_of_any_length() {
     let mut listing = Listing::new();
-    assert_eq!(listing.push(&[b'x'; 65536], 1, 0), Err(EOVERFLOW));
+    assert_eq!(
+        listing.push(&[b'x'; 65536], Role::Object, 1, 0),
+        Err(EOVERFLOW)
+    );
     for len in [0, 1, 255, 65535] {
-        listing.push(&vec![b'y'; len], len as u64, 0).unwrap();
+        listing
+            .push(&vec![b'y'; len], Role::Object, len as u64, 0)
+            .unwrap();
     }
     let layer = Layer {
         listing,
@@ -214,11 +224,11 @@ fn names_of_any_length() {
 fn bounds() {
     let mut listing = Listing::new();
     for i in 0..1u64 << 24 {
-        listing.push(b"", i, 0).unwrap();
+        listing.push(b"", Role::Object, i, 0).unwrap();
     }
-    assert_eq!(listing.push(b"", 0, 0), Err(EOVERFLOW));
+    assert_eq!(listing.push(b"", Role::Object, 0, 0), Err(EOVERFLOW));
     let mut other = Listing::new();
-    other.push(b"a", 0, 0).unwrap();
+    other.push(b"a", Role::Object, 0, 0).unwrap();
     let layer = |listing| Layer {
         listing,
         space: 0,
@@ -230,10 +240,10 @@ fn bounds() {
     // Too many bytes of names.
     let (mut listing, name) = (Listing::new(), vec![b'x'; 1 << 15]);
     for i in 0..1u64 << 14 {
-        listing.push(&name, i, 0).unwrap();
+        listing.push(&name, Role::Object, i, 0).unwrap();
     }
-    assert_eq!(listing.push(b"x", 0, 0), Err(EOVERFLOW));
-    assert_eq!(listing.push(b"", 0, 0), Ok(()));
+    assert_eq!(listing.push(b"x", Role::Object, 0, 0), Err(EOVERFLOW));
+    assert_eq!(listing.push(b"", Role::Object, 0, 0), Ok(()));
     drop(listing);
     // Listings that are not too big, but together are.
     let names = |first: u8| {
@@ -241,7 +251,7 @@ fn bounds() {
         let mut name = vec![first; 1 << 15];
         for i in 0..(1u32 << 13) + 1 {
             name[..4].copy_from_slice(&i.to_le_bytes());
-            listing.push(&name, 0, 0).unwrap();
+            listing.push(&name, Role::Object, 0, 0).unwrap();
         }
         layer(listing)
     };
@@ -316,7 +326,7 @@ proptest! {
                     Step::Name(at) if has(at, name.as_bytes()) => scan.name(Found::Other),
                     Step::Name(_) => scan.name(Found::Absent),
                     Step::Marks(at) => {
-                        let whiteout = whname::whiteout(name.as_bytes()).unwrap();
+                        let whiteout = aufs::whiteout(name.as_bytes()).unwrap();
                         scan.marks(match names[at].1 && has(at, &whiteout) {
                             true => Marks::Present,
                             false => Marks::Absent,
@@ -370,7 +380,7 @@ proptest! {
             .map(|(names, honours_whiteouts)| {
                 let mut listing = Listing::new();
                 for name in names {
-                    listing.push(name, 1, 2).unwrap();
+                    listing.push(name, aufs::role(name), 1, 2).unwrap();
                 }
                 Layer { listing, space: 0, honours_whiteouts: *honours_whiteouts }
             })
@@ -391,7 +401,12 @@ fn large_directories() {
         let mut listing = Listing::new();
         for i in from..to {
             listing
-                .push(format!("some_file_{i}.c").as_bytes(), u64::from(i), 8)
+                .push(
+                    format!("some_file_{i}.c").as_bytes(),
+                    Role::Object,
+                    u64::from(i),
+                    8,
+                )
                 .unwrap();
         }
         listing

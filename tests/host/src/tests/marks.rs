@@ -1,51 +1,57 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Reserved names.
+//! The names of aufs's marks, and those that go with them.
 
 use proptest::{collection::vec, prelude::*};
 
 use logic::env::{ENAMETOOLONG, EPERM};
 
-use logic::whname::{self, NAME_MAX};
+use logic::{
+    marks::{
+        aufs::{self, NAME_MAX},
+        Role,
+    },
+    name::Name,
+    plink,
+};
 
 /// The longest name of a branch.
 const BRANCH_MAX: usize = 255;
 
 #[test]
 fn constants_fit_together() {
-    for own in [
-        whname::BASE,
-        whname::PLINK_DIR,
-        whname::ORPHAN_DIR,
-        whname::OPAQUE,
-    ] {
-        assert!(whname::is_reserved(own));
-        assert_eq!(whname::whiteouted(own), None);
+    for own in [aufs::BASE, aufs::PLINK_DIR, aufs::ORPHAN_DIR, aufs::OPAQUE] {
+        assert!(aufs::is_reserved(own));
+        assert_eq!(aufs::whiteouted(own), None);
     }
     assert_eq!(NAME_MAX, BRANCH_MAX - b".wh..wh.".len() - b".XXXX".len());
-    assert!(size_of::<whname::Name>() <= 64);
+    assert!(size_of::<Name>() <= 64);
 }
 
 #[test]
 fn check() {
-    assert_eq!(whname::check(b"a"), Ok(()));
-    assert_eq!(whname::check(b".wh"), Ok(()));
-    assert_eq!(whname::check(b".wha"), Ok(()));
-    assert_eq!(whname::check(b"a.wh."), Ok(()));
-    assert_eq!(whname::check(b".wh."), Err(EPERM));
-    assert_eq!(whname::check(b".wh.a"), Err(EPERM));
-    assert_eq!(whname::check(&[b'x'; 242]), Ok(()));
-    assert_eq!(whname::check(&[b'x'; 243]), Err(ENAMETOOLONG));
+    let check = |name: &[u8]| {
+        aufs::check(name)
+            .map(|user| assert_eq!((user.bytes(), aufs::user(name)), (name, Some(user))))
+    };
+    assert_eq!(check(b"a"), Ok(()));
+    assert_eq!(check(b".wh"), Ok(()));
+    assert_eq!(check(b".wha"), Ok(()));
+    assert_eq!(check(b"a.wh."), Ok(()));
+    assert_eq!(check(b".wh."), Err(EPERM));
+    assert_eq!(check(b".wh.a"), Err(EPERM));
+    assert_eq!(check(&[b'x'; 242]), Ok(()));
+    assert_eq!(check(&[b'x'; 243]), Err(ENAMETOOLONG));
     let long = [b".wh.".as_slice(), &[b'x'; 300]].concat();
-    assert_eq!(whname::check(&long), Err(ENAMETOOLONG));
+    assert_eq!(check(&long), Err(ENAMETOOLONG));
 }
 
 #[test]
 fn whiteout() {
-    assert_eq!(&*whname::whiteout(b"foo").unwrap(), b".wh.foo");
-    assert_eq!(whname::whiteout(&[b'x'; 251]).unwrap().len(), 255);
+    assert_eq!(&*aufs::whiteout(b"foo").unwrap(), b".wh.foo");
+    assert_eq!(aufs::whiteout(&[b'x'; 251]).unwrap().len(), 255);
     assert_eq!(
-        whname::whiteout(&[b'x'; 252]).err(),
+        aufs::whiteout(&[b'x'; 252]).err(),
         Some(ENAMETOOLONG),
         "a branch cannot hold it"
     );
@@ -71,7 +77,7 @@ fn whiteouted() {
         ("", None),
     ] {
         assert_eq!(
-            whname::whiteouted(entry.as_bytes()),
+            aufs::whiteouted(entry.as_bytes()),
             name.map(str::as_bytes),
             "{entry}"
         );
@@ -80,7 +86,7 @@ fn whiteouted() {
 
 #[test]
 fn temp() {
-    let temp = |name: &[u8], n| whname::temp(name, n).unwrap().to_vec();
+    let temp = |name: &[u8], n| aufs::temp(name, n).unwrap().to_vec();
     assert_eq!(temp(b"foo", 0), b".wh..wh.foo.0000");
     assert_eq!(temp(b"foo", 0x9a0f), b".wh..wh.foo.9a0f");
     assert_eq!(temp(b"foo", 0xffff), b".wh..wh.foo.ffff");
@@ -88,7 +94,7 @@ fn temp() {
     assert_eq!(temp(&[b'x'; 243], 1).len(), 255);
     assert_eq!(temp(&[b'x'; 255], 1), temp(&[b'x'; 242], 1));
     for name in [&b"foo"[..], b"", &[b'x'; 255], b".wh.x", b"a.0001"] {
-        assert!(whname::is_temp(&temp(name, 0xa5)), "{name:?}");
+        assert!(aufs::is_temp(&temp(name, 0xa5)), "{name:?}");
     }
     for name in [
         ".wh..wh.foo",
@@ -97,7 +103,7 @@ fn temp() {
         ".wh..wh.foo.00G1",
         "foo.0001",
     ] {
-        assert!(!whname::is_temp(name.as_bytes()), "{name:?}");
+        assert!(!aufs::is_temp(name.as_bytes()), "{name:?}");
     }
 }
 
@@ -105,19 +111,19 @@ fn temp() {
 fn temp_cuts_between_characters() {
     for (letter, fits) in [("é", 121), ("€", 80), ("𝄞", 60)] {
         let name = letter.repeat(100 + fits);
-        let temp = whname::temp(name.as_bytes(), 7).unwrap();
+        let temp = aufs::temp(name.as_bytes(), 7).unwrap();
         let text = std::str::from_utf8(&temp).unwrap();
         assert_eq!(text, format!(".wh..wh.{}.0007", letter.repeat(fits)));
     }
     // Not UTF-8: nothing to respect.
-    assert_eq!(whname::temp(&[0x80; 255], 7).unwrap().len(), 255);
+    assert_eq!(aufs::temp(&[0x80; 255], 7).unwrap().len(), 255);
 }
 
 #[test]
 fn plink() {
-    assert_eq!(&*whname::plink(18, 2).unwrap(), b"18.2");
+    assert_eq!(&*plink::name(18, 2).unwrap(), b"18.2");
     assert_eq!(
-        &*whname::plink(u64::MAX, u64::MAX).unwrap(),
+        &*plink::name(u64::MAX, u64::MAX).unwrap(),
         b"18446744073709551615.18446744073709551615"
     );
     for bad in [
@@ -136,20 +142,20 @@ fn plink() {
         "18446744073709551616.1",
         "1.18446744073709551616",
     ] {
-        assert_eq!(whname::parse_plink(bad.as_bytes()), None, "{bad}");
+        assert_eq!(plink::parse_name(bad.as_bytes()), None, "{bad}");
     }
-    assert_eq!(whname::parse_plink(b"0.0"), Some((0, 0)));
+    assert_eq!(plink::parse_name(b"0.0"), Some((0, 0)));
 }
 
 proptest! {
     #[test]
     fn whiteout_round_trip(name in vec(any::<u8>(), 1..260)) {
-        match whname::whiteout(&name) {
+        match aufs::whiteout(&name) {
             Ok(entry) => {
-                prop_assert!(entry.len() <= BRANCH_MAX && whname::is_reserved(&entry));
+                prop_assert!(entry.len() <= BRANCH_MAX && aufs::is_reserved(&entry));
                 prop_assert_eq!(entry.as_bytes(), [b".wh.", name.as_slice()].concat());
-                let back = whname::whiteouted(&entry);
-                let usual = !whname::is_reserved(&name) && name != b"." && name != b"..";
+                let back = aufs::whiteouted(&entry);
+                let usual = !aufs::is_reserved(&name) && name != b"." && name != b"..";
                 prop_assert_eq!(back, usual.then_some(name.as_slice()));
             }
             Err(error) => {
@@ -161,9 +167,9 @@ proptest! {
 
     #[test]
     fn temp_is_hidden_and_fits(name in vec(any::<u8>(), 0..300), n: u16) {
-        let temp = whname::temp(&name, n).unwrap();
-        prop_assert!(temp.len() <= BRANCH_MAX && whname::is_reserved(&temp));
-        prop_assert_eq!(whname::whiteouted(&temp), None);
+        let temp = aufs::temp(&name, n).unwrap();
+        prop_assert!(temp.len() <= BRANCH_MAX && aufs::is_reserved(&temp));
+        prop_assert_eq!(aufs::whiteouted(&temp), None);
         let tail = format!(".{n:04x}");
         prop_assert!(temp.ends_with(tail.as_bytes()));
         let middle = &temp[8..temp.len() - 5];
@@ -173,25 +179,25 @@ proptest! {
 
     #[test]
     fn temp_of_text_is_text(name in "\\PC{0,255}", n: u16) {
-        let temp = whname::temp(name.as_bytes(), n).unwrap();
+        let temp = aufs::temp(name.as_bytes(), n).unwrap();
         prop_assert!(std::str::from_utf8(&temp).is_ok());
     }
 
     #[test]
     fn plink_round_trip(ino: u64, lower: u64) {
-        let name = whname::plink(ino, lower).unwrap();
-        prop_assert_eq!(whname::parse_plink(&name), Some((ino, lower)));
+        let name = plink::name(ino, lower).unwrap();
+        prop_assert_eq!(plink::parse_name(&name), Some((ino, lower)));
         prop_assert_eq!(name.to_vec(), format!("{ino}.{lower}").into_bytes());
     }
 
     #[test]
     fn any_bytes(name in vec(any::<u8>(), 0..300)) {
-        if let Some((ino, lower)) = whname::parse_plink(&name) {
-            prop_assert_eq!(&*whname::plink(ino, lower).unwrap(), name.as_slice());
+        if let Some((ino, lower)) = plink::parse_name(&name) {
+            prop_assert_eq!(&*plink::name(ino, lower).unwrap(), name.as_slice());
         }
-        let reserved = whname::is_reserved(&name);
-        prop_assert_eq!(whname::check(&name).is_ok(), name.len() <= NAME_MAX && !reserved);
-        if whname::whiteouted(&name).is_some() {
+        let reserved = aufs::is_reserved(&name);
+        prop_assert_eq!(aufs::check(&name).is_ok(), name.len() <= NAME_MAX && !reserved);
+        if aufs::whiteouted(&name).is_some() {
             prop_assert!(reserved);
         }
     }
@@ -199,7 +205,7 @@ proptest! {
 
 #[test]
 fn meanings() {
-    use whname::Meaning::*;
+    use aufs::Meaning::*;
     for (name, means) in [
         ("wh.a", Plain),
         (".wh", Plain),
@@ -225,6 +231,18 @@ fn meanings() {
         (".wh..wh.a.00FF", Unknown),
         (".wh..wh.a.0ff", Unknown),
     ] {
-        assert_eq!(whname::meaning(name.as_bytes()), means, "{name}");
+        let name = name.as_bytes();
+        assert_eq!(aufs::meaning(name), means, "{name:?}");
+        let role = match means {
+            Plain => Role::Object,
+            Whiteout(hidden) => Role::Whiteout(hidden),
+            Opaque => Role::Opaque,
+            _ => Role::Own,
+        };
+        assert_eq!(aufs::role(name), role, "{name:?}");
+        assert_eq!(aufs::user(name).is_some(), role == Role::Object, "{name:?}");
+        let is_mark = matches!(role, Role::Whiteout(_) | Role::Opaque);
+        assert_eq!(aufs::is_mark(name), is_mark, "{name:?}");
+        assert!(!aufs::is_plain(name) || role == Role::Object, "{name:?}");
     }
 }

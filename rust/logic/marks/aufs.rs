@@ -1,17 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Names beginning with `.wh.`, which carry the union's own marks in a branch.
+//! The marks of aufs: entries with reserved names.
 //!
 //! | name | where | meaning |
 //! |---|---|---|
 //! | `.wh.NAME` | any directory | NAME does not exist below this branch |
 //! | `.wh..wh..opq` | any directory | nothing of this directory exists below this branch |
 //! | `.wh..wh.aufs` | branch root | the file to which whiteouts are hard links |
-//! | `.wh..wh.plnk/INO.HINO` | branch root | a copied-up file that has more names |
+//! | `.wh..wh.plnk` | branch root | the directory of [pseudo-links](super::super::plink) |
 //! | `.wh..wh.orph` | branch root | place for copies of removed but open files |
+//! | `.wh..wh.hino` | branch root | the list of renamed directories ([`dirren`]) |
+//! | `.wh..wh..dr.BRID` | a renamed directory | one of its [records](dirren) |
+//! | `.wh..wh.commit` | branch root | state of an unfinished `ruaufs commit` |
 //! | `.wh..wh.NAME.XXXX` | beside NAME | a temporary name |
 //!
-//! Further names are those of [`dirren`](super::dirren) and of the tools ([`COMMIT`]).
+//! [`dirren`]: super::super::dirren
+//!
+//! No other file of the module knows any of these names: `scripts/check-layers.sh` looks for them.
 //!
 //! # Invariants
 //!
@@ -20,17 +25,19 @@
 
 #![forbid(unsafe_code)]
 
-use core::ops::Deref;
-
 use super::{
-    env::{
-        name_too_long,
-        KVec,
-        Result,
-        EPERM,
-        GFP_KERNEL, //
+    super::{
+        env::{
+            name_too_long,
+            Result,
+            EPERM, //
+        },
+        name::Name, //
     },
-    num, //
+    Dir,
+    Format,
+    Role,
+    UserName, //
 };
 
 /// With these bytes begins each reserved name.
@@ -45,6 +52,12 @@ pub const PLINK_DIR: &[u8] = b".wh..wh.plnk";
 pub const ORPHAN_DIR: &[u8] = b".wh..wh.orph";
 /// The mark of an opaque directory.
 pub const OPAQUE: &[u8] = b".wh..wh..opq";
+/// The list, in a branch's root, of the inode numbers of renamed directories.
+pub const RENAMED: &[u8] = b".wh..wh.hino";
+/// With these bytes begins the name of a record in a renamed directory.
+pub const RECORD_PREFIX: &[u8] = b".wh..wh..dr.";
+/// Stands in messages for the names of what is in a branch's root.
+pub const BOOKKEEPING: &str = ".wh..wh.*";
 /// The directory in a branch's root of an unfinished `ruaufs commit`.
 #[cfg(not(CONFIG_RUST))]
 pub const COMMIT: &[u8] = b".wh..wh.commit";
@@ -54,12 +67,16 @@ pub const COMMIT: &[u8] = b".wh..wh.commit";
 /// What is left of 255 bytes for NAME in `.wh..wh.NAME.XXXX`.
 pub const NAME_MAX: usize = 242;
 
-/// The longest name a branch can store.
-const BRANCH_NAME_MAX: usize = 255;
-
 /// Tells whether `name` is one of the union's own.
+#[inline]
 pub fn is_reserved(name: &[u8]) -> bool {
     name.starts_with(PREFIX)
+}
+
+/// Returns `name` if it is not reserved.
+#[inline]
+pub fn user(name: &[u8]) -> Option<UserName<'_>> {
+    (!is_reserved(name)).then_some(UserName(name))
 }
 
 /// Checks a name that comes from a user of the union.
@@ -68,14 +85,12 @@ pub fn is_reserved(name: &[u8]) -> bool {
 ///
 /// - `ENAMETOOLONG`: it is longer than [`NAME_MAX`].
 /// - `EPERM`: it is reserved.
-pub fn check(name: &[u8]) -> Result {
+#[inline]
+pub fn check(name: &[u8]) -> Result<UserName<'_>> {
     if name.len() > NAME_MAX {
         return Err(name_too_long());
     }
-    if is_reserved(name) {
-        return Err(EPERM);
-    }
-    Ok(())
+    user(name).ok_or(EPERM)
 }
 
 /// Makes the name of the whiteout of `name`.
@@ -104,9 +119,66 @@ pub fn whiteouted(entry: &[u8]) -> Option<&[u8]> {
     Some(name)
 }
 
+/// Tells what an entry of a branch's directory is, by its name.
+#[inline]
+pub fn role(entry: &[u8]) -> Role<'_> {
+    match is_reserved(entry) {
+        true => role_of_reserved(entry),
+        false => Role::Object,
+    }
+}
+
+/// As [`role`], for a reserved name. Few entries have one.
+#[inline(never)]
+fn role_of_reserved(entry: &[u8]) -> Role<'_> {
+    match whiteouted(entry) {
+        Some(hidden) => Role::Whiteout(hidden),
+        None if entry == OPAQUE => Role::Opaque,
+        None => Role::Own,
+    }
+}
+
+/// Tells whether `name`, which may also be `.` or `..`, is that of an object, as far as its first
+/// byte tells.
+#[inline]
+pub fn is_plain(name: &[u8]) -> bool {
+    name.first() != PREFIX.first()
+}
+
 /// Tells whether `name` is a whiteout's or the opaque mark's: what is seen with `shwh`.
 pub fn is_mark(name: &[u8]) -> bool {
-    name == OPAQUE || whiteouted(name).is_some()
+    matches!(role_of_reserved(name), Role::Whiteout(_) | Role::Opaque)
+}
+
+/// The format of aufs.
+pub struct Aufs;
+
+impl<D: Dir + ?Sized> Format<D> for Aufs {
+    #[inline]
+    fn user(name: &[u8]) -> Option<UserName<'_>> {
+        user(name)
+    }
+
+    #[inline]
+    fn role<'a>(_dir: &D, name: &'a [u8], _dtype: u8) -> Result<Role<'a>> {
+        Ok(role(name))
+    }
+
+    #[inline]
+    fn is_mark(_entry: &D::Entry) -> bool {
+        // It has a name of its own.
+        false
+    }
+
+    #[inline]
+    fn hides(dir: &D, name: UserName<'_>) -> Result<bool> {
+        dir.has(&whiteout(&name)?)
+    }
+
+    #[inline]
+    fn is_opaque(dir: &D) -> Result<bool> {
+        dir.has(OPAQUE)
+    }
 }
 
 /// Makes the `n`-th temporary name for `name`: `.wh..wh.NAME.XXXX`.
@@ -166,8 +238,6 @@ pub enum Meaning<'a> {
 /// Tells what a name on a branch means.
 #[cfg(not(CONFIG_RUST))]
 pub fn meaning(name: &[u8]) -> Meaning<'_> {
-    use super::dirren;
-
     if !is_reserved(name) {
         return Meaning::Plain;
     }
@@ -176,8 +246,8 @@ pub fn meaning(name: &[u8]) -> Meaning<'_> {
     }
     match name {
         OPAQUE => Meaning::Opaque,
-        BASE | PLINK_DIR | ORPHAN_DIR | dirren::LIST | COMMIT => Meaning::Bookkeeping,
-        _ if name.starts_with(dirren::RECORD_PREFIX) => Meaning::FormerName,
+        BASE | PLINK_DIR | ORPHAN_DIR | RENAMED | COMMIT => Meaning::Bookkeeping,
+        _ if name.starts_with(RECORD_PREFIX) => Meaning::FormerName,
         _ if is_temp(name) => Meaning::Temporary,
         _ => Meaning::Unknown,
     }
@@ -196,106 +266,4 @@ fn cut(name: &[u8], max: usize) -> &[u8] {
         .find(|&end| !continues(end))
         .and_then(|end| name.get(..end))
         .unwrap_or(head)
-}
-
-/// Makes the name of a pseudo-link: the union's inode number, a dot, the branch's.
-///
-/// # Errors
-///
-/// - `ENOMEM`.
-#[inline(never)]
-pub fn plink(ino: u64, lower_ino: u64) -> Result<Name> {
-    let (mut buf, mut lower_buf) = ([0; 20], [0; 20]);
-    Name::concat(&[
-        num::decimal(ino, &mut buf),
-        b".",
-        num::decimal(lower_ino, &mut lower_buf),
-    ])
-}
-
-/// Reads the name of a pseudo-link: (the union's inode number, the branch's).
-pub fn parse_plink(entry: &[u8]) -> Option<(u64, u64)> {
-    let dot = entry.iter().position(|&byte| byte == b'.')?;
-    let (ino, lower) = entry.split_at_checked(dot)?;
-    Some((
-        num::parse_canonical(ino)?,
-        num::parse_canonical(lower.strip_prefix(b".")?)?,
-    ))
-}
-
-/// Bytes of a [`Name`] that need no allocation; makes it 64 bytes in all.
-const INLINE: usize = 62;
-
-/// A name of at most 255 bytes.
-///
-/// Short names, which nearly all are, live in the value itself; longer ones in an allocation, so
-/// that a few names at once do no harm to the kernel's stack.
-#[derive(Debug)]
-pub struct Name(Repr);
-
-/// Where the bytes of a [`Name`] are.
-#[derive(Debug)]
-enum Repr {
-    /// The first `len` bytes of `bytes`.
-    Inline {
-        /// The number of bytes used.
-        len: u8,
-        /// The name, then zeros.
-        bytes: [u8; INLINE],
-    },
-    /// All of the vector.
-    Heap(KVec<u8>),
-}
-
-impl Name {
-    /// Joins `parts`.
-    ///
-    /// # Errors
-    ///
-    /// - `ENAMETOOLONG`: the result would have more than 255 bytes.
-    /// - `ENOMEM`.
-    fn concat(parts: &[&[u8]]) -> Result<Self> {
-        let len = parts
-            .iter()
-            .fold(0usize, |len, part| len.saturating_add(part.len()));
-        if len > BRANCH_NAME_MAX {
-            return Err(name_too_long());
-        }
-        if len > INLINE {
-            let mut bytes = KVec::with_capacity(len, GFP_KERNEL)?;
-            for part in parts {
-                bytes.extend_from_slice(part, GFP_KERNEL)?;
-            }
-            return Ok(Name(Repr::Heap(bytes)));
-        }
-        let mut bytes = [0; INLINE];
-        let mut rest = bytes.as_mut_slice();
-        for part in parts {
-            // There is room for all: `len` is at most `INLINE`.
-            let Some((to, left)) = rest.split_at_mut_checked(part.len()) else {
-                return Err(name_too_long());
-            };
-            to.copy_from_slice(part);
-            rest = left;
-        }
-        // CAST: `len` is at most `INLINE`.
-        let len = len as u8;
-        Ok(Name(Repr::Inline { len, bytes }))
-    }
-
-    /// Returns the bytes of the name.
-    pub fn as_bytes(&self) -> &[u8] {
-        match &self.0 {
-            Repr::Inline { len, bytes } => bytes.get(..usize::from(*len)).unwrap_or(bytes),
-            Repr::Heap(bytes) => bytes,
-        }
-    }
-}
-
-impl Deref for Name {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        self.as_bytes()
-    }
 }
