@@ -334,7 +334,7 @@ fn refusals(cx: &Ctx) -> Result<()> {
     let u = two(cx, Tree::new(), Tree::new().file("d/f", "f"))?;
     let before = branches(&u)?;
     let inside = u.br(1, "d");
-    refused(remount(&u, &["append:/no/such=ro"]), Errno::INVAL);
+    refused(remount(&u, &["append:/no/such=ro"]), Errno::NOENT);
     refused(remount(&u, &["del:/no/such"]), Errno::NOENT);
     refused(remount(&u, &["mod:/no/such=ro"]), Errno::NOENT);
     refused(remount(&u, &["append:/proc=ro"]), Errno::INVAL);
