@@ -2,11 +2,11 @@
 
 //! The note on a pseudo-link: what makes it last beyond the mount.
 //!
-//! A file in the branch's directory of pseudo-links is called `INO.HINO`, as aufs has it. aufs takes all of them for
-//! garbage once the union is unmounted, since nothing in the name says whether INO still means the
-//! same file. The note says it: it identifies the lower file (the *origin*) that was copied, and
-//! counts the names that the union shows of it. It is the extended attribute [`XATTR`] of the
-//! linked file.
+//! A file in the branch's directory of pseudo-links is called `INO.HINO`, as aufs has it. aufs
+//! takes all of them for garbage once the union is unmounted, since nothing in the name says
+//! whether INO still means the same file. The note says it: it identifies the lower file (the
+//! *origin*) that was copied, and counts the names that the union shows of it. It is the extended
+//! attribute [`XATTR`] of the linked file.
 //!
 //! ```text
 //!  0  version, 1

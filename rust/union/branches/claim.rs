@@ -189,8 +189,8 @@ impl Other {
     }
 }
 
-/// What a message says of a refusal. All that takes memory or locks is done before: the kernel's log
-/// formats its messages with interrupts off (`vprintk_store()`).
+/// What a message says of a refusal. All that takes memory or locks is done before: the log of the
+/// kernel formats its messages with interrupts off (`vprintk_store()`).
 pub(crate) enum Told<'a> {
     /// Somebody else has a claim of this path, which is empty if there was no memory for it.
     Other(&'a Other, KVec<u8>),

@@ -4,8 +4,8 @@
 //!
 //! Everybody else asks by meaning: may a user have this name ([`check`]), what is this entry of a
 //! listing ([`each_entry`]), is this name hidden here ([`exists`], [`hides`]), is this directory
-//! opaque ([`is_opaque`]); and has it made so ([`create`], [`remove`], [`make_opaque`]). Which names
-//! and objects stand for that on disk is said by [`Marks`], the format.
+//! opaque ([`is_opaque`]); and has it made so ([`create`], [`remove`], [`make_opaque`]). Which
+//! names and objects stand for that on disk is said by [`Marks`], the format.
 //!
 //! A mark is a hard link of the base at the branch's root, or an empty file of its own where that
 //! cannot have another link or the branch is `nolwh`.

@@ -173,8 +173,8 @@ fn take_back(dir: &Inode, slot: &Slot, name: UserName<'_>, whiteouted: bool) {
     }
 }
 
-/// Runs `make`, which puts `entry`, which has `name`, into the directory instance `slot`, and removes the whiteout
-/// of the name afterwards. `make` is told whether there is one.
+/// Runs `make`, which puts `entry`, which has `name`, into the directory instance `slot`, and
+/// removes the whiteout of the name afterwards. `make` is told whether there is one.
 ///
 /// An error in the end undoes what was made.
 fn with_name<F, R>(

@@ -278,9 +278,9 @@ fn same(removing: &Removing<'_>, instance: &LowerDentry) -> Result {
     }
 }
 
-/// Plans the removal of `entry`, which has `name`, makes the whiteout that it needs, then runs `remove`. The
-/// whiteout goes again after an error; but it leaves its mark in the times of the directory, so
-/// `may_go` is asked before one is made.
+/// Plans the removal of `entry`, which has `name`, makes the whiteout that it needs, then runs
+/// `remove`. The whiteout goes again after an error; but it leaves its mark in the times of the
+/// directory, so `may_go` is asked before one is made.
 ///
 /// Gives the lock of the removed object, still held, and what was planned.
 fn with_whiteout<'a, F>(

@@ -127,9 +127,9 @@ pub(super) struct Prepared {
 }
 
 impl Preparing {
-    /// Makes or finds the bookkeeping objects. Those that it makes are removed unless they are kept:
-    /// if others use the branch, only the base, which nobody needs. The mounter's credentials are
-    /// in force.
+    /// Makes or finds the bookkeeping objects. Those that it makes are removed unless they are
+    /// kept: if others use the branch, only the base, which nobody needs. The mounter's credentials
+    /// are in force.
     pub(super) fn run(self, write: &WriteAccess<'_>) -> Result<Prepared, Refused> {
         let Preparing {
             undo,

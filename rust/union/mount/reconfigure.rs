@@ -240,8 +240,8 @@ fn settings_only(
     // What is looked up from now on has it from the beginning.
     sb.set_checked(checked);
     replaced.free(alone);
-    // Here the gate is open again: there may be any number of names. Until a name's turn comes, it is
-    // as before the remount, which has not ended.
+    // Here the gate is open again: there may be any number of names. Until the turn of a name comes
+    // it is as before the remount, which has not ended.
     if recheck {
         if let Err(error) = set_checked(sb, checked) {
             warn_limited!("some cached names are checked as before: {:?}\n", error);

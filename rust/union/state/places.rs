@@ -49,7 +49,7 @@ pub(crate) enum Act {
     Move,
 }
 
-/// A publication or a move that is under way.
+/// A publication or a move that is under way, or waits for those before it.
 struct Taking {
     number: u64,
     act: Act,
@@ -131,36 +131,42 @@ impl Places {
     }
 
     /// Notes that the current task is about to do what it says, until the value that this gives is
-    /// dropped. Waits for whatever must not be at the same time.
+    /// dropped. Waits for whatever must not be at the same time and came before: so a stream of
+    /// publications does not keep the move of a directory above them waiting for ever.
     ///
     /// # Errors
     ///
     /// `EINTR` if the task is killed, `ENOMEM`.
     pub(crate) fn take(&self, act: Act, wanted: Wanted<'_>) -> Result<Taken<'_>> {
+        let mut all = self.all.lock();
+        let number = all.next;
+        let kept = |name: Option<&Dentry>| name.map(ARef::from);
+        let taking = Taking {
+            number,
+            act,
+            objects: wanted.objects.map(kept),
+            parents: wanted.parents.map(kept),
+        };
+        all.taking.push(taking, GFP_KERNEL)?;
+        all.next = number.wrapping_add(1);
+        let taken = Taken {
+            places: self,
+            number,
+        };
         loop {
-            let mut all = self.all.lock();
             let ended = self.ended.seen();
+            // They are in the order in which they came.
+            let mut before = all.taking.iter().take_while(|other| other.number != number);
             let meets = |other: &Taking| {
                 (act == Act::Move || other.act == Act::Move) && wanted.meets(other)
             };
-            if !all.taking.iter().any(meets) {
-                let number = all.next;
-                let kept = |name: Option<&Dentry>| name.map(ARef::from);
-                let taking = Taking {
-                    number,
-                    act,
-                    objects: wanted.objects.map(kept),
-                    parents: wanted.parents.map(kept),
-                };
-                all.taking.push(taking, GFP_KERNEL)?;
-                all.next = number.wrapping_add(1);
-                return Ok(Taken {
-                    places: self,
-                    number,
-                });
-            }
+            let waits = before.any(meets);
             drop(all);
+            if !waits {
+                return Ok(taken);
+            }
             self.ended.wait(ended)?;
+            all = self.all.lock();
         }
     }
 }

@@ -508,8 +508,8 @@ impl Move<'_> {
         Ok(installed)
     }
 
-    /// `ESTALE` if a directory above was renamed, and left its part on the target. The object's place
-    /// is taken.
+    /// `ESTALE` if a directory above was renamed, and left its part on the target. The place of the
+    /// object is taken.
     fn check_place(&self, section: Section<'_>, parent: &Dentry, dir: &Slot) -> Result {
         let target = self.0.target.id;
         let slot = parent.object()?.slot_on(section, target)?.ok_or(ESTALE)?;
